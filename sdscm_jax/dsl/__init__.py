@@ -1,0 +1,1 @@
+"""The language: model functions whose sites are phrases that a language model fills in."""

@@ -1,0 +1,89 @@
+"""What a site is given: phrases and strings, and how they become the tokens before its template."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from ..errors import GivenError
+from ..models.codec import Codec, Tokens
+from .phrase import Phrase
+from .template import Template
+from .tree import padded
+
+Given = tuple[Phrase | str, ...]
+
+
+class TokenBoundaryWarning(UserWarning):
+    """The tokenizer joins two pieces of a text into other tokens than it gives them apart."""
+
+
+def parse_given(given: Any, template: Template) -> Given:
+    """``given`` as a tuple; a single phrase or string stands for a list of one.
+
+    Raises:
+        GivenError: an entry is neither a phrase nor a non-empty string.
+    """
+    if isinstance(given, (Phrase, str)):
+        given = (given,)
+    if not isinstance(given, Sequence):
+        raise GivenError(f"given of {str(template)!r} is a list of phrases and strings, got {given!r}")
+    for i, item in enumerate(given):
+        if isinstance(item, Phrase) or (isinstance(item, str) and item.strip()):
+            continue
+        hint = "; use sd.sample, which returns a phrase" if hasattr(item, "dtype") else ""
+        raise GivenError(f"given[{i}] of {str(template)!r} is neither a phrase nor a text: {item!r}{hint}")
+    return tuple(given)
+
+
+def item_texts(item: Phrase | str) -> tuple[str, ...]:
+    """The texts that an item of ``given`` may be."""
+    return item.sentences if isinstance(item, Phrase) else (item,)
+
+
+def item_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bool) -> tuple[Tokens, ...]:
+    """Tokens of each text that an item may be, at the start of a text or after other text."""
+    if not first:
+        return tuple(codec.encode_after(text) for text in item_texts(item))
+    space = " " if leading_space else ""
+    return tuple(codec.encode(space + text) for text in item_texts(item))
+
+
+def pending_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bool) -> tuple[Array, Array]:
+    """Tokens of an item whose text may be traced: int32 and bool ``[..., longest]``."""
+    tokens, valid = (jnp.asarray(x) for x in padded(item_tokens(item, codec, first, leading_space)))
+    index = item.index if isinstance(item, Phrase) else 0
+    return tokens[index], valid[index]
+
+
+def same_items(a: Given, b: Given) -> bool:
+    """Do two lists hold the very same phrases and equal strings?"""
+    return len(a) == len(b) and all(x is y or (isinstance(x, str) and x == y) for x, y in zip(a, b, strict=True))
+
+
+def check_boundaries(codec: Codec, given: Given, next_texts: tuple[str, ...], where: str) -> None:
+    """Warn where joining pieces changes their tokens (only neighbours can)."""
+    texts = [*(item_texts(item) for item in given), next_texts]
+    for left, right in zip(texts, texts[1:], strict=False):
+        bad = _broken_boundary(codec, left, right)
+        if bad is not None:
+            warnings.warn(
+                f"{where}: this tokenizer does not split between {bad[0]!r} and {bad[1]!r}; the pieces keep the "
+                "tokens that they have apart, which are not those of the whole text",
+                TokenBoundaryWarning,
+                stacklevel=4,
+            )
+
+
+@lru_cache(maxsize=4096)
+def _broken_boundary(codec: Codec, left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, str] | None:
+    for a in left:
+        for b in right:
+            if codec.suffix_tokens(a, " " + b) != codec.encode_after(b):
+                return a, b
+    return None

@@ -1,0 +1,65 @@
+"""``counterfactual``: one unit in several worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpyro
+
+from ..errors import InterventionError, SiteError
+from .exogenous import unit_key
+from .worlds import World, as_worlds, run_worlds
+
+
+def counterfactual(
+    fn: Callable,
+    do: World | None = None,
+    *,
+    worlds: Sequence[World] | None = None,
+) -> Callable:
+    """Run a unit in the factual world and in others, with the same exogenous noise.
+
+    The noise comes from an outer ``exogenous`` (or ``numpyro.handlers.seed``). Worlds are a
+    vectorised axis; what an intervention does not reach is computed once and bitwise equal.
+
+    Args:
+        fn: the model function.
+        do: one intervention, site name -> value.
+        worlds: several; each is one more world. Exactly one of ``do`` and ``worlds`` is given.
+
+    Returns:
+        a function of the model's arguments that returns what ``fn`` returns in the counterfactual
+        world (with ``worlds``: with a leading axis, the factual world first). Traces see each
+        site of the factual world under its name and of another world as ``name|do(site=value)``.
+
+    Raises:
+        InterventionError: a site is unknown or exogenous, or cannot take the value.
+
+    >>> import jax, sdscm_jax as sd
+    >>> lm = sd.load_lm()
+    >>> def model(lm):
+    ...     pdl1 = sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
+    ...     return sd.sample("drug", sd.Choice(lm, "The best choice is to {}.", ["wait", "treat"], given=[pdl1]))
+    >>> twin = sd.handlers.counterfactual(model, worlds=[{"pdl1": "low"}, {"pdl1": "high"}])
+    >>> sd.handlers.exogenous(twin, jax.random.key(0))(lm).index.shape
+    (3,)
+    """
+    if (do is None) == (worlds is None):
+        raise InterventionError("counterfactual takes either do (one world) or worlds (a list of them)")
+
+    def in_worlds(*args: Any, **kwargs: Any) -> Any:
+        key = unit_key()
+        if key is None:
+            raise SiteError("counterfactual draws noise: run it under handlers.exogenous or numpyro.handlers.seed")
+        prepared = as_worlds([do] if do is not None else worlds, fn, args, kwargs)
+        result = run_worlds(fn, key, prepared, args, kwargs, log_probs=())
+        for name, values in result.values.items():
+            for label, value in zip(("", *prepared.labels), values, strict=True):
+                numpyro.deterministic(f"{name}|{label}" if label else name, value)
+        if do is not None:
+            return jax.tree.map(lambda x: x[1], result.returned)
+        return result.returned
+
+    return in_worlds

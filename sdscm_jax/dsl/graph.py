@@ -1,0 +1,152 @@
+"""The causal graph of a model function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from .structure import Site, structure
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Sites with their parents, in program order (a topological order).
+
+    >>> graph = Graph((Site("a", "choice", exogenous=True), Site("b", "choice", parents=("a",))))
+    >>> graph.edges
+    (('a', 'b'),)
+    >>> print(graph.to_mermaid())
+    graph TD
+        s0(["a"]):::exogenous
+        s1["b"]
+        s0 --> s1
+        classDef exogenous stroke-dasharray: 4 3
+    """
+
+    sites: tuple[Site, ...]
+
+    def __getitem__(self, name: str) -> Site:
+        return {site.name: site for site in self.sites}[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Site names in program order."""
+        return tuple(site.name for site in self.sites)
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """(parent, child) pairs."""
+        return tuple((parent, site.name) for site in self.sites for parent in site.parents)
+
+    def descendants(self, name: str) -> tuple[str, ...]:
+        """Sites that ``name`` is a cause of, in program order."""
+        below = nx.descendants(self.to_networkx(), name)
+        return tuple(n for n in self.names if n in below)
+
+    def to_networkx(self) -> nx.DiGraph:
+        """A ``networkx.DiGraph`` whose nodes carry the fields of ``Site``."""
+        graph = nx.DiGraph()
+        for site in self.sites:
+            graph.add_node(
+                site.name,
+                kind=site.kind,
+                exogenous=site.exogenous,
+                observed=site.observed,
+                template=str(site.template) if site.template else "",
+                options=list(site.options),
+            )
+        graph.add_edges_from(self.edges)
+        return graph
+
+    def to_graphviz(self) -> str:
+        """The graph in Graphviz's DOT language."""
+        number = {name: f"s{i}" for i, name in enumerate(self.names)}
+        lines = ["digraph {", "    node [shape=ellipse];"]
+        for site in self.sites:
+            style = ' style="dashed"' if site.exogenous else ' style="filled"' if site.observed else ""
+            shape = ' shape="box"' if site.kind == "intervened" else ""
+            lines.append(f'    {number[site.name]} [label="{_quoted(site.name)}"{style}{shape}];')
+        lines += [f"    {number[a]} -> {number[b]};" for a, b in self.edges]
+        return "\n".join([*lines, "}"])
+
+    def to_mermaid(self) -> str:
+        """The graph in Mermaid's language (GitHub renders it)."""
+        number = {name: f"s{i}" for i, name in enumerate(self.names)}
+        lines = ["graph TD"]
+        for site in self.sites:
+            label = site.name.replace('"', "#quot;")
+            node = f'(["{label}"]):::exogenous' if site.exogenous else f'["{label}"]'
+            lines.append(f"    {number[site.name]}{node}")
+        lines += [f"    {number[a]} --> {number[b]}" for a, b in self.edges]
+        if any(site.exogenous for site in self.sites):
+            lines.append("    classDef exogenous stroke-dasharray: 4 3")
+        return "\n".join(lines)
+
+    def draw(self, path: str | Path) -> None:
+        """Draw the graph into a file; the ending (``.svg``, ``.png``, ``.pdf``) says which kind."""
+        from matplotlib.figure import Figure
+
+        graph = self.to_networkx()
+        layer = {name: 0 for name in self.names}
+        for site in self.sites:
+            layer[site.name] = max((layer[p] + 1 for p in site.parents), default=0)
+        columns: dict[int, list[str]] = {}
+        for name in self.names:
+            columns.setdefault(layer[name], []).append(name)
+        place = {
+            name: (2.4 * column, -1.0 * (row - (len(names) - 1) / 2) - 0.35 * (column % 2))
+            for column, names in columns.items()
+            for row, name in enumerate(names)
+        }
+        width, height = 2.0 * (max(columns) + 1), 1.2 + 1.0 * max(map(len, columns.values()))
+        figure = Figure(figsize=(max(4.0, width), max(3.0, height)), layout="constrained")
+        axes = figure.subplots()
+        # With many parents a site, edges along a line of sites would hide each other: bend them.
+        for a, b in self.edges:
+            bend = 0.0 if layer[b] - layer[a] == 1 else 0.06 * (layer[b] - layer[a])
+            nx.draw_networkx_edges(
+                graph, place, [(a, b)], ax=axes, node_size=2400, edge_color="0.55", arrowsize=11,
+                connectionstyle=f"arc3,rad={min(bend, 0.45)}",
+            )  # fmt: skip
+        for site in self.sites:
+            nx.draw_networkx_labels(
+                graph, place, {site.name: site.name}, ax=axes, font_size=9,
+                bbox={
+                    "boxstyle": "square,pad=0.35" if site.kind == "intervened" else "round,pad=0.35",
+                    "facecolor": "0.9" if site.observed else "white",
+                    "edgecolor": "tab:blue",
+                    "linestyle": "--" if site.exogenous else "-",
+                },
+            )  # fmt: skip
+        axes.set_axis_off()
+        axes.margins(0.12)
+        figure.savefig(path)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def graph(fn: Callable, *args: Any, **kwargs: Any) -> Graph:
+    """The causal graph of ``fn(*args, **kwargs)``.
+
+    The function is run on abstract values: no language model is asked. Edges are found by following
+    values, so they are right under ``do`` (an intervened site has no parents) and for sites that
+    are not choices.
+
+    Raises:
+        SiteError: two sites have one name.
+
+    >>> import sdscm_jax as sd
+    >>> lm = sd.load_lm()
+    >>> def model(lm):
+    ...     pdl1 = sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
+    ...     sd.sample("drug", sd.Choice(lm, "The best choice is to {}.", ["wait", "treat"], given=[pdl1]))
+    >>> graph(model, lm).edges
+    (('pdl1', 'drug'),)
+    """
+    return Graph(structure(fn, args, kwargs))

@@ -1,0 +1,124 @@
+"""The value of a site: one of its options, as an index that may be traced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..errors import OptionError, nearest
+from .template import Template, option_index
+
+
+@jax.tree_util.register_pytree_node_class
+class Phrase:
+    """A realised phrase: an option filled into a template.
+
+    A pytree whose only leaf is ``index``; template and options are static.
+
+    Attributes:
+        index: int array ``[...]`` of option numbers.
+        template: the template.
+        options: the K option texts.
+        name: the site it came from; lost where JAX takes the phrase apart (it is no part of the
+            pytree, so that branches and loop carries may mix sites).
+
+    >>> level = Phrase(jnp.array([0, 1]), Template.parse("It is {}."), ("low", "high"))
+    >>> (level == "high").tolist(), level.map({"low": 0.0, "high": 2.5}).tolist()
+    ([False, True], [0.0, 2.5])
+    >>> level.text
+    array(['low', 'high'], dtype=object)
+    """
+
+    def __init__(
+        self,
+        index: Any,
+        template: Template,
+        options: tuple[str, ...],
+        name: str | None = None,
+        origin: Any = None,
+    ):
+        self.index = index
+        self.template = template
+        self.options = options
+        self.name = name
+        # The mechanism that drew it: it holds the encoded text that later sites read on from.
+        self.origin = origin
+
+    def tree_flatten(self) -> tuple[tuple[Any], tuple[Template, tuple[str, ...]]]:
+        return (self.index,), (self.template, self.options)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[Template, tuple[str, ...]], leaves: tuple[Any]) -> Phrase:
+        return cls(leaves[0], *static)
+
+    @property
+    def _where(self) -> str:
+        return f"site {self.name!r}" if self.name else repr(str(self.template))
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The template with each option filled in."""
+        return tuple(self.template.fill(option) for option in self.options)
+
+    @property
+    def text(self) -> Any:
+        """Option text on the host: a string, or an object array of the index's shape.
+
+        Raises:
+            TypeError: the phrase is being traced by JAX, and has no text yet.
+        """
+        return self._lookup(self.options)
+
+    @property
+    def sentence(self) -> Any:
+        """Filled-in template on the host; like ``text``."""
+        return self._lookup(self.sentences)
+
+    def _lookup(self, texts: tuple[str, ...]) -> Any:
+        if isinstance(self.index, jax.core.Tracer):
+            raise TypeError(f"{self._where} is being traced by JAX; its text exists on the host only")
+        found = np.array(texts, dtype=object)[np.asarray(self.index)]
+        return found if np.ndim(self.index) else str(found)
+
+    def __eq__(self, other: object) -> Any:
+        """Bool array ``[...]``: is the option this text (or the same option as another phrase)?
+
+        Raises:
+            OptionError: no option has that text.
+        """
+        if isinstance(other, Phrase):
+            if other.options != self.options:
+                raise OptionError(f"{self._where} and {other._where} have different options")
+            return jnp.equal(self.index, other.index)
+        if not isinstance(other, str):
+            return NotImplemented
+        return jnp.equal(self.index, option_index(other, self.options, self._where))
+
+    def __ne__(self, other: object) -> Any:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else ~equal
+
+    __hash__ = object.__hash__
+
+    def map(self, values: Mapping[str, Any]) -> Array:
+        """Numeric array ``[...]``: the number that ``values`` gives for the option.
+
+        Raises:
+            OptionError: an option has no number, or a number has no option.
+        """
+        unknown = [text for text in values if text not in self.options]
+        missing = [text for text in self.options if text not in values]
+        if unknown:
+            raise OptionError(f"{self._where} has no option {unknown[0]!r}; {nearest(unknown[0], self.options)}")
+        if missing:
+            raise OptionError(f"{self._where}: map gives no number for {missing[0]!r}")
+        return jnp.stack([jnp.asarray(values[option]) for option in self.options])[self.index]
+
+    def __repr__(self) -> str:
+        shown = "traced" if isinstance(self.index, jax.core.Tracer) else repr(self.text)
+        return f"Phrase({self.name or str(self.template)!r}: {shown})"

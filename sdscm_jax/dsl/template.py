@@ -1,0 +1,84 @@
+"""Templates and options: the static text of a site, validated when it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..errors import OptionError, TemplateError, nearest
+
+BLANK = "{}"
+
+
+class Template(NamedTuple):
+    """Text with one blank.
+
+    Attributes:
+        prefix: the text before the blank.
+        suffix: the text after it.
+
+    >>> Template.parse("A {}-year-old woman.").fill("55")
+    'A 55-year-old woman.'
+    """
+
+    prefix: str
+    suffix: str
+
+    @classmethod
+    def parse(cls, text: str | Template) -> Template:
+        """Split a text at its blank.
+
+        Raises:
+            TemplateError: the text is not a string or has no blank ``{}`` or several.
+        """
+        if isinstance(text, Template):
+            return text
+        if not isinstance(text, str):
+            raise TemplateError(f"a template is a string with one blank {BLANK}, got {text!r}")
+        parts = text.split(BLANK)
+        if len(parts) != 2:
+            raise TemplateError(f"a template has exactly one blank {BLANK}, got {len(parts) - 1} in {text!r}")
+        return cls(*parts)
+
+    def fill(self, option: str) -> str:
+        """The sentence with ``option`` in the blank."""
+        return self.prefix + option + self.suffix
+
+    def __str__(self) -> str:
+        return self.fill(BLANK)
+
+
+def parse_options(options: Sequence[str], template: Template) -> tuple[str, ...]:
+    """Options as a tuple.
+
+    Raises:
+        OptionError: there are none, or one is not a string, empty or repeated.
+    """
+    if isinstance(options, str) or not isinstance(options, Sequence):
+        raise OptionError(f"options of {str(template)!r} are a list of strings, got {options!r}")
+    if not options:
+        raise OptionError(f"{str(template)!r} has no options")
+    for i, option in enumerate(options):
+        if not isinstance(option, str):
+            raise OptionError(f"option {i} of {str(template)!r} is not a string: {option!r}")
+        if not option.strip():
+            raise OptionError(f"option {i} of {str(template)!r} is empty: {option!r}")
+        if option in options[:i]:
+            raise OptionError(f"option {option!r} of {str(template)!r} is listed twice")
+    return tuple(options)
+
+
+def option_index(option: str, options: tuple[str, ...], where: str) -> int:
+    """Position of an option.
+
+    Args:
+        option: its text.
+        options: all options.
+        where: what the message calls the place, such as ``"site 'pdl1'"``.
+
+    Raises:
+        OptionError: no option has that text; the nearest one is named.
+    """
+    if option not in options:
+        raise OptionError(f"{where} has no option {option!r}; {nearest(option, options)}")
+    return options.index(option)

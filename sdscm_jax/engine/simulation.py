@@ -1,0 +1,116 @@
+"""What a simulation gives back: many units in all worlds, as tables and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..dsl.graph import Graph
+from ..errors import SiteError, nearest
+
+
+@dataclass(frozen=True, repr=False)
+class Simulation:
+    """n units, each in the factual world and in the same other worlds.
+
+    Attributes:
+        graph: the causal graph of the model (in the factual world, or under ``do``).
+        worlds: labels of the worlds; the first, ``""``, is the factual one (or the one under
+            ``do``), another one is called such as ``do(pdl1=low)``.
+        values: site -> array ``[n, worlds, ...]``: int32 option numbers of a choice.
+        log_probs: choice site -> float32 ``[n, worlds, K]``: log-probabilities of its options given
+            its parents in that world.
+        stats: figures of the run: ``units``, ``seconds``, ``compile_seconds``, ``chunk``.
+    """
+
+    graph: Graph
+    worlds: tuple[str, ...]
+    values: dict[str, np.ndarray]
+    log_probs: dict[str, np.ndarray]
+    stats: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values()))) if self.values else 0
+
+    def __repr__(self) -> str:
+        return f"Simulation({len(self)} units, sites {', '.join(self.values)}, worlds {', '.join(map(repr, self.worlds))})"
+
+    def world(self, label: str | int) -> int:
+        """Number of a world, from its label.
+
+        Raises:
+            SiteError: there is no such world.
+        """
+        if isinstance(label, str):
+            if label not in self.worlds:
+                raise SiteError(f"there is no world {label!r}; {nearest(label, self.worlds)}")
+            return self.worlds.index(label)
+        if not -len(self.worlds) <= label < len(self.worlds):
+            raise SiteError(f"there is no world {label}; there are {len(self.worlds)}")
+        return label
+
+    def to_pandas(self, logp: bool | Sequence[str] = True) -> pd.DataFrame:
+        """One row a unit.
+
+        Columns, for a site ``x``, an option ``a`` and a world ``do(t=low)``: ``x`` and
+        ``x|do(t=low)`` (ordered categoricals of option texts, in the order of the options; numbers
+        for sites that are no choices), then ``logp(x=a)`` and ``logp(x=a)|do(t=low)`` (float32).
+
+        Args:
+            logp: whose option log-probabilities to include: True for all choice sites that were
+                kept, False for none, or a list of site names.
+
+        Raises:
+            SiteError: ``logp`` names a site whose log-probabilities were not kept.
+
+        >>> import jax, sdscm_jax as sd
+        >>> lm = sd.load_lm()
+        >>> def model(lm):
+        ...     sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
+        >>> data = sd.simulate(model, jax.random.key(0), 5, lm)
+        >>> data.to_pandas().columns.tolist()
+        ['pdl1', 'logp(pdl1=low)', 'logp(pdl1=high)']
+        """
+        columns: dict[str, object] = {}
+        for w, label in enumerate(self.worlds):
+            for name, array in self.values.items():
+                options = self.graph[name].options
+                column = array[:, w]
+                if options:
+                    columns[_labelled(name, label)] = pd.Categorical.from_codes(column, list(options), ordered=True)
+                elif column.ndim == 1:
+                    columns[_labelled(name, label)] = column
+                else:
+                    for i in np.ndindex(column.shape[1:]):
+                        columns[_labelled(f"{name}[{','.join(map(str, i))}]", label)] = column[(slice(None), *i)]
+        sites = list(self.log_probs) if logp is True else [] if logp is False else list(logp)
+        for name in sites:
+            if name not in self.log_probs:
+                raise SiteError(f"no log-probabilities of site {name!r} were kept; {nearest(name, list(self.log_probs))}")
+        for w, label in enumerate(self.worlds):
+            for name in sites:
+                for k, option in enumerate(self.graph[name].options):
+                    columns[_labelled(f"logp({name}={option})", label)] = self.log_probs[name][:, w, k]
+        return pd.DataFrame(columns)
+
+    def to_parquet(self, path: str | Path, logp: bool | Sequence[str] = True) -> None:
+        """Write ``to_pandas`` as Parquet; option texts are dictionary-encoded, in their order."""
+        self.to_pandas(logp).to_parquet(path, index=False)
+
+    def text(self, unit: int, world: str | int = 0) -> str:
+        """The text of one unit: its sentences in program order, joined by spaces."""
+        w = self.world(world)
+        sentences = []
+        for name, array in self.values.items():
+            template = self.graph[name].template
+            if template is not None:
+                sentences.append(template.fill(self.graph[name].options[int(array[unit, w])]))
+        return " ".join(sentences)
+
+
+def _labelled(name: str, label: str) -> str:
+    return f"{name}|{label}" if label else name

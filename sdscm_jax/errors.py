@@ -1,0 +1,58 @@
+"""The exceptions of the package: one hierarchy, so that ``except SDSCMError`` catches them all."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SDSCMError(Exception):
+    """Base class of every error that this package raises about its input."""
+
+
+class TemplateError(SDSCMError, ValueError):
+    """A template has no blank ``{}``, or more than one, or is not text."""
+
+
+class OptionError(SDSCMError, ValueError):
+    """Options are empty, repeated or indistinguishable to the tokenizer, or one is unknown."""
+
+
+class GivenError(SDSCMError, TypeError):
+    """Something in ``given`` is neither a phrase nor a string."""
+
+
+class SiteError(SDSCMError, ValueError):
+    """Two sites share a name, or a site is asked for that the model does not have."""
+
+
+class InterventionError(SDSCMError, ValueError):
+    """An intervention names an unknown or exogenous site, or a value that the site cannot take."""
+
+
+class EvidenceError(SDSCMError, ValueError):
+    """Evidence is impossible under the model, or cannot be abduced."""
+
+
+class ContextLengthError(SDSCMError, ValueError):
+    """A site needs more positions than the language model has."""
+
+
+class LoadError(SDSCMError):
+    """A language model directory is missing or malformed; the message lists what is wrong."""
+
+
+class ResumeError(SDSCMError):
+    """A run cannot be resumed because its manifest differs; the message says in what."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Hint for an error message: the nearest known spelling and the list of what is known.
+
+    >>> nearest("hihg", ["low", "high"])
+    "did you mean 'high'? (known: 'low', 'high')"
+    """
+    known = list(known)
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.4)
+    listing = ", ".join(map(repr, known)) or "none"
+    return f"did you mean {close[0]!r}? (known: {listing})" if close else f"known: {listing}"

@@ -1,0 +1,282 @@
+"""One configurable decoder-only transformer in Flax NNX.
+
+Layers are stacked along a leading axis and run by ``lax.scan``, so that compile time does not grow
+with depth. The forward pass takes explicit positions, an explicit attention mask and the keys and
+values of tokens that were encoded before: that is all that prefix reuse, padding and trees of
+options need.
+
+Shapes: ``...`` are any batch dimensions, T the tokens of this call, S the cached tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from .config import DecoderConfig, Rope
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+}
+
+# Finite, so that a query without any allowed key (padding) gives numbers, not NaN.
+_MASKED = -1e30
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of encoded tokens, each ``[layers, ..., kv_heads, S, head_dim]``."""
+
+    keys: Array
+    values: Array
+
+    def append(self, other: KeyValues) -> KeyValues:
+        """These tokens followed by ``other``'s; batch dimensions broadcast."""
+        return jax.tree.map(_concatenate_tokens, self, other)
+
+    def take(self, slots: Array) -> KeyValues:
+        """The tokens at ``slots`` ``[..., N]`` (int), in that order; batch dimensions broadcast."""
+
+        def pick(x: Array) -> Array:
+            index = slots[..., None, :, None]
+            batch = jnp.broadcast_shapes(x.shape[1:-2], index.shape[:-2])
+            x = jnp.broadcast_to(x, (x.shape[0], *batch, *x.shape[-2:]))
+            index = jnp.broadcast_to(index, (*batch, *index.shape[-2:]))
+            return jnp.take_along_axis(x, index[None], axis=-2, mode="clip")
+
+        return jax.tree.map(pick, self)
+
+    @property
+    def length(self) -> int:
+        """Number of token slots S."""
+        return self.keys.shape[-2]
+
+
+def _concatenate_tokens(a: Array, b: Array) -> Array:
+    batch = jnp.broadcast_shapes(a.shape[1:-2], b.shape[1:-2])
+    a, b = (jnp.broadcast_to(x, (x.shape[0], *batch, *x.shape[-2:])) for x in (a, b))
+    return jnp.concatenate([a, b], axis=-2)
+
+
+def inverse_frequencies(rope: Rope | None, rotary_dim: int) -> np.ndarray:
+    """Angular frequency of each rotated pair, float32 ``[rotary_dim / 2]``; zeros do not rotate."""
+    if rope is None:
+        return np.zeros(rotary_dim // 2, np.float32)
+    frequency = rope.theta ** -(np.arange(0, rope.rotary_dim, 2, dtype=np.float64) / rope.rotary_dim)
+    frequency = frequency / rope.linear
+    if rope.llama3 is not None:
+        factor, low, high, original = rope.llama3
+        wavelength = 2 * np.pi / frequency
+        smooth = (original / wavelength - low) / (high - low)
+        blended = (1 - smooth) * frequency / factor + smooth * frequency
+        frequency = np.where(
+            wavelength > original / low,
+            frequency / factor,
+            np.where(wavelength < original / high, frequency, blended),
+        )
+    return frequency.astype(np.float32)
+
+
+def _rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotate the leading ``2 * cos.shape[-1]`` dimensions of ``x`` ``[..., heads, T, head_dim]``."""
+    half = cos.shape[-1]
+    a, b, rest = jnp.split(x, [half, 2 * half], axis=-1)
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([rotated, rest], axis=-1)
+
+
+def _norm(config: DecoderConfig, width: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Module:
+    # Statistics are float32 whatever the dtype: bfloat16 sums lose three digits.
+    if config.norm == "layer":
+        return nnx.LayerNorm(
+            width, epsilon=config.norm_eps, param_dtype=dtype, dtype=jnp.float32, use_fast_variance=False, rngs=rngs
+        )
+    return nnx.RMSNorm(width, epsilon=config.norm_eps, param_dtype=dtype, dtype=jnp.float32, rngs=rngs)
+
+
+def _linear(inputs: int, outputs: int, bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    # Full float32 products where parameters are float32: on some accelerators the default is less.
+    precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
+    return nnx.Linear(
+        inputs,
+        outputs,
+        use_bias=bias,
+        dtype=dtype,
+        param_dtype=dtype,
+        precision=precision,
+        kernel_init=nnx.initializers.normal(0.02),
+        rngs=rngs,
+    )
+
+
+class Block(nnx.Module):
+    """One transformer layer: attention and MLP, each behind a norm."""
+
+    def __init__(self, config: DecoderConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+        c, self.config = config, config
+        self.attention_norm = _norm(c, c.width, dtype, rngs)
+        self.mlp_norm = _norm(c, c.width, dtype, rngs)
+        self.query = _linear(c.width, c.heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.key = _linear(c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.value = _linear(c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.out = _linear(c.heads * c.head_dim, c.width, c.out_bias, dtype, rngs)
+        self.up = _linear(c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
+        self.down = _linear(c.mlp_width, c.width, c.mlp_bias, dtype, rngs)
+        if c.gated:
+            self.gate = _linear(c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
+        if c.qk_norm:
+            self.query_norm = _norm(c, c.head_dim, dtype, rngs)
+            self.key_norm = _norm(c, c.head_dim, dtype, rngs)
+
+    def attend(
+        self, x: Array, angles: tuple[Array, Array] | None, mask: Array, past: KeyValues | None
+    ) -> tuple[Array, KeyValues]:
+        c = self.config
+
+        def heads(y: Array) -> Array:  # [..., T, n * head_dim] -> [..., n, T, head_dim]
+            return jnp.swapaxes(y.reshape(*y.shape[:-1], -1, c.head_dim), -2, -3)
+
+        q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        if c.qk_norm:
+            q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
+        if angles is not None:
+            q, k = _rotate(q, *angles), _rotate(k, *angles)
+        new = KeyValues(k, v)
+        if past is not None:
+            k, v = _concatenate_tokens(past.keys[None], k[None])[0], _concatenate_tokens(past.values[None], v[None])[0]
+        # Query heads that share a key head are laid along the token axis: one plain batched product.
+        groups, tokens = c.heads // c.kv_heads, x.shape[-2]
+        q = (q * c.query_scale).reshape(*q.shape[:-3], c.kv_heads, groups * tokens, c.head_dim)
+        precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+        scores = jnp.einsum("...qh,...sh->...qs", q, k, precision=precision, preferred_element_type=jnp.float32)
+        scores = scores.reshape(*scores.shape[:-2], groups, tokens, -1)
+        scores = jnp.where(mask[..., None, None, :, :], scores, _MASKED)
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        weights = weights.reshape(*weights.shape[:-3], groups * tokens, -1)
+        mixed = jnp.einsum("...qs,...sh->...qh", weights, v, precision=precision)
+        mixed = mixed.reshape(*mixed.shape[:-3], c.heads, tokens, c.head_dim)
+        return self.out(jnp.swapaxes(mixed, -2, -3).reshape(*x.shape[:-1], -1)), new
+
+    def mlp(self, x: Array) -> Array:
+        activation = ACTIVATIONS[self.config.activation]
+        if self.config.gated:
+            return self.down(activation(self.gate(x)) * self.up(x))
+        return self.down(activation(self.up(x)))
+
+    def __call__(
+        self, x: Array, angles: tuple[Array, Array] | None, mask: Array, past: KeyValues | None
+    ) -> tuple[Array, KeyValues]:
+        attended, new = self.attend(self.attention_norm(x).astype(x.dtype), angles, mask, past)
+        if self.config.parallel:
+            return x + attended + self.mlp(self.mlp_norm(x).astype(x.dtype)), new
+        x = x + attended
+        return x + self.mlp(self.mlp_norm(x).astype(x.dtype)), new
+
+
+class Decoder(nnx.Module):
+    """Token embedding, ``config.layers`` stacked blocks, final norm and output head.
+
+    Args:
+        config: the switches.
+        dtype: dtype of parameters and activations (norms, softmax and logits are float32).
+        rngs: randomness of the initial weights.
+
+    >>> from sdscm_jax.models.families import tiny_config
+    >>> decoder = Decoder(tiny_config("llama"), jnp.float32, nnx.Rngs(0))
+    >>> tokens = jnp.array([3, 1, 4])
+    >>> hidden, cache = decoder.encode(tokens, jnp.arange(3), jnp.tri(3, dtype=bool))
+    >>> decoder.logits(hidden).shape
+    (3, 128)
+    """
+
+    def __init__(self, config: DecoderConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.config = config
+        table = nnx.initializers.normal(0.02)
+        self.embedding = nnx.Embed(config.vocab_size, config.width, param_dtype=dtype, embedding_init=table, rngs=rngs)
+        if config.positions == "learned":
+            self.position_embedding = nnx.Embed(
+                config.max_positions, config.width, param_dtype=dtype, embedding_init=table, rngs=rngs
+            )
+
+        @nnx.split_rngs(splits=config.layers)
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def stacked(rngs: nnx.Rngs) -> Block:
+            return Block(config, dtype, rngs)
+
+        self.blocks = stacked(rngs)
+        self.final_norm = _norm(config, config.width, dtype, rngs)
+        if not config.tied:
+            self.head = nnx.Param(table(rngs.params(), (config.vocab_size, config.width), dtype))
+
+    def encode(
+        self,
+        tokens: Array,
+        positions: Array,
+        mask: Array,
+        past: KeyValues | None = None,
+        past_positions: Array | None = None,
+    ) -> tuple[Array, KeyValues]:
+        """Run the stack over new tokens.
+
+        Args:
+            tokens: int ``[..., T]``.
+            positions: int ``[..., T]``.
+            mask: bool ``[..., T, S + T]``, True where a token (row) may look at a slot (column):
+                first the S cached slots, then the T new ones.
+            past: keys and values of the S cached slots.
+            past_positions: int ``[..., S]``, read only by layers with a sliding window.
+
+        Returns:
+            hidden states ``[..., T, width]`` after the final norm, and the new tokens' keys and
+            values.
+        """
+        c = self.config
+        x = jnp.take(self.embedding.embedding[...], tokens, axis=0, mode="clip")
+        if c.positions == "learned":
+            x = x + jnp.take(self.position_embedding.embedding[...], positions, axis=0, mode="clip")
+        graph, layers = nnx.split(self.blocks)
+
+        rotary = max((r.rotary_dim for r in c.rope if r is not None), default=0)
+        frequencies = np.stack([inverse_frequencies(r, rotary) for r in c.rope]) if rotary else None
+        same_rope = frequencies is not None and bool((frequencies == frequencies[0]).all())
+
+        def angles(frequency: Array) -> tuple[Array, Array]:
+            # Angles are float32: bfloat16 cannot even count positions above 256.
+            angle = positions[..., None, :, None].astype(jnp.float32) * frequency
+            return jnp.cos(angle), jnp.sin(angle)
+
+        shared = angles(jnp.asarray(frequencies[0])) if frequencies is not None and same_rope else None
+        per_layer: dict[str, Array] = {}
+        if frequencies is not None and not same_rope:
+            per_layer["frequency"] = jnp.asarray(frequencies)
+        distance = None
+        if any(w is not None for w in c.windows):
+            keys_at = positions if past_positions is None else jnp.concatenate([past_positions, positions], -1)
+            distance = positions[..., :, None] - keys_at[..., None, :]
+            per_layer["window"] = jnp.asarray([c.max_positions if w is None else w for w in c.windows])
+
+        def layer(x: Array, inputs: tuple) -> tuple[Array, KeyValues]:
+            params, constants, past = inputs
+            block = nnx.merge(graph, params)
+            seen = mask & (distance < constants["window"]) if distance is not None else mask
+            turned = angles(constants["frequency"]) if "frequency" in constants else shared
+            return block(x, turned, seen, past)
+
+        x, new = jax.lax.scan(layer, x, (layers, per_layer, past))
+        return self.final_norm(x).astype(x.dtype), new
+
+    def logits(self, hidden: Array) -> Array:
+        """Float32 logits ``[..., vocab_size]`` of the token after each hidden state."""
+        table = self.embedding.embedding[...] if self.config.tied else self.head[...]
+        precision = jax.lax.Precision.HIGHEST if hidden.dtype == jnp.float32 else None
+        return jnp.einsum("...d,vd->...v", hidden, table, precision=precision, preferred_element_type=jnp.float32)

@@ -1,0 +1,177 @@
+"""A language model as a JAX value: parameters are leaves, structure and tokenizer are static."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from transformers import AutoTokenizer
+
+from ..errors import LoadError
+from .checkpoint import abstract_decoder, load_parameters, read_directory_config
+from .codec import Codec
+from .config import DecoderConfig
+from .decoder import Decoder, KeyValues
+
+EMBEDDED = Path(__file__).parent / "embedded"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LanguageModel:
+    """A decoder with its tokenizer; a pytree whose leaves are the parameters.
+
+    Pass it to a model function as an argument, so that ``jax.jit`` sees the parameters as inputs.
+
+    Attributes:
+        params: Flax NNX state of a ``Decoder``.
+        graph: Flax NNX graph definition (static).
+        codec: text to token ids (static).
+
+    >>> import sdscm_jax as sd
+    >>> lm = sd.load_lm()
+    >>> tokens = lm.tokenizer.encode("A 55-year-old woman", return_tensors="np")
+    >>> lm.logits(tokens).shape == (*tokens.shape, lm.config.vocab_size)
+    True
+    """
+
+    params: nnx.State
+    graph: nnx.GraphDef = field(metadata={"static": True})
+    codec: Codec = field(metadata={"static": True})
+
+    @property
+    def tokenizer(self) -> Any:
+        """The ``transformers`` tokenizer."""
+        return self.codec.tokenizer
+
+    @property
+    def decoder(self) -> Decoder:
+        """The Flax NNX module."""
+        return nnx.merge(self.graph, self.params)
+
+    @cached_property
+    def config(self) -> DecoderConfig:
+        """The switches of the decoder."""
+        return self.decoder.config
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the parameters."""
+        return jax.tree.leaves(self.params)[0].dtype
+
+    def encode(
+        self,
+        tokens: Array,
+        positions: Array,
+        mask: Array,
+        past: KeyValues | None = None,
+        past_positions: Array | None = None,
+    ) -> tuple[Array, KeyValues]:
+        """Hidden states and keys/values of new tokens; see ``Decoder.encode``."""
+        return self.decoder.encode(tokens, positions, mask, past, past_positions)
+
+    def logits(self, tokens: Array, positions: Array | None = None, mask: Array | None = None) -> Array:
+        """Logits of the token after each token.
+
+        Args:
+            tokens: int ``[..., T]``.
+            positions: int ``[..., T]``; 0, 1, 2, … where left out.
+            mask: bool or 0/1; ``[..., T]`` marks real tokens (padding is not looked at), or
+                ``[..., T, T]`` says which columns each row may look at. Attention is causal in
+                either case.
+
+        Returns:
+            float32 ``[..., T, V]``.
+        """
+        tokens = jnp.asarray(tokens)
+        length = tokens.shape[-1]
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(length), tokens.shape)
+        allowed = jnp.tri(length, dtype=bool)
+        if mask is not None:
+            mask = jnp.asarray(mask, bool)
+            allowed = allowed & (mask[..., None, :] if mask.ndim == tokens.ndim else mask)
+        allowed = jnp.broadcast_to(allowed, (*tokens.shape, length))
+        decoder = self.decoder
+        return decoder.logits(decoder.encode(tokens, jnp.asarray(positions), allowed)[0])
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of tokenizer, switches and parameters."""
+        digest = hashlib.sha256(f"{self.codec.fingerprint} {self.config}".encode())
+        for leaf in jax.tree.leaves(self.params):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
+
+
+def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype: Any = jnp.float32) -> LanguageModel:
+    """A model with random weights: for training from scratch, and for tests.
+
+    Args:
+        config: the switches.
+        tokenizer: a ``transformers`` tokenizer whose ids lie below ``config.vocab_size``.
+        key: seed or PRNG key of the weights.
+        dtype: dtype of the weights.
+    """
+    graph, params = nnx.split(Decoder(config, jnp.dtype(dtype), nnx.Rngs(key)), nnx.Param, ...)[:2]
+    return LanguageModel(params, graph, Codec(tokenizer))
+
+
+def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32) -> LanguageModel:
+    """Load a language model.
+
+    Args:
+        source: None for the embedded default; a directory with ``config.json``,
+            ``*.safetensors`` and a tokenizer; or a hub id such as ``"openai-community/gpt2"``,
+            which is fetched (once, into the hub's cache).
+        dtype: ``float32`` or ``bfloat16``; scores are float32 in either case.
+
+    Returns:
+        the model, a pytree.
+
+    Raises:
+        LoadError: nothing is found, the family is not supported, or tensors are missing or have
+            the wrong shape; the message lists them.
+
+    >>> load_lm().config.family
+    'llama'
+    """
+    directory = _locate(source)
+    dtype = jnp.dtype(dtype)
+    if dtype not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
+        raise LoadError(f"dtype {dtype} is not supported (float32 or bfloat16)")
+    config = read_directory_config(directory)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # transformers raises many kinds here
+        raise LoadError(f"{directory} has no readable tokenizer: {error}") from error
+    if not 1 < len(tokenizer) <= config.vocab_size + 256:
+        raise LoadError(f"{directory}: the tokenizer has {len(tokenizer)} entries, the model {config.vocab_size}")
+    params = load_parameters(directory, config, dtype)
+    graph, _ = abstract_decoder(config, dtype)
+    return LanguageModel(params, graph, Codec(tokenizer))
+
+
+def _locate(source: str | Path | None) -> Path:
+    if source is None:
+        return EMBEDDED
+    directory = Path(source).expanduser()
+    name = str(source)
+    looks_like_hub_id = name.count("/") <= 1 and not name.startswith((".", "/", "~")) and not directory.exists()
+    if not looks_like_hub_id:
+        return directory
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+    except Exception as error:  # the hub client raises many kinds here
+        raise LoadError(
+            f"{name!r} is neither a directory nor a model that the hub gave: {type(error).__name__}: {error}"
+        ) from error
