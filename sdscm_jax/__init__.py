@@ -1,5 +1,6 @@
 """Causal models whose structure is a Python function and whose mechanisms are a language model's."""
 
+from . import vignettes
 from .dsl import handlers
 from .dsl.choice import Choice
 from .dsl.graph import Graph, graph
@@ -45,5 +46,6 @@ __all__ = [
     "sample",
     "simulate",
     "train_lm",
+    "vignettes",
 ]
 __version__ = "0.1.0"

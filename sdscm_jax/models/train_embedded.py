@@ -25,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import typer
+from flax import nnx
+from optax.contrib import MuonDimensionNumbers, muon
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -52,13 +54,14 @@ class Settings:
     heads: int = 4
     mlp_width: int = 384
     max_positions: int = 512
-    shares: tuple[float, ...] = (0.52, 0.24, 0.12, 0.12)
+    shares: tuple[float, ...] = (0.40, 0.20, 0.20, 0.20)
     wording_weight: float = 0.15
     drop: float = 0.15
-    rows: int = 16
+    rows: int = 8
     length: int = 224
-    steps: int = 8000
-    peak_rate: float = 4e-3
+    steps: int = 11_000
+    muon_rate: float = 0.02
+    adam_rate: float = 4e-3
     warmup: int = 200
     average: float = 0.999
     seed: int = 0
@@ -110,8 +113,28 @@ def measure(lm: LanguageModel, units: int) -> dict[str, float]:
     }
 
 
+def make_optimizer(settings: Settings) -> optax.GradientTransformation:
+    """Muon for the layers' matrices (stacked along axis 0), Adam for everything else."""
+
+    def rate(peak: float) -> optax.Schedule:
+        return optax.warmup_cosine_decay_schedule(0.0, peak, settings.warmup, settings.steps, 0.01 * peak)
+
+    def matrices(params: nnx.State) -> nnx.State:
+        return jax.tree.map(lambda x: MuonDimensionNumbers(1, 2) if x.ndim == 3 else None, params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        muon(
+            rate(settings.muon_rate),
+            muon_weight_dimension_numbers=matrices,
+            adam_b2=0.98,
+            adam_learning_rate=rate(settings.adam_rate),
+        ),
+    )
+
+
 def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -> LanguageModel:
-    """Train, and write the model to ``out`` every 500 steps and at the end."""
+    """Train, and write the model to ``out`` every 1000 steps and at the end."""
     tokenizer = train_tokenizer(settings)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -132,10 +155,6 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
     batches = packed_batches(
         writers, list(settings.shares), settings.rows, settings.length, settings.steps, settings.seed + 1
     )
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, settings.peak_rate, settings.warmup, settings.steps, settings.peak_rate * 0.01
-    )
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b1=0.9, b2=0.98, weight_decay=0.01))
 
     started, losses = time.time(), []
     out.mkdir(parents=True, exist_ok=True)
@@ -148,7 +167,7 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
             if step % 100 and step != settings.steps:
                 return
             errors: list[str] = []
-            if step % 500 == 0:
+            if step % 1000 == 0:
                 write_model(out, current(), config)
                 errors = [f"{e:.4f}" for e in measure(current(), 40).values()]
             tokens = step * settings.rows * settings.length
@@ -158,7 +177,7 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
             file.flush()
             say(" ".join(map(str, row)))
 
-        lm = train_lm(lm, batches, optimizer, average=settings.average, on_step=on_step)
+        lm = train_lm(lm, batches, make_optimizer(settings), average=settings.average, on_step=on_step)
     write_model(out, lm, config)
     final = {"settings": asdict(settings), "mean_absolute_difference": measure(lm, 200), "units": 200}
     (out / "training.json").write_text(json.dumps(final, indent=1) + "\n")
@@ -169,12 +188,10 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
 def main(
     out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("embedded"),
     steps: Annotated[int, typer.Option(help="Training steps.")] = Settings.steps,
-    peak_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = Settings.peak_rate,
-    layers: Annotated[int, typer.Option(help="Transformer layers.")] = Settings.layers,
     seed: Annotated[int, typer.Option(help="Seed of text, weights and order.")] = Settings.seed,
 ) -> None:
     """Train the embedded language model."""
-    train(out, Settings(steps=steps, peak_rate=peak_rate, layers=layers, seed=seed), lambda s: print(s, file=sys.stderr))
+    train(out, Settings(steps=steps, seed=seed), lambda s: print(s, file=sys.stderr))
 
 
 if __name__ == "__main__":

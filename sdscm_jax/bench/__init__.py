@@ -1,0 +1,1 @@
+"""Families of causal models, and benchmarks made from them."""

@@ -1,0 +1,1 @@
+"""Causal effects, from simulations whose potential outcomes are known."""
