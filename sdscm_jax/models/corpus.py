@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from ..vignettes import Variable, Vignette
-from .codec import Codec, Tokens
+from .codec import Codec
 from .options import option_tokens
 from .training import Batch
 
-Document = tuple[list[int], list[float]]
+
+class Piece(NamedTuple):
+    """One sentence as tokens.
+
+    Attributes:
+        tokens: int32 ``[L]``.
+        weights: float32 ``[L]``, training weights.
+        candidates: int32 ``[L, A]``: tokens that could have stood at each place, had another of
+            the options that agree with the sentence so far been drawn; the first is the token.
+        shares: float32 ``[L, A, K]``: 1 where option k has candidate a there and agrees so far.
+    """
+
+    tokens: np.ndarray
+    weights: np.ndarray
+    candidates: np.ndarray
+    shares: np.ndarray
+
+
+class Document(NamedTuple):
+    """A text as tokens, with training weights and the distribution that each was drawn from."""
+
+    tokens: np.ndarray
+    weights: np.ndarray
+    target_tokens: np.ndarray
+    target_probs: np.ndarray
 
 
 def sentences(vignette: Vignette, values: np.ndarray, wordings: np.ndarray) -> list[str]:
@@ -37,7 +62,10 @@ def write_texts(vignettes: tuple[Vignette, ...], units: int, seed: int) -> Itera
 
 
 class DocumentWriter:
-    """Draws units of one vignette and writes them as tokens with training weights.
+    """Draws units of one vignette and writes them as tokens.
+
+    The option that a sentence tells is drawn from a known distribution given the unit's earlier
+    values, so the expected loss over that draw is known too: it is what a document's targets hold.
 
     Args:
         vignette: the ground truth.
@@ -46,46 +74,72 @@ class DocumentWriter:
             they carry the mechanisms and the wording is chosen by a fair die.
         drop: share of the texts in which each sentence is left out with probability one half, so
             that the model also knows what to say when it is shown some of the parents only.
+        width: number of candidates A per token in the documents.
     """
 
-    def __init__(self, vignette: Vignette, codec: Codec, wording_weight: float, drop: float):
-        self.vignette, self.codec, self.drop = vignette, codec, drop
+    def __init__(self, vignette: Vignette, codec: Codec, wording_weight: float, drop: float, width: int):
+        self.vignette, self.codec, self.drop, self.width = vignette, codec, drop, width
         self.pieces = {
             (j, first): [self._pieces(v, template, first, wording_weight) for template in v.wordings]
             for j, v in enumerate(vignette.variables)
             for first in (True, False)
         }
 
-    def _pieces(self, v: Variable, template: str, first: bool, wording_weight: float) -> list[tuple[Tokens, Tokens]]:
+    def _pieces(self, v: Variable, template: str, first: bool, wording_weight: float) -> list[Piece]:
         prefix, suffix = template.split("{}")
-        with_suffix = option_tokens(self.codec, prefix, v.options, suffix, with_suffix=True, first=first)
-        option_only = option_tokens(self.codec, prefix, v.options, suffix, with_suffix=False, first=first)
+        blank = option_tokens(self.codec, prefix, v.options, suffix, with_suffix=True, first=first)
+        start = len(blank.shared)
         pieces = []
-        for sentence, row in zip(with_suffix.sentences, option_only.rows, strict=True):
-            start = len(option_only.shared)
-            inside = range(start, start + len(row))
-            pieces.append((sentence, tuple(1.0 if i in inside else wording_weight for i in range(len(sentence)))))
+        for row in blank.rows:
+            length = start + len(row)
+            tokens = np.array([*blank.shared, *row], np.int32)
+            weights = np.full(length, wording_weight, np.float32)
+            candidates = np.zeros((length, self.width), np.int32)
+            shares = np.zeros((length, self.width, len(v.options)), np.float32)
+            candidates[:, 0], shares[:, 0] = tokens, 1.0
+            for i, token in enumerate(row):
+                agree = [k for k, other in enumerate(blank.rows) if other[:i] == row[:i] and len(other) > i]
+                nexts = list(dict.fromkeys([token, *(blank.rows[k][i] for k in agree)]))
+                candidates[start + i, : len(nexts)] = nexts
+                shares[start + i] = 0.0
+                for k in agree:
+                    shares[start + i, nexts.index(blank.rows[k][i]), k] = 1.0
+                if len(nexts) > 1:
+                    weights[start + i] = 1.0
+            pieces.append(Piece(tokens, weights, candidates, shares))
         return pieces
 
     def _shown(self, rng: np.random.Generator) -> np.ndarray:
         """Which variables a text tells, in causal order."""
-        count = len(self.vignette.variables)
+        variables = self.vignette.variables
         if self.vignette.given_all:
-            keep = rng.random(count) < 0.5 if rng.random() < self.drop else np.ones(count, bool)
-            return np.flatnonzero(keep) if keep.any() else np.arange(count)
-        target = rng.integers(count)
-        parents = self.vignette.variables[target].parents
-        return np.sort([target, *(self.vignette.index(p) for p in parents)])
+            keep = rng.random(len(variables)) < 0.5 if rng.random() < self.drop else np.ones(len(variables), bool)
+            return np.flatnonzero(keep) if keep.any() else np.arange(len(variables))
+        # A variable with its parents; those that have some more often, since roots have little to learn.
+        odds = np.array([4.0 if v.parents else 1.0 for v in variables])
+        target = rng.choice(len(variables), p=odds / odds.sum())
+        return np.sort([target, *(self.vignette.index(p) for p in variables[target].parents)])
 
     def documents(self, rng: np.random.Generator, units: int) -> Iterator[Document]:
-        for values in self.vignette.sample(rng, units):
-            tokens, weights = [self.codec.bos], [0.0]
+        """``units`` texts."""
+        values = self.vignette.sample(rng, units)
+        probs = [self.vignette.probabilities(v.name, values).astype(np.float32) for v in self.vignette.variables]
+        begin = np.zeros((1, self.width), np.int32)
+        begin[0, 0] = self.codec.bos
+        for unit in range(units):
+            pieces, targets = [], [np.eye(1, self.width, dtype=np.float32)]
             for position, j in enumerate(self._shown(rng)):
                 wordings = self.pieces[int(j), position == 0]
-                piece, weight = wordings[rng.integers(len(wordings))][values[j]]
-                tokens.extend(piece)
-                weights.extend(weight)
-            yield tokens, weights
+                piece = wordings[rng.integers(len(wordings))][values[unit, j]]
+                pieces.append(piece)
+                mass = piece.shares @ probs[j][unit]
+                targets.append(mass / mass.sum(1, keepdims=True))
+            yield Document(
+                np.concatenate([begin[0, :1], *(p.tokens for p in pieces)]),
+                np.concatenate([np.zeros(1, np.float32), *(p.weights for p in pieces)]),
+                np.concatenate([begin, *(p.candidates for p in pieces)]),
+                np.concatenate(targets),
+            )
 
 
 def packed_batches(
@@ -110,17 +164,21 @@ def packed_batches(
         tokens = np.zeros((rows, length), np.int32)
         positions, segments = np.zeros_like(tokens), np.zeros_like(tokens)
         weights = np.zeros((rows, length), np.float32)
+        target_tokens = np.zeros((rows, length, writers[0].width), np.int32)
+        target_probs = np.zeros(target_tokens.shape, np.float32)
         for r in range(rows):
             used, segment = 0, 0
             while len(waiting) < 64:
                 waiting.append(next(source))
-            while (fit := next((i for i, d in enumerate(waiting) if len(d[0]) <= length - used), None)) is not None:
-                ids, weight = waiting.pop(fit)
+            while (fit := next((i for i, d in enumerate(waiting) if len(d.tokens) <= length - used), None)) is not None:
+                document = waiting.pop(fit)
+                size = len(document.tokens)
                 segment += 1
-                span = slice(used, used + len(ids))
-                tokens[r, span], weights[r, span] = ids, weight
-                positions[r, span], segments[r, span] = np.arange(len(ids)), segment
-                used += len(ids)
+                span = slice(used, used + size)
+                tokens[r, span], weights[r, span] = document.tokens, document.weights
+                target_tokens[r, span], target_probs[r, span] = document.target_tokens, document.target_probs
+                positions[r, span], segments[r, span] = np.arange(size), segment
+                used += size
             if segment == 0:
-                raise ValueError(f"a text of {len(waiting[0][0])} tokens does not fit a row of {length}")
-        yield Batch(tokens, positions, segments, weights)
+                raise ValueError(f"a text of {len(waiting[0].tokens)} tokens does not fit a row of {length}")
+        yield Batch(tokens, positions, segments, weights, target_tokens, target_probs)

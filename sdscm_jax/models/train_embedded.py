@@ -55,15 +55,15 @@ class Settings:
     mlp_width: int = 384
     max_positions: int = 512
     shares: tuple[float, ...] = (0.40, 0.20, 0.20, 0.20)
-    wording_weight: float = 0.15
-    drop: float = 0.15
+    wording_weight: float = 0.1
+    drop: float = 0.1
     rows: int = 8
     length: int = 224
-    steps: int = 11_000
-    muon_rate: float = 0.02
-    adam_rate: float = 4e-3
+    steps: int = 6000
+    muon_rate: float = 0.015
+    adam_rate: float = 3e-3
     warmup: int = 200
-    average: float = 0.999
+    average: float = 0.995
     seed: int = 0
 
 
@@ -134,7 +134,7 @@ def make_optimizer(settings: Settings) -> optax.GradientTransformation:
 
 
 def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -> LanguageModel:
-    """Train, and write the model to ``out`` every 1000 steps and at the end."""
+    """Train, and write the model to ``out`` every 500 steps and at the end."""
     tokenizer = train_tokenizer(settings)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -151,7 +151,8 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
         architectures=["LlamaForCausalLM"],
     )
     lm = random_lm(read_config(config), tokenizer, settings.seed)
-    writers = [DocumentWriter(v, lm.codec, settings.wording_weight, settings.drop) for v in VIGNETTES]
+    width = max(len(variable.options) for v in VIGNETTES for variable in v.variables)
+    writers = [DocumentWriter(v, lm.codec, settings.wording_weight, settings.drop, width) for v in VIGNETTES]
     batches = packed_batches(
         writers, list(settings.shares), settings.rows, settings.length, settings.steps, settings.seed + 1
     )
@@ -167,9 +168,9 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
             if step % 100 and step != settings.steps:
                 return
             errors: list[str] = []
-            if step % 1000 == 0:
+            if step % 500 == 0:
                 write_model(out, current(), config)
-                errors = [f"{e:.4f}" for e in measure(current(), 40).values()]
+                errors = [f"{e:.4f}" for e in measure(current(), 24).values()]
             tokens = step * settings.rows * settings.length
             row = [step, tokens, f"{np.mean(losses):.4f}", f"{time.time() - started:.0f}", *errors]
             losses.clear()

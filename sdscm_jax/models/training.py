@@ -25,20 +25,29 @@ class Batch(NamedTuple):
         segments: int32 ``[B, T]``; documents of a row have different numbers, padding has 0.
         weights: float32 ``[B, T]``, weight of each token as a target of prediction; the first
             token of a document has weight 0.
+        target_tokens, target_probs: int32 and float32 ``[B, T, A]``: a distribution over A tokens
+            that each token is drawn from, where it is known. The loss is then the expected one
+            over that draw, which has the same mean and less noise. None: the token itself.
     """
 
     tokens: Array | np.ndarray
     positions: Array | np.ndarray
     segments: Array | np.ndarray
     weights: Array | np.ndarray
+    target_tokens: Array | np.ndarray | None = None
+    target_probs: Array | np.ndarray | None = None
 
 
 def token_losses(lm: LanguageModel, batch: Batch) -> Array:
-    """Negative log-probability (nats) of each token but the first: float32 ``[B, T - 1]``."""
+    """Loss (nats) of each token but the first: float32 ``[B, T - 1]``."""
     segments = jnp.asarray(batch.segments)
     same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, :, None] > 0)
     logits = lm.logits(batch.tokens, batch.positions, same)[:, :-1]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(batch.tokens)[:, 1:])
+    if batch.target_tokens is None or batch.target_probs is None:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(batch.tokens)[:, 1:])
+    likely = jnp.take_along_axis(logits, jnp.asarray(batch.target_tokens)[:, 1:], axis=-1)
+    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    return normaliser - (likely * jnp.asarray(batch.target_probs)[:, 1:]).sum(-1)
 
 
 def weighted_loss(lm: LanguageModel, batch: Batch) -> Array:

@@ -1,0 +1,1 @@
+"""Tests of the decoder, its checkpoints and its tokens."""
