@@ -73,8 +73,8 @@ class Choice(dist.Distribution):
     """
 
     arg_constraints: dict[str, Any] = {}
-    pytree_data_fields = ("lm", "given", "temperature")
-    pytree_aux_fields = ("template", "options", "scoring", "coupling")
+    pytree_data_fields = ("lm", "phrases", "temperature")
+    pytree_aux_fields = ("template", "options", "texts", "scoring", "coupling")
     has_enumerate_support = True
 
     def __init__(
@@ -91,7 +91,10 @@ class Choice(dist.Distribution):
     ):
         self.template = Template.parse(template)
         self.options = parse_options(options, self.template)
-        self.given: Given = parse_given(given, self.template)
+        items = parse_given(given, self.template)
+        # Strings are static, phrases are data; None stands where a phrase is.
+        self.phrases = tuple(item for item in items if isinstance(item, Phrase))
+        self.texts = tuple(None if isinstance(item, Phrase) else item for item in items)
         if not isinstance(lm, LanguageModel):
             raise TypeError(f"{str(self.template)!r}: lm is a LanguageModel (see load_lm), got {type(lm).__name__}")
         for value, known, what in ((scoring, SCORINGS, "scoring"), (coupling, COUPLINGS, "coupling")):
@@ -103,13 +106,19 @@ class Choice(dist.Distribution):
         if scoring != "uniform":
             self._check_length()
             next_texts = tuple(self.template.fill(option) for option in self.options)
-            check_boundaries(lm.codec, self.given, next_texts, repr(str(self.template)))
+            check_boundaries(lm.codec, items, next_texts, repr(str(self.template)))
         batch_shape = jnp.broadcast_shapes(
-            jnp.shape(temperature), *(jnp.shape(g.index) for g in self.given if isinstance(g, Phrase))
+            jnp.shape(temperature), *(jnp.shape(phrase.index) for phrase in self.phrases)
         )
         super().__init__(batch_shape, (), validate_args=validate_args)
 
     # -- static structure -----------------------------------------------------------------------
+
+    @property
+    def given(self) -> Given:
+        """The phrases and strings that stand before the template."""
+        phrases = iter(self.phrases)
+        return tuple(next(phrases) if text is None else text for text in self.texts)
 
     @property
     def _leading_space(self) -> bool:
@@ -118,7 +127,7 @@ class Choice(dist.Distribution):
 
     @property
     def _blank(self) -> OptionTokens:
-        codec, first = self.lm.codec, not self.given
+        codec, first = self.lm.codec, not self.texts
         if self.scoring == "reference":
             return _reference_tokens(self.lm, self.template, self.options, first)
         return option_tokens(codec, *_around(self), with_suffix=self.scoring != "option", first=first)

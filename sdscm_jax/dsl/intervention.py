@@ -51,6 +51,15 @@ class Intervened(dist.Distribution):
         return jnp.zeros(jnp.shape(value)[: jnp.ndim(value) - self.event_dim])
 
 
+class Fixed(dist.Delta):
+    """A site that is set to a constant; it remembers what it replaced, so that another intervention
+    on the same site knows its options."""
+
+    def __init__(self, value: Array, replaced: dist.Distribution):
+        super().__init__(value, event_dim=replaced.event_dim)
+        self.base_dist = replaced
+
+
 @dataclass(frozen=True)
 class Alternatives:
     """What a site is set to in several worlds: which of them is traced, so that worlds vectorise.
@@ -114,7 +123,7 @@ def intervene(fn: dist.Distribution, value: Any, name: str) -> dist.Distribution
         return Intervened(value, lambda drawn, key: drawn)
     if callable(value) and not isinstance(value, Phrase):
         return Intervened(fn, lambda natural, key: as_value(fn, call(value, choice, natural, name), name, natural))
-    return dist.Delta(as_value(fn, value, name), event_dim=fn.event_dim)
+    return Fixed(as_value(fn, value, name), fn)
 
 
 def call(change: Callable[[Any], Any], choice: Choice | None, natural: Any, name: str) -> Any:

@@ -13,7 +13,7 @@ from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
 from .exogenous import exogenous
-from .intervention import Intervened, base_choice
+from .intervention import Fixed, Intervened, base_choice
 from .template import Template
 
 
@@ -66,7 +66,9 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
         model: Any = _Placeholders(exogenous(fn, 0))
         if substituted is not None:
             model = numpyro.handlers.substitute(model, data=substituted)
-        trace = numpyro.handlers.trace(model).get_trace(*args, **kwargs)
+        # Handlers around this call must not see these sites: it is no run of the model.
+        with numpyro.handlers.block():
+            trace = numpyro.handlers.trace(model).get_trace(*args, **kwargs)
         values, inputs = {}, {}
         for name, msg in trace.items():
             if msg["type"] == "sample":
@@ -83,20 +85,16 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
     order = list(found)
     sites = []
     for name in order:
-        parents: frozenset[str] = frozenset().union(*jax.tree.leaves(reads[name], is_leaf=_is_frozenset)) if shapes else frozenset()
+        parents: set[str] = set().union(*jax.tree.leaves(reads[name])) if shapes else set()
         sites.append(replace(found[name], parents=tuple(p for p in order if p in parents and p != name)))
     return tuple(sites)
-
-
-def _is_frozenset(x: Any) -> bool:
-    return isinstance(x, frozenset)
 
 
 def _inputs(fn: Any) -> Any:
     """What a distribution reads; of a choice not the language model's parameters."""
     choice = base_choice(fn)
-    if choice is not None and not isinstance(fn, Intervened):
-        return choice.given, choice.temperature
+    if choice is not None and not isinstance(fn, (Fixed, Intervened)):
+        return choice.phrases, choice.temperature
     return fn
 
 
@@ -104,7 +102,7 @@ def _describe(name: str, msg: dict[str, Any]) -> Site:
     fn = msg["fn"]
     choice = base_choice(fn)
     common: dict[str, Any] = {"exogenous": bool(msg["infer"].get("exogenous"))}
-    if isinstance(fn, Intervened) or (msg["is_observed"] and _is_delta(fn)):
+    if isinstance(fn, (Fixed, Intervened)):
         return Site(name, "intervened", **common)
     common["observed"] = bool(msg["is_observed"])
     if choice is None:
@@ -112,7 +110,3 @@ def _describe(name: str, msg: dict[str, Any]) -> Site:
             fn = fn.base_dist
         return Site(name, type(fn).__name__, **common)
     return Site(name, "choice", (), choice.template, choice.options, choice.scoring, **common)
-
-
-def _is_delta(fn: Any) -> bool:
-    return isinstance(fn, numpyro.distributions.Delta)

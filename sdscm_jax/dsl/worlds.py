@@ -16,7 +16,7 @@ from jax import Array
 from ..errors import InterventionError, OptionError, nearest
 from .do import do
 from .exogenous import exogenous
-from .intervention import UNIFORM, Alternatives, base_choice, describe
+from .intervention import UNIFORM, Alternatives, Fixed, base_choice, describe
 from .phrase import Phrase
 from .structure import Site, structure
 from .template import option_index
@@ -190,14 +190,16 @@ def run_once(
     log_probs: Sequence[str] | None = None,
 ) -> WorldResults:
     """Run one unit in one world; the arrays have no axis of worlds."""
-    with numpyro.handlers.trace() as trace, exogenous(key=key), do(data=data):
+    # Handlers around this call see the worlds together, not the sites of each.
+    with numpyro.handlers.block(), numpyro.handlers.trace() as trace, exogenous(key=key), do(data=data):
         returned = fn(*args, **(kwargs or {}))
     values, logits = {}, {}
     for name, msg in trace.items():
         if msg["type"] not in ("sample", "deterministic"):
             continue
         values[name] = msg["value"]
-        choice = base_choice(msg["fn"]) if msg["type"] == "sample" else None
+        fixed = msg["type"] != "sample" or isinstance(msg["fn"], Fixed)
+        choice = None if fixed else base_choice(msg["fn"])
         if choice is not None and (log_probs is None or name in log_probs):
             logits[name] = choice.logits
     return WorldResults(returned, values, logits)

@@ -80,7 +80,7 @@ def simulate(
         check_world(do, structure(model, args))
         model = do_handler(model, do)
     sites = structure(model, args)
-    prepared = as_worlds(list(worlds or []), model, args)
+    prepared = as_worlds([] if worlds is None else worlds, model, args)
     choices = [site.name for site in sites if site.kind == "choice"]
     for name in logp or ():
         if name not in choices:

@@ -49,7 +49,7 @@ class KeyValues(NamedTuple):
         def pick(x: Array) -> Array:
             index = slots[..., None, :, None]
             batch = jnp.broadcast_shapes(x.shape[1:-2], index.shape[:-2])
-            x = jnp.broadcast_to(x, (x.shape[0], *batch, *x.shape[-2:]))
+            x = _broadcast_batch(x, batch)
             index = jnp.broadcast_to(index, (*batch, *index.shape[-2:]))
             return jnp.take_along_axis(x, index[None], axis=-2, mode="clip")
 
@@ -63,8 +63,13 @@ class KeyValues(NamedTuple):
 
 def _concatenate_tokens(a: Array, b: Array) -> Array:
     batch = jnp.broadcast_shapes(a.shape[1:-2], b.shape[1:-2])
-    a, b = (jnp.broadcast_to(x, (x.shape[0], *batch, *x.shape[-2:])) for x in (a, b))
-    return jnp.concatenate([a, b], axis=-2)
+    return jnp.concatenate([_broadcast_batch(a, batch), _broadcast_batch(b, batch)], axis=-2)
+
+
+def _broadcast_batch(x: Array, batch: tuple[int, ...]) -> Array:
+    """Broadcast the axes between the first (layers) and the last two (tokens, head_dim)."""
+    x = x.reshape(x.shape[0], *(1,) * (len(batch) - (x.ndim - 3)), *x.shape[1:])
+    return jnp.broadcast_to(x, (x.shape[0], *batch, *x.shape[-2:]))
 
 
 def inverse_frequencies(rope: Rope | None, rotary_dim: int) -> np.ndarray:
@@ -111,7 +116,6 @@ def _linear(inputs: int, outputs: int, bias: bool, dtype: jnp.dtype, rngs: nnx.R
         inputs,
         outputs,
         use_bias=bias,
-        dtype=dtype,
         param_dtype=dtype,
         precision=precision,
         kernel_init=nnx.initializers.normal(0.02),

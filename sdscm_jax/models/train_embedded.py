@@ -59,7 +59,7 @@ class Settings:
     drop: float = 0.1
     rows: int = 8
     length: int = 224
-    steps: int = 6000
+    steps: int = 2500
     muon_rate: float = 0.015
     adam_rate: float = 3e-3
     warmup: int = 200

@@ -17,13 +17,16 @@ OPTIONS = {"a": ["sun", "rain"], "b": ["low", "high", "home"], "c": ["Bob", "25"
 TEMPLATES = {"a": "It is {}.", "b": "We saw {} today.", "c": "She said {}.", "d": "Then came {}."}
 GIVEN = {"a": [], "b": ["a"], "c": ["a", "b"], "d": ["b", "c"]}
 UNITS = 20_000
+# A random model's choices depend little on the context; a low temperature makes them depend more.
+TEMPERATURE = 0.5
 
 
 def model(lm: sd.LanguageModel) -> sd.Phrase:
     values: dict[str, sd.Phrase] = {}
     for name in OPTIONS:
         given = [values[g] for g in GIVEN[name]]
-        values[name] = sd.sample(name, sd.Choice(lm, TEMPLATES[name], OPTIONS[name], given=given, temperature=4.0))
+        choice = sd.Choice(lm, TEMPLATES[name], OPTIONS[name], given=given, scoring="mean", temperature=TEMPERATURE)
+        values[name] = sd.sample(name, choice)
     return values["d"]
 
 
@@ -40,7 +43,7 @@ def exact(lm: sd.LanguageModel, intervention: dict[str, str]) -> np.ndarray:
                 continue
             context = tuple(TEMPLATES[g].format(texts[g]) for g in GIVEN[name])
             if (name, context) not in cache:
-                scores = option_log_probs(lm, " ".join(context), TEMPLATES[name], OPTIONS[name]) / 4.0
+                scores = option_log_probs(lm, " ".join(context), TEMPLATES[name], OPTIONS[name], "mean") / TEMPERATURE
                 cache[name, context] = np.exp(scores - np.logaddexp.reduce(scores))
             weight *= cache[name, context][OPTIONS[name].index(texts[name])]
         total[OPTIONS["d"].index(texts["d"])] += weight
