@@ -6,6 +6,8 @@ from .dsl.choice import Choice
 from .dsl.graph import Graph, graph
 from .dsl.phrase import Phrase
 from .dsl.site import sample
+from .effects.contrast import Contrast, contrast
+from .effects.plot import plot_contrast
 from .engine.simulate import simulate
 from .engine.simulation import Simulation
 from .errors import (
@@ -26,6 +28,7 @@ from .models.training import train_lm
 __all__ = [
     "Choice",
     "ContextLengthError",
+    "Contrast",
     "EvidenceError",
     "GivenError",
     "Graph",
@@ -39,9 +42,11 @@ __all__ = [
     "Simulation",
     "SiteError",
     "TemplateError",
+    "contrast",
     "graph",
     "handlers",
     "load_lm",
+    "plot_contrast",
     "random_lm",
     "sample",
     "simulate",

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from ..dsl.do import do as do_handler
 from ..dsl.graph import Graph
 from ..dsl.structure import Site, structure
-from ..dsl.worlds import World, WorldResults, as_worlds, check_world, run_once, run_worlds
+from ..dsl.worlds import World, WorldResults, Worlds, as_worlds, check_world, run_worlds
 from ..errors import SDSCMError, SiteError, nearest
 from ..models.language_model import LanguageModel
 from .simulation import Simulation
@@ -75,6 +75,7 @@ def simulate(
         raise SDSCMError(f"n is the number of units, an integer of at least 1; got {n!r}")
     if chunk is not None and (not isinstance(chunk, (int, np.integer)) or chunk < 1):
         raise SDSCMError(f"chunk is a number of units, an integer of at least 1; got {chunk!r}")
+    args = jax.tree.map(_as_array, args)
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     if do is not None:
         check_world(do, structure(model, args))
@@ -86,29 +87,22 @@ def simulate(
         if name not in choices:
             raise SiteError(f"logp names {name!r}, which is no choice site; {nearest(name, choices)}")
     kept = tuple(choices if logp is None else logp)
-    many = len(prepared.labels) > 0
-
-    def unit(key: Any, prepared: Any, args: tuple) -> WorldResults:
-        if many:
-            result = run_worlds(model, key, prepared, args, log_probs=kept)
-        else:
-            single = run_once(model, key, {}, args, log_probs=kept)
-            result = jax.tree.map(lambda x: x[None], single._replace(returned=None))
-        return result._replace(returned=None)
-
-    @jax.jit
-    def run(key: Any, units: jax.Array, prepared: Any, args: tuple) -> WorldResults:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(units)
-        return jax.vmap(unit, in_axes=(0, None, None))(keys, prepared, args)
-
     size = min(int(n), int(chunk or default_chunk(sites, 1 + len(prepared.labels), args)))
     started = time.perf_counter()
-    compiled = run.lower(key, jnp.arange(size), prepared, args).compile()
+    inputs = (key, jnp.arange(size), prepared, args)
+    leaves, structure_of_inputs = jax.tree.flatten(inputs)
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    try:
+        compiled = _compiled(model, kept, structure_of_inputs, shapes)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        compiled = _compiled.__wrapped__(model, kept, structure_of_inputs, shapes)
     compile_seconds = time.perf_counter() - started
     show = sys.stderr.isatty() if progress is None else progress
     bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
     parts: list[WorldResults] = []
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     with bar:
         task = bar.add_task("units", total=n) if show else None
         for start in range(0, n, size):
@@ -123,6 +117,7 @@ def simulate(
         "units": int(n),
         "chunk": size,
         "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
         "compile_seconds": compile_seconds,
     }
     order = [site.name for site in sites]
@@ -133,6 +128,32 @@ def simulate(
         log_probs={name: result.log_probs[name] for name in order if name in result.log_probs},
         stats=stats,
     )
+
+
+def _as_array(leaf: Any) -> Any:
+    if isinstance(leaf, (jax.Array, np.ndarray)):
+        return leaf
+    if isinstance(leaf, (bool, int, float, np.generic)):
+        return np.asarray(leaf, jnp.result_type(leaf))
+    raise SDSCMError(f"the model's arguments are arrays and language models; bind {leaf!r} with functools.partial")
+
+
+@lru_cache(maxsize=32)
+def _compiled(model: Callable, kept: tuple[str, ...], structure: Any, shapes: tuple) -> Any:
+    """The program of one chunk, compiled for inputs of these shapes; a second run finds it here."""
+
+    def silent(*args: Any) -> None:
+        model(*args)
+
+    def unit(key: Any, prepared: Worlds, args: tuple) -> WorldResults:
+        return run_worlds(silent, key, prepared, args, log_probs=kept)
+
+    def run(key: Any, units: jax.Array, prepared: Worlds, args: tuple) -> WorldResults:
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(units)
+        return jax.vmap(unit, in_axes=(0, None, None))(keys, prepared, args)
+
+    abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    return jax.jit(run).lower(*abstract).compile()
 
 
 def default_chunk(sites: Sequence[Site], worlds: int, args: tuple) -> int:

@@ -24,7 +24,8 @@ class Simulation:
         values: site -> array ``[n, worlds, ...]``: int32 option numbers of a choice.
         log_probs: choice site -> float32 ``[n, worlds, K]``: log-probabilities of its options given
             its parents in that world.
-        stats: figures of the run: ``units``, ``seconds``, ``compile_seconds``, ``chunk``.
+        stats: figures of the run: ``units``, ``chunk``, ``seconds`` (wall), ``cpu_seconds`` (all threads),
+            ``compile_seconds``.
     """
 
     graph: Graph

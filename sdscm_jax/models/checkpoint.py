@@ -21,7 +21,7 @@ from transformers import AutoConfig
 from ..errors import LoadError
 from .config import DecoderConfig
 from .decoder import Decoder
-from .families import FAMILIES, Tensor, read_config
+from .families import FAMILIES, Family, Tensor, read_config
 
 _STACKED = "blocks."
 
@@ -60,7 +60,12 @@ class TensorFiles:
     def __init__(self, directory: Path):
         index = directory / "model.safetensors.index.json"
         if index.is_file():
-            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            try:
+                files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise LoadError(f"{index} cannot be read: {type(error).__name__}: {error}") from error
+        elif (directory / "model.safetensors").is_file():
+            files = ["model.safetensors"]
         else:
             files = sorted(p.name for p in directory.glob("*.safetensors"))
         if not files:
@@ -108,7 +113,7 @@ def load_parameters(directory: Path, config: DecoderConfig, dtype: Any) -> nnx.S
             source = tensor.source.format(i=i)
             name = stored_name(source)
             if name is None:
-                problems.append(f"missing {family.prefixes[0]}{source} (for {path}, shape {shape})")
+                problems.append(f"missing {usual_name(family, tensor, i)} (for {path}, shape {shape})")
                 continue
             used.add(name)
             stored = files.shape(name)
@@ -127,6 +132,11 @@ def load_parameters(directory: Path, config: DecoderConfig, dtype: Any) -> nnx.S
         raise LoadError(f"{directory} does not fit its config.json ({config.family}):\n  " + "\n  ".join(problems))
     flat = [(path, leaf.replace(filled[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
     return nnx.from_flat_state(flat)
+
+
+def usual_name(family: Family, tensor: Tensor, layer: int) -> str:
+    """Name under which the family's published checkpoints store a tensor."""
+    return (family.prefixes[0] if tensor.prefixed else "") + tensor.source.format(i=layer)
 
 
 def _stored_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -148,7 +158,7 @@ def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dt
         array = np.asarray(jnp.asarray(value, dtype))
         layers = enumerate(array) if path.startswith(_STACKED) else enumerate([array])
         for i, layer in layers:
-            name = family.prefixes[0] + tensor.source.format(i=i)
+            name = usual_name(family, tensor, i)
             layer = layer.T if tensor.transpose else layer
             if tensor.part is None:
                 tensors[name] = np.ascontiguousarray(layer)

@@ -51,7 +51,9 @@ class Codec:
 
     def encode_after(self, text: str) -> Tokens:
         """Token ids of a space and ``text``, where other text stands before."""
-        return self.suffix_tokens(_ANCHOR, " " + text) or ()
+        tokens = self.suffix_tokens(_ANCHOR, " " + text)
+        # A tokenizer that does not split there at all: the piece keeps the tokens it has alone.
+        return self.encode(" " + text) if tokens is None else tokens
 
     def suffix_tokens(self, left: str, right: str) -> Tokens | None:
         """Ids that ``right`` adds to ``left``; None if the boundary does not fall between tokens."""
@@ -67,7 +69,8 @@ class Codec:
 def _encode(codec: Codec, text: str) -> Tokens:
     if not text:
         return ()
-    return tuple(codec.tokenizer.encode(text, add_special_tokens=False))
+    # The name of a special token inside a text is text: a text cannot smuggle in a BOS.
+    return tuple(codec.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
 
 def common_prefix(*sequences: Sequence[int]) -> int:

@@ -27,11 +27,13 @@ class Tensor:
         source: the tensor's name; ``{i}`` stands for the layer.
         transpose: stored as ``[out, in]`` and needed as ``[in, out]``.
         part: ``(k, n)``: the k-th of n equal parts along the last stored axis.
+        prefixed: does the family's prefix stand before the name?
     """
 
     source: str
     transpose: bool = False
     part: tuple[int, int] | None = None
+    prefixed: bool = True
 
     def convert(self, array: np.ndarray) -> np.ndarray:
         """The parameter, from the stored array."""
@@ -142,7 +144,7 @@ _GPT2_TENSORS = {
     "embedding.embedding": Tensor("wte.weight"),
     "position_embedding.embedding": Tensor("wpe.weight"),
     **_norm_names("final_norm", "ln_f", bias=True),
-    "head": Tensor("lm_head.weight"),
+    "head": Tensor("lm_head.weight", prefixed=False),
     **_norm_names("blocks.attention_norm", "h.{i}.ln_1", bias=True),
     **_norm_names("blocks.mlp_norm", "h.{i}.ln_2", bias=True),
     **_linear_names("blocks.query", "h.{i}.attn.c_attn", transpose=False, part=(0, 3)),
@@ -156,7 +158,7 @@ _GPT2_TENSORS = {
 _LLAMA_TENSORS = {
     "embedding.embedding": Tensor("model.embed_tokens.weight"),
     **_norm_names("final_norm", "model.norm", bias=False),
-    "head": Tensor("lm_head.weight"),
+    "head": Tensor("lm_head.weight", prefixed=False),
     **_norm_names("blocks.attention_norm", "model.layers.{i}.input_layernorm", bias=False),
     **_norm_names("blocks.mlp_norm", "model.layers.{i}.post_attention_layernorm", bias=False),
     **_linear_names("blocks.query", "model.layers.{i}.self_attn.q_proj", transpose=True),

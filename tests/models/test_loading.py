@@ -217,7 +217,6 @@ def test_missing_shard(directory: Path) -> None:
     assert "model-00002-of-00002.safetensors cannot be read" in fails(directory)
 
 
-@pytest.mark.xfail(strict=True, raises=(ValueError, KeyError), reason="TensorFiles does not guard the index")
 @pytest.mark.parametrize("content", ["{", "{}"])
 def test_broken_index(directory: Path, content: str) -> None:
     (directory / "model.safetensors.index.json").write_text(content)
@@ -309,7 +308,6 @@ def test_copy_of_a_tied_head_is_ignored(tmp_path: Path, tiny_tokenizer: PreTrain
     chex.assert_trees_all_equal(sd.load_lm(tmp_path), expected, strict=True)
 
 
-@pytest.mark.xfail(strict=True, reason="save_parameters puts the family's prefix in front of lm_head too")
 def test_untied_gpt2_is_saved_as_others_read_it(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """The head has no ``transformer.`` in front of its name, unlike everything else."""
     lm = write_model(tmp_path, tiny_tokenizer, "gpt2", tie_word_embeddings=False)

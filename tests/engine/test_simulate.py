@@ -1,0 +1,120 @@
+"""Running a program for many units, and the tables that come out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+
+import sdscm_jax as sd
+
+
+def model(lm: sd.LanguageModel, shift: float = 0.0) -> None:
+    u = sd.sample("u", sd.Choice(lm, "It is {}.", ["sun", "rain"], temperature=9.0), exogenous=True)
+    x = sd.sample("x", sd.Choice(lm, "Now {}.", ["low", "high"], given=[u], temperature=9.0))
+    z = numpyro.sample("z", dist.Normal(x.map({"low": 0.0, "high": 2.0}) + shift, 1.0).expand([2]).to_event(1))
+    sd.sample("y", sd.Choice(lm, "Then {}.", ["a", "b"], given=[u, x], temperature=jnp.exp(z[0]) + 5.0))
+
+
+@pytest.fixture(scope="module")
+def result(lm: sd.LanguageModel) -> sd.Simulation:
+    return sd.simulate(model, 0, 30, lm, worlds=[{"x": "low"}, {"x": "high"}], chunk=16)
+
+
+def test_table(result: sd.Simulation) -> None:
+    table = result.to_pandas()
+    assert len(result) == len(table) == 30
+    assert table.columns[:5].tolist() == ["u", "x", "z[0]", "z[1]", "y"]
+    for name in ("y", "y|do(x=low)", "y|do(x=high)"):
+        assert table[name].cat.ordered
+        assert table[name].cat.categories.tolist() == ["a", "b"]
+    assert (table["x|do(x=high)"] == "high").all()
+    for suffix in ("", "|do(x=low)", "|do(x=high)"):
+        total = np.exp(table[f"logp(y=a){suffix}"]) + np.exp(table[f"logp(y=b){suffix}"])
+        assert np.asarray(total) == pytest.approx(1.0, abs=1e-5)
+    # Numbers follow the world: z is shifted by the intervention, with the unit's own noise.
+    chex.assert_trees_all_close(
+        np.asarray(table["z[1]|do(x=high)"] - table["z[1]|do(x=low)"]), np.full(30, 2.0, np.float32), atol=1e-5
+    )
+    assert result.to_pandas(logp=False).shape[1] == 15
+    assert [c for c in result.to_pandas(logp=["y"]) if c.startswith("logp")][0] == "logp(y=a)"
+    with pytest.raises(sd.SiteError, match="site 'z'"):
+        result.to_pandas(logp=["z"])
+
+
+def test_parquet(result: sd.Simulation, tmp_path: Path) -> None:
+    result.to_parquet(tmp_path / "data.parquet")
+    back = pd.read_parquet(tmp_path / "data.parquet")
+    pd.testing.assert_frame_equal(back, result.to_pandas())
+
+
+def test_text(result: sd.Simulation) -> None:
+    table = result.to_pandas(logp=False)
+    row = table.iloc[3]
+    assert result.text(3) == f"It is {row['u']}. Now {row['x']}. Then {row['y']}."
+    assert result.text(3, "do(x=high)") == f"It is {row['u']}. Now high. Then {row['y|do(x=high)']}."
+    assert result.text(3, 2) == result.text(3, "do(x=high)")
+    with pytest.raises(sd.SiteError, match=r"no world 'do\(x=hihg\)'; did you mean 'do\(x=high\)'"):
+        result.text(3, "do(x=hihg)")
+    with pytest.raises(sd.SiteError, match="there are 3"):
+        result.text(3, 3)
+
+
+def test_propensity_and_outcome_probabilities(result: sd.Simulation, lm: sd.LanguageModel) -> None:
+    table = result.to_pandas()
+    chosen = sd.Choice(lm, "It is {}.", ["sun", "rain"])
+    for i in (0, 5):
+        u = chosen.phrase(jnp.asarray(result.values["u"][i, 0]))
+        logits = sd.Choice(lm, "Now {}.", ["low", "high"], given=[u], temperature=9.0).logits
+        assert table["logp(x=high)"][i] == pytest.approx(float(logits[1]), abs=1e-4)
+
+
+def test_interventional_data(lm: sd.LanguageModel) -> None:
+    result = sd.simulate(model, 0, 30, lm, do={"x": "high"})
+    assert result.worlds == ("",)
+    assert (result.to_pandas()["x"] == "high").all()
+    assert "logp(x=low)" not in result.to_pandas()
+    assert result.graph["x"].kind == "intervened"
+
+
+def test_other_worlds_change_nothing(result: sd.Simulation, lm: sd.LanguageModel) -> None:
+    alone = sd.simulate(model, jax.random.key(0), 30, lm, logp=["y"], chunk=16)
+    for name, values in alone.values.items():
+        chex.assert_trees_all_equal(values[:, 0], result.values[name][:, 0])
+    assert list(alone.log_probs) == ["y"]
+
+
+def test_a_second_run_is_not_compiled_again(lm: sd.LanguageModel) -> None:
+    first = sd.simulate(model, 1, 8, lm, 0.5, worlds=[{"x": "low"}])
+    again = sd.simulate(model, 2, 8, lm, 0.25, worlds=[{"x": "high"}])
+    assert again.stats["compile_seconds"] < first.stats["compile_seconds"] / 4
+    assert again.worlds == ("", "do(x=high)")
+
+
+def test_arguments(lm: sd.LanguageModel) -> None:
+    shifted = sd.simulate(model, 0, 8, lm, 10.0)
+    plain = sd.simulate(model, 0, 8, lm)
+    chex.assert_trees_all_close(shifted.values["z"], plain.values["z"] + 10, atol=1e-4)
+    with pytest.raises(sd.SDSCMError, match=r"functools\.partial"):
+        sd.simulate(model, 0, 8, lm, "text")
+
+
+def test_contrast(result: sd.Simulation, tmp_path: Path) -> None:
+    found = sd.contrast(result, "x", "y", "low", "high")
+    table = result.to_pandas()
+    effect = np.exp(table["logp(y=a)|do(x=high)"]) - np.exp(table["logp(y=a)|do(x=low)"])
+    assert found.average[0] == pytest.approx(effect.mean(), abs=1e-6)
+    naive = (table.y[table.x == "high"] == "a").mean() - (table.y[table.x == "low"] == "a").mean()
+    assert found.naive[0] == pytest.approx(naive)
+    assert found.changed == (table["y|do(x=low)"] != table["y|do(x=high)"]).mean()
+    sd.plot_contrast(found, tmp_path / "effects.png")
+    assert (tmp_path / "effects.png").stat().st_size > 10_000
+    with pytest.raises(sd.SiteError, match="no log-probabilities of site 'z'"):
+        sd.contrast(result, "z", "y", "low", "high")
