@@ -95,7 +95,9 @@ class Family:
         for variable in self.variables:
             if variable.name == name:
                 return variable
-        raise SiteError(f"family {self.name!r} has no variable {name!r}; {nearest(name, [v.name for v in self.variables])}")
+        raise SiteError(
+            f"family {self.name!r} has no variable {name!r}; {nearest(name, [v.name for v in self.variables])}"
+        )
 
     @property
     def size(self) -> int:
@@ -147,7 +149,9 @@ class Family:
                 templates = tuple(Template(*pair) for pair in entry["possible_prefix_suffix_pairs"])
                 name, how = entry["variable_name"], entry.get("intervention_choice")
                 if how not in (None, "uniform"):
-                    raise SDSCMError(f"variable {name!r}: intervention_choice {how!r} is not supported; use handlers.do")
+                    raise SDSCMError(
+                        f"variable {name!r}: intervention_choice {how!r} is not supported; use handlers.do"
+                    )
                 indices = entry["parent_indices"] or []
                 if any(not 0 <= i < len(variables) for i in indices):
                     raise SDSCMError(f"variable {name!r} has parent_indices {indices}; parents come first")

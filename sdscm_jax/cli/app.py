@@ -43,9 +43,7 @@ def demo(
         model = family.member(seed)
         treatment, outcome = oncology.treatment, oncology.outcome
         low, high = oncology[treatment].options
-        data = simulate(
-            model, jax.random.key(seed), units, model_lm, worlds=[{treatment: low}, {treatment: high}]
-        )
+        data = simulate(model, jax.random.key(seed), units, model_lm, worlds=[{treatment: low}, {treatment: high}])
         out.mkdir(parents=True, exist_ok=True)
         data.to_parquet(out / "data.parquet", logp=[treatment, outcome])
         data.graph.draw(out / "dag.svg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -69,7 +70,7 @@ def same_items(a: Given, b: Given) -> bool:
 def check_boundaries(codec: Codec, given: Given, next_texts: tuple[str, ...], where: str) -> None:
     """Warn where joining pieces changes their tokens (only neighbours can)."""
     texts = [*(item_texts(item) for item in given), next_texts]
-    for left, right in zip(texts, texts[1:], strict=False):
+    for left, right in itertools.pairwise(texts):
         bad = _broken_boundary(codec, left, right)
         if bad is not None:
             warnings.warn(

@@ -48,12 +48,13 @@ def counterfactual(
     """
     if (do is None) == (worlds is None):
         raise InterventionError("counterfactual takes either do (one world) or worlds (a list of them)")
+    others: Sequence[World] = worlds if worlds is not None else [do] if do is not None else []
 
     def in_worlds(*args: Any, **kwargs: Any) -> Any:
         key = unit_key()
         if key is None:
             raise SiteError("counterfactual draws noise: run it under handlers.exogenous or numpyro.handlers.seed")
-        prepared = as_worlds([do] if do is not None else worlds, fn, args, kwargs)
+        prepared = as_worlds(others, fn, args, kwargs)
         result = run_worlds(fn, key, prepared, args, kwargs, log_probs=())
         for name, values in result.values.items():
             for label, value in zip(("", *prepared.labels), values, strict=True):

@@ -51,9 +51,7 @@ class Encoding(NamedTuple):
 
     def then(self, tokens: Array, valid: Array) -> Encoding:
         """This text followed by pending tokens ``[..., P']``, of which the valid ones count."""
-        return self._replace(
-            pending=_join(self.pending, tokens), pending_valid=_join(self.pending_valid, valid)
-        )
+        return self._replace(pending=_join(self.pending, tokens), pending_valid=_join(self.pending_valid, valid))
 
 
 class ScoredTree(NamedTuple):

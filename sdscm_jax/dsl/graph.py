@@ -91,7 +91,7 @@ class Graph:
         from matplotlib.figure import Figure
 
         graph = self.to_networkx()
-        layer = {name: 0 for name in self.names}
+        layer = dict.fromkeys(self.names, 0)
         for site in self.sites:
             layer[site.name] = max((layer[p] + 1 for p in site.parents), default=0)
         columns: dict[int, list[str]] = {}

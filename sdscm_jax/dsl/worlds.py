@@ -107,9 +107,7 @@ def _constant(value: Any, site: Site) -> Any:
     if options and not isinstance(value, jax.core.Tracer):
         array = np.asarray(value)
         if array.dtype.kind not in "iu" or not ((array >= 0) & (array < len(options))).all():
-            raise InterventionError(
-                f"site {site.name!r} has {len(options)} options, numbered from 0; got {value!r}"
-            )
+            raise InterventionError(f"site {site.name!r} has {len(options)} options, numbered from 0; got {value!r}")
     return value
 
 

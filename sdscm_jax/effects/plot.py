@@ -36,7 +36,9 @@ def plot_contrast(contrast: Contrast, path: str | Path) -> None:
 
     colours = [f"C{k + 2}" for k in range(len(options))]
     for k, option in enumerate(options):
-        middle.hist(contrast.individual[:, k], bins=40, histtype="stepfilled", alpha=0.45, color=colours[k], label=option)
+        middle.hist(
+            contrast.individual[:, k], bins=40, histtype="stepfilled", alpha=0.45, color=colours[k], label=option
+        )
         middle.axvline(contrast.average[k], color=colours[k], linewidth=1.5)
     middle.axvline(0, color="0.3", linewidth=0.8, linestyle=":")
     middle.set_xlabel(f"change of probability, {contrast.high} − {contrast.low}")

@@ -109,7 +109,8 @@ def simulate(
             # The last chunk has the shape of the others; units past the end are dropped.
             part = compiled(key, jnp.arange(start, start + size), prepared, args)
             part = jax.tree.map(np.asarray, part)
-            parts.append(jax.tree.map(lambda x, stop=min(size, n - start): x[:stop], part))
+            stop = min(size, n - start)
+            parts.append(jax.tree.map(lambda x, stop=stop: x[:stop], part))
             if show:
                 bar.update(task, completed=min(start + size, n))
     result = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
@@ -158,7 +159,9 @@ def _compiled(model: Callable, kept: tuple[str, ...], structure: Any, shapes: tu
 
 def default_chunk(sites: Sequence[Site], worlds: int, args: tuple) -> int:
     """Units whose keys, values and logits take about ``MEMORY`` bytes; a power of two."""
-    lms = [x for x in jax.tree.leaves(args, is_leaf=lambda x: isinstance(x, LanguageModel)) if isinstance(x, LanguageModel)]
+    lms = [
+        x for x in jax.tree.leaves(args, is_leaf=lambda x: isinstance(x, LanguageModel)) if isinstance(x, LanguageModel)
+    ]
     if not lms:
         return 1 << 14
     lm = lms[0]

@@ -38,7 +38,9 @@ class Simulation:
         return len(next(iter(self.values.values()))) if self.values else 0
 
     def __repr__(self) -> str:
-        return f"Simulation({len(self)} units, sites {', '.join(self.values)}, worlds {', '.join(map(repr, self.worlds))})"
+        return (
+            f"Simulation({len(self)} units, sites {', '.join(self.values)}, worlds {', '.join(map(repr, self.worlds))})"
+        )
 
     def world(self, label: str | int) -> int:
         """Number of a world, from its label.
@@ -91,7 +93,9 @@ class Simulation:
         sites = list(self.log_probs) if logp is True else [] if logp is False else list(logp)
         for name in sites:
             if name not in self.log_probs:
-                raise SiteError(f"no log-probabilities of site {name!r} were kept; {nearest(name, list(self.log_probs))}")
+                raise SiteError(
+                    f"no log-probabilities of site {name!r} were kept; {nearest(name, list(self.log_probs))}"
+                )
         for w, label in enumerate(self.worlds):
             for name in sites:
                 for k, option in enumerate(self.graph[name].options):

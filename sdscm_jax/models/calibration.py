@@ -52,8 +52,8 @@ def conditional_probabilities(
         blank = option_tokens(codec, prefix, variable.options, suffix, with_suffix=True, first=not context)
         assert codec.bos is not None
         shared = [codec.bos, *codec.encode(context), *blank.shared]
-        for row in blank.rows:
-            rows.append([*shared, *row])
+        for scored_tokens in blank.rows:
+            rows.append([*shared, *scored_tokens])
             starts.append(len(shared))
     # Few distinct lengths, so that few programs are compiled.
     width = -(-max(map(len, rows)) // 32) * 32
@@ -63,7 +63,10 @@ def conditional_probabilities(
     padding = (-len(rows)) % batch
     tokens, scored = np.pad(tokens, ((0, padding), (0, 0))), np.pad(scored, ((0, padding), (0, 0)))
     scores = np.concatenate(
-        [np.asarray(_row_scores(lm, tokens[i : i + batch], scored[i : i + batch])) for i in range(0, len(tokens), batch)]
+        [
+            np.asarray(_row_scores(lm, tokens[i : i + batch], scored[i : i + batch]))
+            for i in range(0, len(tokens), batch)
+        ]
     )[: len(rows)].reshape(len(values), -1)
     weights = np.exp(np.float64(scores) - scores.max(1, keepdims=True))
     return weights / weights.sum(1, keepdims=True)

@@ -46,10 +46,7 @@ def sentences(vignette: Vignette, values: np.ndarray, wordings: np.ndarray) -> l
     >>> sentences(confounder, np.zeros(5, int), np.zeros(5, int))[0].count("John")
     1
     """
-    return [
-        v.wordings[w].format(v.options[k])
-        for v, k, w in zip(vignette.variables, values, wordings, strict=True)
-    ]
+    return [v.wordings[w].format(v.options[k]) for v, k, w in zip(vignette.variables, values, wordings, strict=True)]
 
 
 def write_texts(vignettes: tuple[Vignette, ...], units: int, seed: int) -> Iterator[str]:
@@ -125,6 +122,7 @@ class DocumentWriter:
         values = self.vignette.sample(rng, units)
         probs = [self.vignette.probabilities(v.name, values).astype(np.float32) for v in self.vignette.variables]
         begin = np.zeros((1, self.width), np.int32)
+        assert self.codec.bos is not None
         begin[0, 0] = self.codec.bos
         for unit in range(units):
             pieces, targets = [], [np.eye(1, self.width, dtype=np.float32)]

@@ -171,9 +171,7 @@ _LLAMA_TENSORS = {
 }
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": Family(
-        _gpt2, _GPT2_TENSORS, prefixes=("transformer.", ""), ignored=(".attn.bias", ".attn.masked_bias")
-    ),
+    "gpt2": Family(_gpt2, _GPT2_TENSORS, prefixes=("transformer.", ""), ignored=(".attn.bias", ".attn.masked_bias")),
     "llama": Family(_llama, _LLAMA_TENSORS, ignored=(".rotary_emb.inv_freq",)),
 }
 
@@ -200,16 +198,16 @@ def tiny_config(family: str = "llama", vocab_size: int = 128, **changes: Any) ->
     'learned'
     """
     sizes: dict[str, dict[str, Any]] = {
-        "gpt2": dict(n_embd=32, n_layer=2, n_head=4, n_positions=256),
-        "llama": dict(
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=48,
-            max_position_embeddings=256,
-            tie_word_embeddings=True,
-        ),
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+        "llama": {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 48,
+            "max_position_embeddings": 256,
+            "tie_word_embeddings": True,
+        },
     }
     config = read_config(AutoConfig.for_model(family, vocab_size=vocab_size, **sizes[family]))
     return replace(config, **changes)

@@ -42,7 +42,7 @@ def token_losses(lm: LanguageModel, batch: Batch) -> Array:
     """Loss (nats) of each token but the first: float32 ``[B, T - 1]``."""
     segments = jnp.asarray(batch.segments)
     same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, :, None] > 0)
-    logits = lm.logits(batch.tokens, batch.positions, same)[:, :-1]
+    logits = lm.logits(jnp.asarray(batch.tokens), jnp.asarray(batch.positions), same)[:, :-1]
     if batch.target_tokens is None or batch.target_probs is None:
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(batch.tokens)[:, 1:])
     likely = jnp.take_along_axis(logits, jnp.asarray(batch.target_tokens)[:, 1:], axis=-1)

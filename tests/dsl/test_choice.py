@@ -80,12 +80,7 @@ def test_each_token_is_encoded_once(lm: sd.LanguageModel, monkeypatch: pytest.Mo
     # Distinct prefixes of the options' texts, less each whole text: its last token is not needed.
     nodes = {w[:i] for w in wholes for i in range(1, len(w) + 1)} - set(wholes)
     assert calls[0] == len(nodes)
-    after = {
-        w[:i]
-        for o in LEVEL[1]
-        for w in [lm.codec.encode_after(LEVEL[0].format(o))]
-        for i in range(1, len(w))
-    }
+    after = {w[:i] for o in LEVEL[1] for w in [lm.codec.encode_after(LEVEL[0].format(o))] for i in range(1, len(w))}
     # One pending token: the last of the chosen option.
     assert calls[1:] == [1 + len(after)]
 

@@ -44,7 +44,7 @@ def test_table(result: sd.Simulation) -> None:
         np.asarray(table["z[1]|do(x=high)"] - table["z[1]|do(x=low)"]), np.full(30, 2.0, np.float32), atol=1e-5
     )
     assert result.to_pandas(logp=False).shape[1] == 15
-    assert [c for c in result.to_pandas(logp=["y"]) if c.startswith("logp")][0] == "logp(y=a)"
+    assert next(c for c in result.to_pandas(logp=["y"]) if c.startswith("logp")) == "logp(y=a)"
     with pytest.raises(sd.SiteError, match="site 'z'"):
         result.to_pandas(logp=["z"])
 

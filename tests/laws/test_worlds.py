@@ -58,9 +58,7 @@ def test_worlds(
 
 @given(program=programs(max_sites=3), data=st.data())
 @few
-def test_reordering_options_changes_no_value(
-    lm: sd.LanguageModel, program: Program, data: st.DataObject
-) -> None:
+def test_reordering_options_changes_no_value(lm: sd.LanguageModel, program: Program, data: st.DataObject) -> None:
     shuffled = tuple(tuple(data.draw(st.permutations(options))) for options in program.options)
     other = Program(program.parents, shuffled, program.templates, program.scoring)
     a, b = (sd.simulate(p, 5, UNITS, lm, logp=[]).to_pandas() for p in (program, other))

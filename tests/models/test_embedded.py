@@ -23,9 +23,7 @@ def test_conditional_probabilities(embedded: sd.LanguageModel, vignette: Vignett
     assert np.mean(list(errors.values())) < 0.03, errors
     # Guessing each variable's marginal instead would miss by more.
     values = vignette.sample(np.random.default_rng(SEED), 2000)
-    guess = [
-        np.abs((p := vignette.probabilities(v.name, values)) - p.mean(0)).mean() for v in vignette.variables
-    ]
+    guess = [np.abs((p := vignette.probabilities(v.name, values)) - p.mean(0)).mean() for v in vignette.variables]
     assert np.mean(list(errors.values())) < 0.6 * np.mean(guess)
 
 
