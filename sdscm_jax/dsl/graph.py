@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
 from .structure import Site, structure
 
@@ -90,28 +91,11 @@ class Graph:
         """Draw the graph into a file; the ending (``.svg``, ``.png``, ``.pdf``) says which kind."""
         from matplotlib.figure import Figure
 
-        graph = self.to_networkx()
-        layer = dict.fromkeys(self.names, 0)
-        for site in self.sites:
-            layer[site.name] = max((layer[p] + 1 for p in site.parents), default=0)
-        columns: dict[int, list[str]] = {}
-        for name in self.names:
-            columns.setdefault(layer[name], []).append(name)
-        place = {
-            name: (2.4 * column, -1.0 * (row - (len(names) - 1) / 2) - 0.35 * (column % 2))
-            for column, names in columns.items()
-            for row, name in enumerate(names)
-        }
-        width, height = 2.0 * (max(columns) + 1), 1.2 + 1.0 * max(map(len, columns.values()))
-        figure = Figure(figsize=(max(4.0, width), max(3.0, height)), layout="constrained")
+        place, size = self._layout()
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        # With many parents a site, edges along a line of sites would hide each other: bend them.
-        for a, b in self.edges:
-            bend = 0.0 if layer[b] - layer[a] == 1 else 0.06 * (layer[b] - layer[a])
-            nx.draw_networkx_edges(
-                graph, place, [(a, b)], ax=axes, node_size=2400, edge_color="0.55", arrowsize=11,
-                connectionstyle=f"arc3,rad={min(bend, 0.45)}",
-            )  # fmt: skip
+        graph = self.to_networkx()
+        nx.draw_networkx_edges(graph, place, ax=axes, node_size=2200, edge_color="0.55", arrowsize=11, alpha=0.7)
         for site in self.sites:
             nx.draw_networkx_labels(
                 graph, place, {site.name: site.name}, ax=axes, font_size=9,
@@ -123,8 +107,28 @@ class Graph:
                 },
             )  # fmt: skip
         axes.set_axis_off()
-        axes.margins(0.12)
+        axes.margins(0.14)
         figure.savefig(path)
+
+    def _layout(self) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
+        """Place of each site, and width and height of the picture in inches."""
+        layer: dict[str, int] = {}
+        for site in self.sites:
+            layer[site.name] = max((layer[p] + 1 for p in site.parents), default=0)
+        columns: dict[int, list[str]] = {}
+        for name in self.names:
+            columns.setdefault(layer[name], []).append(name)
+        if len(columns) > 5:
+            # A long chain of causes: program order clockwise on an ellipse, so that no edge hides another.
+            angles = np.pi / 2 - 2 * np.pi * np.arange(len(self.names)) / len(self.names)
+            round_place = zip(self.names, np.cos(angles), np.sin(angles), strict=True)
+            return {name: (float(x), float(y)) for name, x, y in round_place}, (10.0, 7.0)
+        place = {
+            name: (float(column), (len(names) - 1) / 2 - row - 0.2 * (column % 2))
+            for column, names in columns.items()
+            for row, name in enumerate(names)
+        }
+        return place, (2.2 * max(2, len(columns)), 1.0 + max(map(len, columns.values()), default=1))
 
 
 def _quoted(text: str) -> str:

@@ -84,7 +84,9 @@ class Simulation:
                 options = self.graph[name].options
                 column = array[:, w]
                 if options:
-                    columns[_labelled(name, label)] = pd.Categorical.from_codes(column, list(options), ordered=True)
+                    columns[_labelled(name, label)] = pd.Categorical.from_codes(
+                        column, categories=pd.Index(list(options)), ordered=True
+                    )
                 elif column.ndim == 1:
                     columns[_labelled(name, label)] = column
                 else:
