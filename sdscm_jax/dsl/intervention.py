@@ -23,7 +23,7 @@ UNIFORM = "uniform"
 def base_choice(fn: Any) -> Choice | None:
     """The ``Choice`` inside a distribution that NumPyro has wrapped, if there is one."""
     while fn is not None and not isinstance(fn, Choice):
-        fn = getattr(fn, "base_dist", None)
+        fn = getattr(fn, "replaced", None) or getattr(fn, "base_dist", None)
     return fn
 
 
@@ -36,8 +36,8 @@ class Intervened(dist.Distribution):
     pytree_data_fields = ("base_dist",)
     pytree_aux_fields = ("change",)
 
-    def __init__(self, base_dist: dist.Distribution, change: Callable[[Any, Array], Any]):
-        self.base_dist, self.change = base_dist, change
+    def __init__(self, base_dist: dist.Distribution, change: Callable[[Any, Array], Any], replaced: dist.Distribution):
+        self.base_dist, self.change, self.replaced = base_dist, change, replaced
         super().__init__(base_dist.batch_shape, base_dist.event_shape)
 
     @property
@@ -57,7 +57,7 @@ class Fixed(dist.Delta):
 
     def __init__(self, value: Array, replaced: dist.Distribution):
         super().__init__(value, event_dim=replaced.event_dim)
-        self.base_dist = replaced
+        self.replaced = replaced
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Alternatives:
                 values.append(as_value(fn, drawn, name, natural))
             return jnp.stack(values)[self.which]
 
-        return Intervened(fn, change)
+        return Intervened(fn, change, fn)
 
 
 def intervene(fn: dist.Distribution, value: Any, name: str) -> dist.Distribution:
@@ -116,13 +116,14 @@ def intervene(fn: dist.Distribution, value: Any, name: str) -> dist.Distribution
         return Intervened(
             dist.Delta(jnp.zeros(shape, jnp.int32)),
             lambda natural, key: jnp.argmax(option_gumbels(key, options, jnp.shape(natural)), -1).astype(jnp.int32),
+            fn,
         )
     if isinstance(value, dist.Distribution):
         if value.event_shape != fn.event_shape:
             raise InterventionError(f"{where} has event shape {fn.event_shape}, the intervention {value.event_shape}")
-        return Intervened(value, lambda drawn, key: drawn)
+        return Intervened(value, lambda drawn, key: drawn, fn)
     if callable(value) and not isinstance(value, Phrase):
-        return Intervened(fn, lambda natural, key: as_value(fn, call(value, choice, natural, name), name, natural))
+        return Intervened(fn, lambda natural, key: as_value(fn, call(value, choice, natural, name), name, natural), fn)
     return Fixed(as_value(fn, value, name), fn)
 
 

@@ -102,11 +102,12 @@ def _describe(name: str, msg: dict[str, Any]) -> Site:
     fn = msg["fn"]
     choice = base_choice(fn)
     common: dict[str, Any] = {"exogenous": bool(msg["infer"].get("exogenous"))}
-    if isinstance(fn, (Fixed, Intervened)):
-        return Site(name, "intervened", **common)
-    common["observed"] = bool(msg["is_observed"])
-    if choice is None:
-        while hasattr(fn, "base_dist"):
-            fn = fn.base_dist
-        return Site(name, type(fn).__name__, **common)
-    return Site(name, "choice", (), choice.template, choice.options, choice.scoring, **common)
+    intervened = isinstance(fn, (Fixed, Intervened))
+    if not intervened:
+        common["observed"] = bool(msg["is_observed"])
+    if choice is not None:
+        kind = "intervened" if intervened else "choice"
+        return Site(name, kind, (), choice.template, choice.options, choice.scoring, **common)
+    while not intervened and hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return Site(name, "intervened" if intervened else type(fn).__name__, **common)

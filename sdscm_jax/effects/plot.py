@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
 
 from .contrast import Contrast
 
+_COLOURS = ("tab:blue", "tab:orange")
+
 
 def plot_contrast(contrast: Contrast, path: str | Path) -> None:
     """Draw potential outcomes, individual effects and propensities into a file.
 
-    The ending of ``path`` says which kind (``.png``, ``.svg``, ``.pdf``).
+    One row per option of the outcome: its probability in the two worlds, and the distribution of
+    the individual effects on it. The ending of ``path`` says which kind of file (``.png``, ``.svg``,
+    ``.pdf``).
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    left, middle, right = figure.subplots(1, 3, width_ratios=[1.15, 1, 0.8])
-    options = [_short(option) for option in contrast.options]
-    places = np.arange(len(options))
-    for w, level in enumerate((contrast.low, contrast.high)):
-        left.barh(
-            places + (w - 0.5) * 0.38,
-            contrast.probabilities[:, w].mean(0),
-            0.36,
-            color=("tab:blue", "tab:orange")[w],
-            label=f"do({contrast.treatment}={level})",
-        )
-    left.set_yticks(places, options, fontsize=8)
-    left.invert_yaxis()
-    left.set_xlabel(f"probability of {contrast.outcome}")
-    left.set_title("potential outcomes, mean over units")
-    left.legend(fontsize=8)
+    count = len(contrast.options)
+    figure = Figure(figsize=(12, 1.4 + 0.95 * count), layout="constrained")
+    grid = figure.add_gridspec(count, 3, width_ratios=[1.0, 1.15, 0.8])
+    means = contrast.probabilities.mean(0)
+    effects = contrast.individual
+    reach = max(float(np.abs(effects).max()), 1e-3)
+    bins = np.linspace(-1.05 * reach, 1.05 * reach, 61).tolist()
+    for k, option in enumerate(contrast.options):
+        outcome = figure.add_subplot(grid[k, 0])
+        for w, level in enumerate((contrast.low, contrast.high)):
+            label = f"do({contrast.treatment}={level})"
+            outcome.barh(-w, means[w, k], 0.8, color=_COLOURS[w], label=label)
+            outcome.text(means[w, k], -w, f" {means[w, k]:.2f}", va="center", fontsize=8)
+        outcome.set_yticks([-0.5], [textwrap.fill(option, 28)], fontsize=8)
+        outcome.tick_params(axis="y", length=0)
+        outcome.set_xlim(0, 1.15 * means.max())
+        effect = figure.add_subplot(grid[k, 1])
+        effect.hist(effects[:, k], bins=bins, color="tab:green", alpha=0.75)
+        effect.axvline(0, color="0.3", linewidth=0.8, linestyle=":")
+        effect.axvline(contrast.average[k], color="black", linewidth=1.5)
+        effect.set_ylabel("units", fontsize=8)
+        effect.tick_params(labelsize=8)
+        outcome.tick_params(axis="x", labelsize=8)
+        if k == 0:
+            outcome.set_title(f"P({contrast.outcome}), mean over units", fontsize=10)
+            effect.set_title("individual effects (line: their mean, the ATE)", fontsize=10)
+        if k < count - 1:
+            outcome.set_xticklabels([])
+            effect.set_xticklabels([])
+    outcome.set_xlabel("probability", fontsize=9)
+    effect.set_xlabel(f"change of probability, {contrast.high} − {contrast.low}", fontsize=9)
+    handles, labels = outcome.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2, fontsize=9, frameon=False)
 
-    colours = [f"C{k + 2}" for k in range(len(options))]
-    for k, option in enumerate(options):
-        middle.hist(
-            contrast.individual[:, k], bins=40, histtype="stepfilled", alpha=0.45, color=colours[k], label=option
-        )
-        middle.axvline(contrast.average[k], color=colours[k], linewidth=1.5)
-    middle.axvline(0, color="0.3", linewidth=0.8, linestyle=":")
-    middle.set_xlabel(f"change of probability, {contrast.high} − {contrast.low}")
-    middle.set_ylabel("units")
-    middle.set_title("individual effects (line: mean)")
-    middle.legend(fontsize=7)
-
-    right.hist(contrast.propensity, bins=np.linspace(0, 1, 41).tolist(), color="0.5")
-    right.set_xlim(0, 1)
-    right.set_xlabel(f"P({contrast.treatment}={contrast.high} | parents)")
-    right.set_title("propensity")
+    propensity = figure.add_subplot(grid[:, 2])
+    propensity.hist(contrast.propensity, bins=np.linspace(0, 1, 41).tolist(), color="0.5")
+    propensity.set_xlim(0, 1)
+    propensity.set_xlabel(f"P({contrast.treatment}={contrast.high} | parents)", fontsize=9)
+    propensity.set_ylabel("units", fontsize=8)
+    propensity.tick_params(labelsize=8)
+    propensity.set_title("propensity", fontsize=10)
     figure.savefig(path, dpi=150)
-
-
-def _short(text: str, width: int = 34) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

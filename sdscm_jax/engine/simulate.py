@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -89,7 +90,9 @@ def simulate(
     kept = tuple(choices if logp is None else logp)
     size = min(int(n), int(chunk or default_chunk(sites, 1 + len(prepared.labels), args)))
     started = time.perf_counter()
-    inputs = (key, jnp.arange(size), prepared, args)
+    # Labels are for people: a world of another name must not compile again.
+    unlabelled = replace(prepared, labels=())
+    inputs = (key, jnp.arange(size), unlabelled, args)
     leaves, structure_of_inputs = jax.tree.flatten(inputs)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     try:
@@ -107,7 +110,7 @@ def simulate(
         task = bar.add_task("units", total=n) if show else None
         for start in range(0, n, size):
             # The last chunk has the shape of the others; units past the end are dropped.
-            part = compiled(key, jnp.arange(start, start + size), prepared, args)
+            part = compiled(key, jnp.arange(start, start + size), unlabelled, args)
             part = jax.tree.map(np.asarray, part)
             stop = min(size, n - start)
             parts.append(jax.tree.map(lambda x, stop=stop: x[:stop], part))

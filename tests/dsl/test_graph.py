@@ -35,6 +35,9 @@ def test_an_intervened_site_has_no_parents(lm: sd.LanguageModel) -> None:
     graph = sd.graph(sd.handlers.do(model, {"z": 0.5}), lm)
     assert graph["z"].kind == "intervened"
     assert set(graph.edges) == {("u", "x"), ("z", "w"), ("u", "y"), ("z", "y")}
+    for value in ("high", "uniform"):
+        forced = sd.graph(sd.handlers.do(model, {"x": value}), lm)["x"]
+        assert (forced.kind, forced.parents, forced.options) == ("intervened", (), ("low", "high"))
 
 
 def test_pictures(lm: sd.LanguageModel, tmp_path: Path) -> None:

@@ -87,7 +87,10 @@ def test_interventional_data(lm: sd.LanguageModel) -> None:
 def test_other_worlds_change_nothing(result: sd.Simulation, lm: sd.LanguageModel) -> None:
     alone = sd.simulate(model, jax.random.key(0), 30, lm, logp=["y"], chunk=16)
     for name, values in alone.values.items():
-        chex.assert_trees_all_equal(values[:, 0], result.values[name][:, 0])
+        if name == "z":  # a number, computed by another program: equal to rounding
+            chex.assert_trees_all_close(values[:, 0], result.values[name][:, 0], atol=1e-6)
+        else:
+            chex.assert_trees_all_equal(values[:, 0], result.values[name][:, 0])
     assert list(alone.log_probs) == ["y"]
 
 

@@ -16,7 +16,7 @@ from ..conftest import make_tiny_lm
 from .programs import Program, programs
 
 UNITS = 24
-few = settings(max_examples=8, deadline=None, derandomize=True)
+few = settings(max_examples=5, deadline=None, derandomize=True)
 
 
 @given(program=programs(), data=st.data(), family=st.sampled_from(["llama", "gpt2"]), seed=st.integers(0, 3))
