@@ -10,6 +10,7 @@ import numpyro
 
 from ..errors import InterventionError, SiteError
 from .exogenous import unit_key
+from .structure import structure
 from .worlds import World, as_worlds, run_worlds
 
 
@@ -54,7 +55,7 @@ def counterfactual(
         key = unit_key()
         if key is None:
             raise SiteError("counterfactual draws noise: run it under handlers.exogenous or numpyro.handlers.seed")
-        prepared = as_worlds(others, fn, args, kwargs)
+        prepared = as_worlds(others, structure(fn, args, kwargs))
         result = run_worlds(fn, key, prepared, args, kwargs, log_probs=())
         for name, values in result.values.items():
             for label, value in zip(("", *prepared.labels), values, strict=True):

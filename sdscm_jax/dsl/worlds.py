@@ -18,7 +18,7 @@ from .do import do
 from .exogenous import exogenous
 from .intervention import UNIFORM, Alternatives, Fixed, base_choice, describe
 from .phrase import Phrase
-from .structure import Site, structure
+from .structure import Site
 from .template import option_index
 
 World = Mapping[str, Any]
@@ -111,17 +111,17 @@ def _constant(value: Any, site: Site) -> Any:
     return value
 
 
-def as_worlds(worlds: Sequence[World], fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None) -> Worlds:
-    """Check worlds against a model and lay them out as arrays.
+def as_worlds(worlds: Sequence[World], structure: Sequence[Site]) -> Worlds:
+    """Check worlds against a model's sites and lay them out as arrays.
 
     Raises:
         InterventionError: see ``check_world``; or two worlds are the same, or one is empty.
     """
-    sites = {site.name: site for site in structure(fn, args, kwargs)}
+    sites = {site.name: site for site in structure}
     if isinstance(worlds, Mapping) or not isinstance(worlds, Sequence):
         raise InterventionError(f"worlds is a list of mappings from site names to values, got {worlds!r}")
     for world in worlds:
-        check_world(world, list(sites.values()))
+        check_world(world, structure)
         if not world:
             raise InterventionError("the factual world {} is always there; leave it out of worlds")
     labels = tuple(world_label(world) for world in worlds)

@@ -82,7 +82,7 @@ def simulate(
         check_world(do, structure(model, args))
         model = do_handler(model, do)
     sites = structure(model, args)
-    prepared = as_worlds([] if worlds is None else worlds, model, args)
+    prepared = as_worlds([] if worlds is None else worlds, sites)
     choices = [site.name for site in sites if site.kind == "choice"]
     for name in logp or ():
         if name not in choices:
@@ -176,11 +176,6 @@ def default_chunk(sites: Sequence[Site], worlds: int, args: tuple) -> int:
     return 1 << min(10, int(units).bit_length() - 1)
 
 
-@lru_cache(maxsize=1024)
-def _sentence_length(lm_codec: Any, sentence: str) -> int:
-    return len(lm_codec.encode(sentence))
-
-
 def _longest(lm: LanguageModel, site: Site) -> int:
     assert site.template is not None
-    return max(_sentence_length(lm.codec, site.template.fill(option)) for option in site.options)
+    return max(len(lm.codec.encode(site.template.fill(option))) for option in site.options)
