@@ -5,7 +5,12 @@ from .dsl import handlers
 from .dsl.choice import Choice
 from .dsl.graph import Graph, graph
 from .dsl.phrase import Phrase
+from .dsl.predictive import Predictive
+from .dsl.reparam import GumbelReparam
 from .dsl.site import sample
+from .dsl.tabulate import Tabulated, load_table, tabulate
+from .dsl.text import Text
+from .dsl.verbalize import verbalize
 from .effects.contrast import Contrast, contrast
 from .effects.plot import plot_contrast
 from .engine.simulate import simulate
@@ -32,25 +37,32 @@ __all__ = [
     "EvidenceError",
     "GivenError",
     "Graph",
+    "GumbelReparam",
     "InterventionError",
     "LanguageModel",
     "LoadError",
     "OptionError",
     "Phrase",
+    "Predictive",
     "ResumeError",
     "SDSCMError",
     "Simulation",
     "SiteError",
+    "Tabulated",
     "TemplateError",
+    "Text",
     "contrast",
     "graph",
     "handlers",
     "load_lm",
+    "load_table",
     "plot_contrast",
     "random_lm",
     "sample",
     "simulate",
+    "tabulate",
     "train_lm",
+    "verbalize",
     "vignettes",
 ]
 __version__ = "0.1.0"

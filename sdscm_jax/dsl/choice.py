@@ -8,27 +8,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
-from ..errors import ContextLengthError, OptionError, nearest
-from ..models.codec import Tokens
+from ..errors import OptionError, SiteError, nearest
 from ..models.language_model import LanguageModel
 from ..models.options import OptionTokens, option_tokens
-from .context import Given, check_boundaries, item_tokens, parse_given, pending_tokens, same_items
+from .context import check_boundaries
+from .coupling import COUPLINGS, draw_noise, posterior_noise, respond
 from .encoding import Encoding, ScoredTree, choose, score_tree
-from .noise import option_gumbels
-from .phrase import Phrase
-from .template import Template, option_index, parse_options
-from .tree import OptionTree, bag_tree, chain_tree, padded
-
-SCORINGS = ("sequence", "option", "mean", "reference", "uniform")
-COUPLINGS = ("gumbel",)
+from .mechanism import Mechanism, check_coupling
+from .phrase import Phrase, option_numbers
+from .scoring import SCORINGS, option_scores, scored_tree
+from .template import Template, parse_options
+from .tree import OptionTree
 
 
-class Choice(dist.Distribution):
+class Choice(Mechanism):
     """A choice among K phrases, made by a language model.
 
     ``P(k | given) = softmax_k(score_k / temperature)`` where ``score_k`` is the language model's
@@ -45,21 +42,32 @@ class Choice(dist.Distribution):
         options: the K texts that may fill the blank.
         given: phrases (values of earlier sites) and strings, in the order in which their texts
             stand before the template, joined by spaces.
-        scoring: what a score is.
+        scoring: what a score is (``docs/scoring.md``).
             ``"sequence"``: log-probability of the option and the suffix, summed over tokens.
             ``"option"``: of the option's tokens only. ``"mean"``: ``"sequence"`` per token.
+            ``"masked"``: of the walk of constrained decoding, which renormalises at every token
+            over those that some option allows. ``"pmi"``: ``"sequence"`` less the same without
+            ``given`` (Holtzman et al. 2021, arXiv 2104.08315): what the context adds.
             ``"reference"``: what the authors' published code computes: the mean over the
             option's tokens of their log-probability in the one distribution *after* the option.
             ``"uniform"``: 0, the language model is not asked.
         temperature: positive scalar or array; broadcasts with the batch shape.
-        coupling: how worlds share the noise; ``"gumbel"``.
+        coupling: how worlds share the noise (``docs/counterfactuals.md``).
+            ``"gumbel"``: ``argmax(log p + G)``, one Gumbel an option. ``"inverse_cdf"``: one
+            uniform, options in their listed order: monotone, for ordinal options.
+            ``"independent"``: Gumbels that are drawn anew in every world whose intervention is
+            upstream (the paper's Algorithm 1). Probabilities in a world do not depend on it.
+        bias: added to the log-probabilities after the temperature, ``[..., K]``, in nats;
+            calibrates the language model to observed frequencies. None: nothing.
 
-    Batch shape: that of the given phrases' indices and the temperature, broadcast. Values are int32
-    option numbers in ``0..K-1``.
+    ``P(k | given)`` with a bias is ``softmax_k(score_k / temperature + bias_k)``. Batch shape: that
+    of the given phrases' indices, the temperature and the bias without its last axis, broadcast.
+    Values are int32 option numbers in ``0..K-1``.
 
     Raises:
         TemplateError: not exactly one blank.
-        OptionError: no options, an empty or repeated one, or two with the same tokens.
+        OptionError: no options, an empty or repeated one, or two with the same tokens; an unknown
+            scoring or coupling; a bias whose last axis is not the options.
         GivenError: something in ``given`` is neither a phrase nor a string.
         ContextLengthError: the text may need more positions than the language model has.
 
@@ -72,10 +80,11 @@ class Choice(dist.Distribution):
     True
     """
 
-    arg_constraints: dict[str, Any] = {}
-    pytree_data_fields = ("lm", "phrases", "temperature")
+    pytree_data_fields = ("lm", "phrases", "temperature", "bias", "noise", "known_scores")
     pytree_aux_fields = ("template", "options", "texts", "scoring", "coupling")
     has_enumerate_support = True
+    kind = "choice"
+    couplings = COUPLINGS
 
     def __init__(
         self,
@@ -87,38 +96,45 @@ class Choice(dist.Distribution):
         scoring: str = "sequence",
         temperature: Any = 1.0,
         coupling: str = "gumbel",
+        bias: Any = None,
         validate_args: bool | None = None,
     ):
         self.template = Template.parse(template)
         self.options = parse_options(options, self.template)
-        items = parse_given(given, self.template)
-        # Strings are static, phrases are data; None stands where a phrase is.
-        self.phrases = tuple(item for item in items if isinstance(item, Phrase))
-        self.texts = tuple(None if isinstance(item, Phrase) else item for item in items)
+        items = self._set_given(given)
         if not isinstance(lm, LanguageModel):
             raise TypeError(f"{str(self.template)!r}: lm is a LanguageModel (see load_lm), got {type(lm).__name__}")
-        for value, known, what in ((scoring, SCORINGS, "scoring"), (coupling, COUPLINGS, "coupling")):
-            if value not in known:
-                raise OptionError(f"{str(self.template)!r}: unknown {what} {value!r}; {nearest(value, known)}")
+        if scoring not in SCORINGS:
+            raise OptionError(f"{str(self.template)!r}: unknown scoring {scoring!r}; {nearest(scoring, SCORINGS)}")
+        check_coupling(coupling, repr(str(self.template)))
+        if bias is not None and (jnp.ndim(bias) == 0 or jnp.shape(bias)[-1] != len(self.options)):
+            raise OptionError(
+                f"{str(self.template)!r}: bias has shape {jnp.shape(bias)}, expected (..., {len(self.options)}): "
+                "a number for each option"
+            )
         if not isinstance(temperature, jax.core.Tracer) and not np.all(np.asarray(temperature) > 0):
             raise OptionError(f"{str(self.template)!r}: temperature is positive, got {temperature!r}")
-        self.lm, self.scoring, self.coupling, self.temperature = lm, scoring, coupling, temperature
-        if scoring != "uniform":
-            self._check_length()
+        self.lm, self.scoring, self.coupling, self.temperature, self.bias = lm, scoring, coupling, temperature, bias
+        self.noise = self.known_scores = None
+        # Shared with copies that differ in noise or coupling: the model is asked once.
+        self._memo: dict[str, Any] = {}
+        if scoring != "uniform" and not lm.absent:
+            self._check_length(len(self._blank.shared) + max(map(len, self._blank.rows)))
             next_texts = tuple(self.template.fill(option) for option in self.options)
             check_boundaries(lm.codec, items, next_texts, repr(str(self.template)))
         batch_shape = jnp.broadcast_shapes(
-            jnp.shape(temperature), *(jnp.shape(phrase.index) for phrase in self.phrases)
+            jnp.shape(temperature),
+            () if bias is None else jnp.shape(bias)[:-1],
+            *(phrase.batch_shape for phrase in self.phrases),
         )
         super().__init__(batch_shape, (), validate_args=validate_args)
 
     # -- static structure -----------------------------------------------------------------------
 
     @property
-    def given(self) -> Given:
-        """The phrases and strings that stand before the template."""
-        phrases = iter(self.phrases)
-        return tuple(next(phrases) if text is None else text for text in self.texts)
+    def inputs(self) -> Any:
+        """What the distribution depends on, besides the language model."""
+        return self.phrases, self.temperature, self.bias, self.known_scores
 
     @property
     def _leading_space(self) -> bool:
@@ -134,85 +150,51 @@ class Choice(dist.Distribution):
 
     @property
     def _tree(self) -> OptionTree:
-        return (bag_tree if self.scoring == "reference" else chain_tree)(self._blank.rows)
-
-    def _start(self) -> Tokens:
-        codec, blank = self.lm.codec, self._blank
-        if codec.bos is not None:
-            return (codec.bos,)
-        if not blank.needs_start:
-            return ()
-        if codec.start is None:
-            raise OptionError(
-                f"{str(self.template)!r} begins the text with its blank, and this tokenizer has no token to begin "
-                "with; put a word before the blank or give the site a context"
-            )
-        return (codec.start,)
-
-    def _check_length(self) -> None:
-        blank = self._blank
-        longest = len(self._start()) + len(blank.shared) + max(map(len, blank.rows))
-        for i, item in enumerate(self.given):
-            longest += max(map(len, item_tokens(item, self.lm.codec, i == 0, self._leading_space)))
-        limit = self.lm.config.max_positions
-        if longest > limit:
-            raise ContextLengthError(
-                f"{str(self.template)!r} with its {len(self.given)} given texts needs up to {longest} positions; "
-                f"this language model has {limit}. Give the site fewer texts or use a model with more positions"
-            )
+        return scored_tree(self.scoring, self._blank.rows)
 
     # -- the language model ---------------------------------------------------------------------
 
-    def _text(self) -> Encoding:
-        """The given texts, encoded as far as the sites they come from have done so."""
-        start = Encoding.of_tokens(self._start())
-        text, known = start, 0
-        for n in range(len(self.given), 0, -1):
-            encoded = self._encoded(n)
-            if encoded is not None:
-                text, known = encoded, n
-                break
-        for i in range(known, len(self.given)):
-            text = text.then(*pending_tokens(self.given[i], self.lm.codec, i == 0, self._leading_space))
-        return text
+    @property
+    def _needs_start(self) -> bool:
+        return self._blank.needs_start
 
-    def _encoded(self, n: int) -> Encoding | None:
-        """The first ``n`` given texts, if the site of the n-th was given exactly those before."""
-        item = self.given[n - 1]
-        if not isinstance(item, Phrase) or not isinstance(item.origin, Choice):
-            return None
-        origin = item.origin
+    def encoding_at(self, phrase: Phrase, reader: Mechanism) -> Encoding | None:
+        """The text up to and with the phrase, where it was encoded in this trace."""
         usable = (
-            origin.lm is self.lm
-            and origin._leading_space == self._leading_space
-            and same_items(origin.given, self.given[: n - 1])
-            and (item.template, item.options) == (origin.template, origin.options)
-            and not origin._blank.needs_start
+            reader._leading_space == self._leading_space
+            and (phrase.template, phrase.options) == (self.template, self.options)
+            and not self._blank.needs_start
         )
-        scored = origin._scored_here() if usable else None
-        return None if scored is None else choose(scored[1], origin._blank, origin._tree, jnp.asarray(item.index))
+        scored = self._scored_here() if usable else None
+        return None if scored is None else choose(scored[1], self._blank, self._tree, jnp.asarray(phrase.index))
 
     def _scored_here(self) -> tuple[Array, ScoredTree] | None:
         """Scores that were computed in this very JAX trace (those of another may be dead)."""
-        found = self.__dict__.get("_scored")
+        found = self.__dict__.get("_memo", {}).get("scored")
         return found[1] if found is not None and found[0] == get_opaque_trace_state() else None
 
     def _score(self) -> tuple[Array, ScoredTree]:
         found = self._scored_here()
         if found is None:
+            if self.lm.absent:
+                raise SiteError(f"{str(self.template)!r} has no scores at hand, and no language model to ask")
             blank, tree = self._blank, self._tree
             edges, after = score_tree(self.lm, self._text(), blank.shared, tree)
-            scored, real = padded(tree.scored)
-            scores = jnp.where(real, edges[..., scored], 0.0).sum(-1)
-            if self.scoring in ("mean", "reference"):
-                scores = scores / real.sum(-1)
+            scores = option_scores(self.scoring, tree, edges)
+            if self.scoring == "pmi":
+                scores = scores - self._without_context() if self.texts else jnp.zeros_like(scores)
             found = scores, after
-            self._scored = (get_opaque_trace_state(), found)
+            self.__dict__.setdefault("_memo", {})["scored"] = get_opaque_trace_state(), found
         return found
+
+    def _without_context(self) -> Array:
+        return Choice(self.lm, self.template, self.options, scoring="sequence").scores
 
     @property
     def scores(self) -> Array:
-        """Unnormalised scores, float32 ``[..., K]``: nats, before the temperature."""
+        """Unnormalised scores, float32 ``[..., K]``: nats, before temperature and bias."""
+        if self.known_scores is not None:
+            return self.known_scores
         if self.scoring == "uniform":
             return jnp.zeros((*self.batch_shape, len(self.options)), jnp.float32)
         return self._score()[0]
@@ -221,7 +203,10 @@ class Choice(dist.Distribution):
     def logits(self) -> Array:
         """Log-probabilities of the options, float32 ``[*batch_shape, K]``, normalised."""
         temperature = jnp.asarray(self.temperature, jnp.float32)[..., None]
-        logits = jax.nn.log_softmax(self.scores / temperature, axis=-1)
+        logits = self.scores / temperature
+        if self.bias is not None:
+            logits = logits + jnp.asarray(self.bias, jnp.float32)
+        logits = jax.nn.log_softmax(logits, axis=-1)
         return jnp.broadcast_to(logits, (*self.batch_shape, len(self.options)))
 
     @property
@@ -235,14 +220,21 @@ class Choice(dist.Distribution):
     def support(self) -> Any:
         return constraints.integer_interval(0, len(self.options) - 1)
 
-    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draw option numbers, int32 ``[*sample_shape, *batch_shape]``: argmax(log p + Gumbel)."""
-        noise = option_gumbels(key, self.options, (*sample_shape, *self.batch_shape))
-        return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
+    def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Prior noise: float32 ``[*shape, K]``, or ``[*shape]`` for ``"inverse_cdf"``."""
+        return draw_noise(self.coupling, key, self.options, shape)
+
+    def respond(self, noise: Array) -> Array:
+        """The option numbers that the noise picks, int32."""
+        return respond(self.coupling, self.logits, noise)
+
+    def posterior_noise(self, key: Array, value: Array) -> Array:
+        """Noise given the option numbers ``value`` ``[*batch_shape]``."""
+        return posterior_noise(self.coupling, key, self.options, self.logits, jnp.asarray(value))
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         """Log-probability of option numbers (or, on the host, of an option's text)."""
-        value = jnp.asarray(self.index_of(value))
+        value = jnp.asarray(self.as_value(value))
         logits = self.logits
         shape = jnp.broadcast_shapes(value.shape, logits.shape[:-1])
         logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
@@ -253,32 +245,17 @@ class Choice(dist.Distribution):
         values = jnp.arange(len(self.options)).reshape((-1,) + (1,) * len(self.batch_shape))
         return jnp.broadcast_to(values, (len(self.options), *self.batch_shape)) if expand else values
 
-    def index_of(self, value: Any, where: str | None = None) -> Any:
-        """Option number of an option's text or of a phrase; numbers and arrays pass through.
+    def as_value(self, value: Any, where: str | None = None) -> Any:
+        """Option number of an option's text, or of a phrase; numbers and arrays pass through.
 
         Raises:
             OptionError: no option has that text, or a number is not in ``0..K-1``.
         """
-        where = where or repr(str(self.template))
-        if isinstance(value, Phrase):
-            if value.options != self.options:
-                raise OptionError(f"{where} has the options {self.options}, the phrase {value.options}")
-            return value.index
-        if isinstance(value, str):
-            return option_index(value, self.options, where)
-        if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype.kind in "OU"):
-            array = np.asarray(value, dtype=object)
-            numbers = [self.index_of(v, where) for v in array.ravel()]
-            return np.array(numbers, np.int32).reshape(array.shape)
-        if not isinstance(value, jax.core.Tracer):
-            array = np.asarray(value)
-            if array.dtype.kind not in "iub" or not ((array >= 0) & (array < len(self.options))).all():
-                raise OptionError(f"{where} has {len(self.options)} options, numbered from 0; got {value!r}")
-        return value
+        return option_numbers(value, self.options, where or repr(str(self.template)))
 
-    def phrase(self, index: Any, name: str | None = None) -> Phrase:
+    def phrase(self, value: Any, name: str | None = None) -> Phrase:
         """The phrase that an option number stands for."""
-        return Phrase(index, self.template, self.options, name, self)
+        return Phrase(value, self.template, self.options, name, self)
 
 
 def _around(choice: Choice) -> tuple[str, tuple[str, ...], str]:

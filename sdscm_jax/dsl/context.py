@@ -15,6 +15,7 @@ from ..errors import GivenError
 from ..models.codec import Codec, Tokens
 from .phrase import Phrase
 from .template import Template
+from .text_phrase import TextPhrase
 from .tree import padded
 
 Given = tuple[Phrase | str, ...]
@@ -55,8 +56,17 @@ def item_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bo
     return tuple(codec.encode(space + text) for text in item_texts(item))
 
 
+def longest_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bool) -> int:
+    """How many tokens an item may have."""
+    if isinstance(item, TextPhrase):
+        return item.form.longest(first)
+    return max(map(len, item_tokens(item, codec, first, leading_space)))
+
+
 def pending_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bool) -> tuple[Array, Array]:
     """Tokens of an item whose text may be traced: int32 and bool ``[..., longest]``."""
+    if isinstance(item, TextPhrase):
+        return item.context_tokens(first)
     tokens, valid = (jnp.asarray(x) for x in padded(item_tokens(item, codec, first, leading_space)))
     index = item.index if isinstance(item, Phrase) else 0
     return tokens[index], valid[index]
@@ -69,7 +79,8 @@ def same_items(a: Given, b: Given) -> bool:
 
 def check_boundaries(codec: Codec, given: Given, next_texts: tuple[str, ...], where: str) -> None:
     """Warn where joining pieces changes their tokens (only neighbours can)."""
-    texts = [*(item_texts(item) for item in given), next_texts]
+    # What free text ends with is not known, so its boundaries are not checked.
+    texts = [*(() if isinstance(item, TextPhrase) else item_texts(item) for item in given), next_texts]
     for left, right in itertools.pairwise(texts):
         bad = _broken_boundary(codec, left, right)
         if bad is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpyro
 
 from ..errors import InterventionError, SiteError
-from .exogenous import unit_key
+from .abduct import abduct
+from .exogenous import unit_noise
 from .structure import structure
 from .worlds import World, as_worlds, run_worlds
 
@@ -17,18 +18,21 @@ from .worlds import World, as_worlds, run_worlds
 def counterfactual(
     fn: Callable,
     do: World | None = None,
-    *,
+    evidence: Mapping[str, Any] | None = None,
     worlds: Sequence[World] | None = None,
 ) -> Callable:
     """Run a unit in the factual world and in others, with the same exogenous noise.
 
-    The noise comes from an outer ``exogenous`` (or ``numpyro.handlers.seed``). Worlds are a
-    vectorised axis; what an intervention does not reach is computed once and bitwise equal.
+    The noise comes from an outer ``exogenous`` (or ``numpyro.handlers.seed``); with ``evidence`` it is
+    drawn given what was observed (see ``abduct``). Worlds are a vectorised axis; what an
+    intervention does not reach is computed once and bitwise equal.
 
     Args:
         fn: the model function.
         do: one intervention, site name -> value.
-        worlds: several; each is one more world. Exactly one of ``do`` and ``worlds`` is given.
+        evidence: site name -> observed value in the factual world.
+        worlds: several interventions; each is one more world. Exactly one of ``do`` and ``worlds``
+            is given.
 
     Returns:
         a function of the model's arguments that returns what ``fn`` returns in the counterfactual
@@ -37,6 +41,7 @@ def counterfactual(
 
     Raises:
         InterventionError: a site is unknown or exogenous, or cannot take the value.
+        EvidenceError: see ``abduct``.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -52,11 +57,14 @@ def counterfactual(
     others: Sequence[World] = worlds if worlds is not None else [do] if do is not None else []
 
     def in_worlds(*args: Any, **kwargs: Any) -> Any:
-        key = unit_key()
+        unit = unit_noise()
+        key, noise = unit if unit is not None else (numpyro.prng_key(), {})
         if key is None:
             raise SiteError("counterfactual draws noise: run it under handlers.exogenous or numpyro.handlers.seed")
         prepared = as_worlds(others, structure(fn, args, kwargs))
-        result = run_worlds(fn, key, prepared, args, kwargs, log_probs=())
+        if evidence is not None:
+            noise = {**noise, **abduct(fn, evidence, key).posterior(*args, **kwargs).noise}
+        result = run_worlds(fn, key, prepared, args, kwargs, log_probs=(), noise=noise)
         for name, values in result.values.items():
             for label, value in zip(("", *prepared.labels), values, strict=True):
                 numpyro.deterministic(f"{name}|{label}" if label else name, value)

@@ -20,7 +20,7 @@ from ..models.codec import Tokens, common_prefix
 from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
 from ..models.options import OptionTokens
-from .tree import OptionTree, padded
+from .tree import OptionTree, chain_tree, padded
 
 
 class Encoding(NamedTuple):
@@ -84,11 +84,52 @@ def score_tree(lm: LanguageModel, text: Encoding, shared: Tokens, tree: OptionTr
     Returns:
         float32 log-probabilities of the edges ``[..., E]``, and the encoding.
     """
+    logits, scored = _encode_rows(lm, text, shared, tree)
+    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    return logits[..., tree.edge_rows, tree.edge_tokens] - normaliser[..., tree.edge_rows], scored
+
+
+def read_on(lm: LanguageModel, text: Encoding) -> tuple[Array, Encoding]:
+    """Encode what is pending; float32 logits ``[..., V]`` of the next token, and the encoding."""
+    logits, scored = _encode_rows(lm, text, (), chain_tree([(0,)]))
+    return logits[..., 0, :], scored.text
+
+
+def read_along(lm: LanguageModel, text: Encoding, tokens: Array, valid: Array) -> Array:
+    """Logits of each of the next tokens given those before.
+
+    Args:
+        lm: the language model.
+        text: the text before.
+        tokens, valid: int32 and bool ``[..., T]``; valid ones stand first.
+
+    Returns:
+        float32 ``[..., T, V]``; row t is the distribution that ``tokens[..., t]`` was drawn from.
+    """
+    first, text = read_on(lm, text)
+    if tokens.shape[-1] == 1:
+        return first[..., None, :]
+    tokens, valid = tokens[..., :-1], valid[..., :-1]
+    batch = jnp.broadcast_shapes(tokens.shape[:-1], text.valid.shape[:-1], text.length.shape)
+    count = tokens.shape[-1]
+    positions = text.length[..., None] + jnp.arange(count)
+    own = jnp.tri(count, dtype=bool) & valid[..., None, :]
+    old = jnp.broadcast_to(text.valid[..., None, :], (*batch, count, text.valid.shape[-1]))
+    mask = jnp.concatenate([old, jnp.broadcast_to(own, (*batch, count, count))], axis=-1)
+    tokens, positions = (jnp.broadcast_to(x, (*batch, count)) for x in (tokens, positions))
+    hidden, _ = lm.encode(tokens, positions, mask, text.cache, text.positions)
+    later = lm.decoder.logits(hidden)
+    return jnp.concatenate([jnp.broadcast_to(first[..., None, :], (*batch, 1, first.shape[-1])), later], axis=-2)
+
+
+def _encode_rows(lm: LanguageModel, text: Encoding, shared: Tokens, tree: OptionTree) -> tuple[Array, ScoredTree]:
+    """Logits ``[..., 1 + N, V]`` after the text up to the blank and after each node of the tree."""
     base = text.then(jnp.array(shared, jnp.int32), jnp.ones(len(shared), bool))
     batch = jnp.broadcast_shapes(base.pending.shape[:-1], base.valid.shape[:-1], base.length.shape)
     length = base.pending.shape[-1]
     new_valid = jnp.broadcast_to(base.pending_valid, (*batch, length))
-    counted = jnp.cumsum(new_valid, axis=-1, dtype=jnp.int32)
+    # Counted before it is broadcast: XLA is slow at folding the sum of a large constant.
+    counted = jnp.broadcast_to(jnp.cumsum(base.pending_valid, axis=-1, dtype=jnp.int32), (*batch, length))
     base_positions = base.length[..., None] + jnp.maximum(counted - 1, 0)
     total = base.length + counted[..., -1]
     tokens = jnp.concatenate(
@@ -123,8 +164,6 @@ def score_tree(lm: LanguageModel, text: Encoding, shared: Tokens, tree: OptionTr
         last = jnp.take_along_axis(hidden, at[..., None, None], axis=-2)
     rows = jnp.concatenate([last, hidden[..., length:, :]], axis=-2)
     logits = lm.decoder.logits(rows)
-    normaliser = jax.nn.logsumexp(logits, axis=-1)
-    edges = logits[..., tree.edge_rows, tree.edge_tokens] - normaliser[..., tree.edge_rows]
 
     def tokens_of(kv: KeyValues, start: int, stop: int) -> KeyValues:
         return jax.tree.map(lambda x: x[..., start:stop, :], kv)
@@ -138,7 +177,7 @@ def score_tree(lm: LanguageModel, text: Encoding, shared: Tokens, tree: OptionTr
         pending=jnp.zeros((0,), jnp.int32),
         pending_valid=jnp.zeros((0,), bool),
     )
-    return edges, ScoredTree(after, tokens_of(encoded, length, length + tree.size))
+    return logits, ScoredTree(after, tokens_of(encoded, length, length + tree.size))
 
 
 def choose(scored: ScoredTree, blank: OptionTokens, tree: OptionTree, index: Array) -> Encoding:

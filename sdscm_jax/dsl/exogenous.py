@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpyro.primitives import Messenger, apply_stack
 
 from ..errors import SiteError
 from .control_flow import wrap_bodies
+from .lineage import redraw
 from .noise import fold_text
 
 
@@ -26,6 +27,7 @@ class exogenous(Messenger):
     Args:
         fn: the model function.
         key: PRNG key of the unit, or an int seed.
+        noise: site name -> noise that is at hand (see ``abduct``) instead of the key's.
 
     Raises:
         SiteError: two sites have one name.
@@ -39,8 +41,9 @@ class exogenous(Messenger):
     True
     """
 
-    def __init__(self, fn: Callable | None = None, key: Any = None):
+    def __init__(self, fn: Callable | None = None, key: Any = None, noise: Mapping[str, Any] | None = None):
         self.key = jax.random.key(key) if isinstance(key, int) else key
+        self.noise = {} if noise is None else dict(noise)
         self._names: set[str] = set()
         self._unnamed = 0
         super().__init__(fn)
@@ -51,6 +54,10 @@ class exogenous(Messenger):
         return self
 
     def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "unit":
+            if msg["value"] is None:
+                msg["value"] = self.key, self.noise
+            return
         if msg["type"] not in ("sample", "prng_key", "plate", "control_flow"):
             return
         if msg["type"] == "sample":
@@ -61,13 +68,20 @@ class exogenous(Messenger):
             wrap_bodies(msg, lambda body: partial(self._run_inside, body))
         if msg["value"] is not None or msg["kwargs"].get("rng_key") is not None:
             return
-        if msg.get("unit_key"):
-            msg["kwargs"]["rng_key"] = self.key
-            return
-        name = msg.get("name")
+        name = msg["infer"].get("noise_of", msg["name"]) if msg["type"] == "sample" else msg.get("name")
         if name is None:
             name, self._unnamed = f"{msg['type']} {self._unnamed}", self._unnamed + 1
         msg["kwargs"]["rng_key"] = fold_text(self.key, name)
+        if msg["type"] == "sample":
+            self._give_noise(msg, name)
+
+    def _give_noise(self, msg: dict[str, Any], name: str) -> None:
+        """Noise that is at hand, and fresh noise for what interventions redraw."""
+        noise = self.noise.get(name)
+        if noise is not None:
+            msg["fn"] = noise.carried_to(msg["fn"], name)
+        for upstream in msg.get("redraw", ()):
+            redraw(msg, upstream)
 
     def _run_inside(self, body: Callable, *args: Any) -> Any:
         # NumPyro hands each step of a loop a key of its own; names are folded into that.
@@ -78,14 +92,7 @@ class exogenous(Messenger):
             return body(*args)
 
 
-def unit_key() -> Array | None:
-    """The key of the unit that is being run, or a fresh one from ``numpyro.handlers.seed``."""
-    message = {
-        "type": "prng_key",
-        "fn": lambda rng_key: rng_key,
-        "args": (),
-        "kwargs": {"rng_key": None},
-        "value": None,
-        "unit_key": True,
-    }
+def unit_noise() -> tuple[Array, dict[str, Any]] | None:
+    """The key and the noise of the unit that is being run under ``exogenous``, or None."""
+    message = {"type": "unit", "fn": lambda: None, "args": (), "kwargs": {}, "value": None}
     return apply_stack(message)["value"]

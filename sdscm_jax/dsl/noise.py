@@ -25,6 +25,14 @@ def fold_text(key: Array, text: str) -> Array:
     return jax.random.fold_in(key, text_hash(text))
 
 
+def fold_unless_zero(key: Array, number: Array) -> Array:
+    """``fold_in(key, number)``, or ``key`` itself where the number is 0; both may be traced."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    as_bits = jax.random.key_data if typed else lambda bits: bits
+    chosen = jnp.where(number == 0, as_bits(key), as_bits(jax.random.fold_in(key, number)))
+    return jax.random.wrap_key_data(chosen, impl=jax.random.key_impl(key)) if typed else chosen
+
+
 def option_gumbels(key: Array, options: tuple[str, ...], shape: tuple[int, ...]) -> Array:
     """Standard Gumbel noise of each option, keyed by its text.
 

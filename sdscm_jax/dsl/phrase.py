@@ -57,6 +57,15 @@ class Phrase:
         return cls(leaves[0], *static)
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of phrases."""
+        return jnp.shape(self.index)
+
+    def at(self, value: Any) -> Phrase:
+        """A phrase of the same site with another value."""
+        return Phrase(value, self.template, self.options, self.name, self.origin)
+
+    @property
     def _where(self) -> str:
         return f"site {self.name!r}" if self.name else repr(str(self.template))
 
@@ -119,6 +128,51 @@ class Phrase:
             raise OptionError(f"{self._where}: map gives no number for {missing[0]!r}")
         return jnp.stack([jnp.asarray(values[option]) for option in self.options])[self.index]
 
+    def one_hot(self, dtype: Any = jnp.float32) -> Array:
+        """Indicators of the options, ``[..., K]``.
+
+        >>> Phrase(jnp.array([0, 1]), Template.parse("It is {}."), ("low", "high")).one_hot().tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+        """
+        return jax.nn.one_hot(self.index, len(self.options), dtype=dtype)
+
+    def as_value(self, value: Any, where: str) -> Any:
+        """A text, phrase or number that the site of this phrase may take, as an option number."""
+        return option_numbers(value, self.options, where)
+
     def __repr__(self) -> str:
         shown = "traced" if isinstance(self.index, jax.core.Tracer) else repr(self.text)
         return f"Phrase({self.name or str(self.template)!r}: {shown})"
+
+
+def option_numbers(value: Any, options: tuple[str, ...], where: str) -> Any:
+    """Option numbers of texts or of a phrase; numbers and arrays of numbers pass through.
+
+    Args:
+        value: an option's text, a phrase, a number, or an array or list of texts or numbers.
+        options: the K options.
+        where: what the message calls the place, such as ``"site 'pdl1'"``.
+
+    Raises:
+        OptionError: no option has that text, or a number is not in ``0..K-1``.
+
+    >>> option_numbers(["high", "low"], ("low", "high"), "site 'pdl1'").tolist()
+    [1, 0]
+    """
+    if isinstance(value, Phrase):
+        if value.options != options:
+            raise OptionError(f"{where} has the options {options}, the phrase {value.options}")
+        return value.index
+    if isinstance(value, str):
+        return option_index(value, options, where)
+    if isinstance(value, jax.core.Tracer):
+        if not jnp.issubdtype(value.dtype, jnp.integer) and value.dtype != bool:
+            raise OptionError(f"{where} takes option numbers, got an array of {value.dtype}")
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind in "OU":
+        numbers = [option_numbers(v, options, where) for v in array.ravel()]
+        return np.array(numbers, np.int32).reshape(array.shape)
+    if array.dtype.kind not in "iub" or not ((array >= 0) & (array < len(options))).all():
+        raise OptionError(f"{where} has {len(options)} options, numbered from 0; got {value!r}")
+    return value if isinstance(value, jax.Array) else array

@@ -7,7 +7,7 @@ from typing import Any
 import numpyro
 
 from ..errors import SiteError
-from .choice import Choice
+from .mechanism import Mechanism
 from .phrase import Phrase
 
 
@@ -16,12 +16,12 @@ def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) ->
 
     Args:
         name: name of the site, unique in the model.
-        site: a ``Choice``, or any NumPyro distribution.
+        site: a ``Choice``, a ``Text``, or any NumPyro distribution.
         exogenous: True for a root variable of the paper's U, which may not be intervened on.
-        obs: observed value: an option's text, an option number or an array of them.
+        obs: observed value: a text, an option number or an array of them.
 
     Returns:
-        a ``Phrase`` for a ``Choice``; the drawn value for other distributions.
+        a ``Phrase`` for a ``Choice`` or a ``Text``; the drawn value for other distributions.
 
     Raises:
         SiteError: the name is not a non-empty string.
@@ -35,11 +35,11 @@ def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) ->
     """
     if not isinstance(name, str) or not name:
         raise SiteError(f"the name of a site is a non-empty string, got {name!r}")
-    choice = site if isinstance(site, Choice) else None
-    if choice is not None and obs is not None:
-        obs = choice.index_of(obs, f"site {name!r}")
+    mechanism = site if isinstance(site, Mechanism) else None
+    if mechanism is not None and obs is not None:
+        obs = mechanism.as_value(obs, f"site {name!r}")
     infer = {"exogenous": True} if exogenous else None
     value = numpyro.sample(name, site, obs=obs, infer=infer)
-    if choice is None or isinstance(value, Phrase):
+    if mechanism is None or isinstance(value, Phrase):
         return value
-    return choice.phrase(choice.index_of(value, f"site {name!r}"), name)
+    return mechanism.phrase(mechanism.as_value(value, f"site {name!r}"), name)

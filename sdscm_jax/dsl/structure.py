@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -13,7 +13,9 @@ from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
 from .exogenous import exogenous
-from .intervention import Fixed, Intervened, base_choice
+from .intervention import Fixed, Intervened
+from .mechanism import mechanism_of
+from .phrase import Phrase
 from .template import Template
 
 
@@ -23,12 +25,15 @@ class Site:
 
     Attributes:
         name: its name.
-        kind: ``"choice"``, the name of another NumPyro distribution, ``"intervened"`` or
-            ``"deterministic"``.
+        kind: ``"choice"``, ``"text"``, the name of another NumPyro distribution, ``"intervened"``
+            or ``"deterministic"``.
         parents: names of the sites that its distribution reads, in program order.
         template, options, scoring: of a choice.
         exogenous: may it not be intervened on?
         observed: was its value given by the program?
+        shape: shape of its value in one unit.
+        phrase: a phrase of the site (static: its value is a stand-in), or None.
+        text_parents: those of the parents that are in the text that its language model reads.
     """
 
     name: str
@@ -39,14 +44,32 @@ class Site:
     scoring: str | None = None
     exogenous: bool = False
     observed: bool = False
+    shape: tuple[int, ...] = ()
+    phrase: Phrase | None = field(default=None, repr=False, compare=False)
+    text_parents: tuple[str, ...] = ()
 
 
 class _Placeholders(Messenger):
-    """Sets every choice to its first option, so that no language model is asked."""
+    """Sets every phrase to a stand-in, so that no language model is asked."""
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "sample" and msg["value"] is None and base_choice(msg["fn"]) is not None:
-            msg["value"] = jnp.zeros(msg["fn"].batch_shape, jnp.int32)
+        if msg["type"] == "sample" and msg["value"] is None and mechanism_of(msg["fn"]) is not None:
+            msg["value"] = jnp.zeros(msg["fn"].shape(), jnp.int32)
+
+
+class _Replaced(Messenger):
+    """Sets sample and deterministic sites to values that are being followed."""
+
+    def __init__(self, fn: Callable, values: Mapping[str, Any]):
+        self.values = values
+        super().__init__(fn)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] in ("sample", "deterministic") and msg["name"] in self.values:
+            if msg["type"] == "deterministic":
+                # What it was computed from, before that is replaced.
+                msg["computed"] = msg["value"]
+            msg["value"] = self.values[msg["name"]]
 
 
 def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None) -> tuple[Site, ...]:
@@ -61,53 +84,77 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
     kwargs = kwargs or {}
     found: dict[str, Site] = {}
 
-    def traced(substituted: dict[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        # From the inside out: the model, noise by name, stand-ins for choices, values from outside.
-        model: Any = _Placeholders(exogenous(fn, 0))
-        if substituted is not None:
-            model = numpyro.handlers.substitute(model, data=substituted)
+    def traced(replaced: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        # From the inside out: the model, noise by name, stand-ins for phrases, values from outside.
+        model: Any = _Replaced(_Placeholders(exogenous(fn, 0)), replaced)
         # Handlers around this call must not see these sites: it is no run of the model.
         with numpyro.handlers.block():
             trace = numpyro.handlers.trace(model).get_trace(*args, **kwargs)
-        values, inputs = {}, {}
+        values, inputs, texts = {}, {}, {}
         for name, msg in trace.items():
-            if msg["type"] == "sample":
-                values[name] = msg["value"]
-                inputs[name] = _inputs(msg["fn"])
-                found[name] = _describe(name, msg)
-            elif msg["type"] == "deterministic":
-                inputs[name] = msg["value"]
-                found[name] = Site(name, "deterministic")
-        return values, inputs
+            if msg["type"] not in ("sample", "deterministic"):
+                continue
+            values[name] = msg["value"]
+            inputs[name] = _inputs(msg["fn"]) if msg["type"] == "sample" else msg.get("computed", msg["value"])
+            mechanism = _natural_mechanism(msg)
+            texts[name] = () if mechanism is None else mechanism.phrases
+            found[name] = _describe(name, msg)
+        return values, inputs, texts
 
-    shapes = jax.eval_shape(lambda: traced(None)[0])
-    reads = eval_provenance(lambda **values: traced(values)[1], **shapes) if shapes else traced({})[1]
+    shapes = jax.eval_shape(lambda: traced({})[0])
+    if not shapes:
+        return ()
+    reads, texts = eval_provenance(lambda **values: traced(values)[1:], **shapes)
     order = list(found)
-    sites = []
-    for name in order:
-        parents: set[str] = set().union(*jax.tree.leaves(reads[name])) if shapes else set()
-        sites.append(replace(found[name], parents=tuple(p for p in order if p in parents and p != name)))
-    return tuple(sites)
+
+    def followed(into: Any, name: str) -> tuple[str, ...]:
+        sources: set[str] = set().union(*jax.tree.leaves(into))
+        return tuple(p for p in order if p in sources and p != name)
+
+    return tuple(
+        replace(
+            found[name],
+            parents=followed(reads[name], name),
+            text_parents=followed(texts[name], name),
+            shape=shapes[name].shape,
+        )
+        for name in order
+    )
+
+
+def _natural_mechanism(msg: dict[str, Any]) -> Any:
+    if msg["type"] != "sample" or isinstance(msg["fn"], (Fixed, Intervened)):
+        return None
+    return mechanism_of(msg["fn"])
 
 
 def _inputs(fn: Any) -> Any:
-    """What a distribution reads; of a choice not the language model's parameters."""
-    choice = base_choice(fn)
-    if choice is not None and not isinstance(fn, (Fixed, Intervened)):
-        return choice.phrases, choice.temperature
+    """What a distribution reads; of a mechanism not the language model's parameters."""
+    mechanism = mechanism_of(fn)
+    if mechanism is not None and not isinstance(fn, (Fixed, Intervened)):
+        return mechanism.inputs
     return fn
 
 
 def _describe(name: str, msg: dict[str, Any]) -> Site:
+    if msg["type"] == "deterministic":
+        phrase = msg.get("phrase")
+        if phrase is None:
+            return Site(name, "deterministic")
+        return Site(name, "deterministic", (), phrase.template, phrase.options, phrase=phrase.at(0))
     fn = msg["fn"]
-    choice = base_choice(fn)
+    mechanism = mechanism_of(fn)
     common: dict[str, Any] = {"exogenous": bool(msg["infer"].get("exogenous"))}
     intervened = isinstance(fn, (Fixed, Intervened))
     if not intervened:
         common["observed"] = bool(msg["is_observed"])
-    if choice is not None:
-        kind = "intervened" if intervened else "choice"
-        return Site(name, kind, (), choice.template, choice.options, choice.scoring, **common)
+    if mechanism is not None:
+        kind = "intervened" if intervened else mechanism.kind
+        options, scoring = getattr(mechanism, "options", ()), getattr(mechanism, "scoring", None)
+        # No origin: it would keep traced values alive.
+        phrase = mechanism.phrase(0, name)
+        phrase.origin = None
+        return Site(name, kind, (), mechanism.template, options, scoring, phrase=phrase, **common)
     while not intervened and hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return Site(name, "intervened" if intervened else type(fn).__name__, **common)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
@@ -16,10 +15,9 @@ from jax import Array
 from ..errors import InterventionError, OptionError, nearest
 from .do import do
 from .exogenous import exogenous
-from .intervention import UNIFORM, Alternatives, Fixed, base_choice, describe
-from .phrase import Phrase
+from .intervention import UNIFORM, Alternatives, Fixed, Nested, describe, is_callable
+from .mechanism import mechanism_of
 from .structure import Site
-from .template import option_index
 
 World = Mapping[str, Any]
 
@@ -38,20 +36,46 @@ class _ByIdentity(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
+class Regime:
+    """One world as data that JAX can take: what is intervened on in it.
+
+    Attributes:
+        constants: site -> the number that the site is set to.
+        per_unit: the same with a leading axis of units, where units differ.
+        changes: site -> an intervention that is no constant (static).
+    """
+
+    constants: dict[str, Array]
+    per_unit: dict[str, Array]
+    changes: tuple[tuple[str, _ByIdentity], ...] = field(metadata={"static": True})
+
+    def data(self, of_unit: Mapping[str, Array]) -> dict[str, Any]:
+        """What ``do`` takes, for a unit whose slices of ``per_unit`` are ``of_unit``."""
+        return {**self.constants, **of_unit, **{name: change.value for name, change in self.changes}}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Worlds:
     """The factual world and W others, as arrays of length ``1 + W`` per intervened site.
 
     Attributes:
         which: site -> int32; see ``Alternatives``.
         constants: site -> the number that the site is set to.
+        per_unit: site -> the same with a leading axis of units, where units differ.
         changes: site -> interventions that are no constants (static).
         labels: of the W other worlds, such as ``do(pdl1=low)`` (static).
     """
 
     which: dict[str, Array]
     constants: dict[str, Array]
+    per_unit: dict[str, Array]
     changes: tuple[tuple[str, tuple[_ByIdentity, ...]], ...] = field(metadata={"static": True})
     labels: tuple[str, ...] = field(metadata={"static": True})
+
+    def of_unit(self, values: Mapping[str, Array]) -> Worlds:
+        """The worlds of a unit whose slices of ``per_unit`` are ``values``."""
+        return replace(self, constants={**self.constants, **values}, per_unit={})
 
 
 class WorldResults(NamedTuple):
@@ -71,8 +95,13 @@ def world_label(world: World) -> str:
     return "do(" + ", ".join(f"{name}={describe(value)}" for name, value in world.items()) + ")"
 
 
-def check_world(world: World, sites: Sequence[Site]) -> None:
+def check_world(world: World, sites: Sequence[Site], units: int | None = None) -> None:
     """Refuse a world that names an unknown or exogenous site, or a value that is no option.
+
+    Args:
+        world: site name -> value.
+        sites: the sites of the model.
+        units: how many units there are, where a value may be an array over them.
 
     Raises:
         InterventionError: what is wrong, with the nearest name or option.
@@ -85,33 +114,67 @@ def check_world(world: World, sites: Sequence[Site]) -> None:
             raise InterventionError(f"the model has no site {name!r}; {nearest(name, list(known))}")
         if known[name].exogenous:
             raise InterventionError(f"site {name!r} is exogenous: it is part of U and cannot be intervened on")
-        _constant(value, known[name])
+        if isinstance(value, Nested):
+            check_world(value.world, sites, units)
+        _constant(value, known[name], units)
 
 
-def _constant(value: Any, site: Site) -> Any:
-    """A number, or None for an intervention that is no constant."""
-    if isinstance(value, Phrase):
-        value = value.index
-    elif callable(value) or isinstance(value, dist.Distribution):
-        return None
-    options = site.options
-    if isinstance(value, str):
-        if not options:
-            raise InterventionError(f"site {site.name!r} takes numbers, got {value!r}")
-        if value == UNIFORM and UNIFORM not in options:
-            return None
+def site_value(value: Any, site: Site, units: int | None) -> tuple[Array, bool]:
+    """A value that a site may take as an array, and whether it has a leading axis of units.
+
+    Raises:
+        OptionError: it is no option.
+        TypeError, ValueError: it is no number, or has another shape.
+    """
+    where = f"site {site.name!r}"
+    array = jnp.asarray(value if site.phrase is None else site.phrase.as_value(value, where))
+    for per_unit, shape in ((False, site.shape), (True, (units, *site.shape))):
+        if per_unit and units is None:
+            continue
         try:
-            return option_index(value, options, f"site {site.name!r}")
-        except OptionError as error:
-            raise InterventionError(str(error)) from error
-    if options and not isinstance(value, jax.core.Tracer):
-        array = np.asarray(value)
-        if array.dtype.kind not in "iu" or not ((array >= 0) & (array < len(options))).all():
-            raise InterventionError(f"site {site.name!r} has {len(options)} options, numbered from 0; got {value!r}")
-    return value
+            if jnp.broadcast_shapes(array.shape, shape) == shape and (not per_unit or array.ndim == len(shape)):
+                return array, per_unit
+        except ValueError:
+            continue
+    expected = f"{site.shape}" if units is None else f"{site.shape}, or {(units, *site.shape)} for each of the units"
+    raise ValueError(f"{where} takes a value of shape {expected}; got {array.shape}")
 
 
-def as_worlds(worlds: Sequence[World], structure: Sequence[Site]) -> Worlds:
+def _constant(value: Any, site: Site, units: int | None) -> tuple[Array, bool] | None:
+    """A number (and whether units differ), or None for an intervention that is no constant."""
+    if is_callable(value) or isinstance(value, (dist.Distribution, Nested)):
+        if site.kind == "deterministic" and isinstance(value, dist.Distribution):
+            raise InterventionError(f"site {site.name!r} is deterministic; set it to a value or a function")
+        return None
+    if isinstance(value, str) and site.phrase is None:
+        raise InterventionError(f"site {site.name!r} takes numbers, got {value!r}")
+    if isinstance(value, str) and value == UNIFORM and site.options and UNIFORM not in site.options:
+        return None
+    try:
+        return site_value(value, site, units)
+    except (OptionError, TypeError, ValueError) as error:
+        raise InterventionError(str(error)) from error
+
+
+def as_regime(world: World, structure: Sequence[Site], units: int | None = None) -> Regime:
+    """Check one world against a model's sites and lay it out as data.
+
+    Raises:
+        InterventionError: see ``check_world``.
+    """
+    check_world(world, structure, units)
+    sites = {site.name: site for site in structure}
+    constants, per_unit, changes = {}, {}, []
+    for name, value in world.items():
+        found = _constant(value, sites[name], units)
+        if found is None:
+            changes.append((name, _ByIdentity(value)))
+        else:
+            (per_unit if found[1] else constants)[name] = found[0]
+    return Regime(constants, per_unit, tuple(changes))
+
+
+def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | None = None) -> Worlds:
     """Check worlds against a model's sites and lay them out as arrays.
 
     Raises:
@@ -121,32 +184,36 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site]) -> Worlds:
     if isinstance(worlds, Mapping) or not isinstance(worlds, Sequence):
         raise InterventionError(f"worlds is a list of mappings from site names to values, got {worlds!r}")
     for world in worlds:
-        check_world(world, structure)
+        check_world(world, structure, units)
         if not world:
             raise InterventionError("the factual world {} is always there; leave it out of worlds")
     labels = tuple(world_label(world) for world in worlds)
     for label in labels:
         if labels.count(label) > 1:
             raise InterventionError(f"the world {label} is listed twice")
-    which, constants, changes = {}, {}, []
-    for name in sites:
+    which, constants, per_unit, changes = {}, {}, {}, []
+    for name, site in sites.items():
         if not any(name in world for world in worlds):
             continue
-        codes, numbers, others = [0], [0], []
+        nothing = jnp.zeros(site.shape, jnp.int32)
+        codes, numbers, others, differ = [0], [nothing], [], False
         for world in worlds:
-            number = _constant(world[name], sites[name]) if name in world else None
+            found = _constant(world[name], site, units) if name in world else None
             if name not in world:
                 codes.append(0)
-            elif number is not None:
+            elif found is not None:
                 codes.append(1)
+                differ = differ or found[1]
             else:
                 others.append(_ByIdentity(world[name]))
                 codes.append(1 + len(others))
-            numbers.append(0 if number is None else number)
+            numbers.append(nothing if found is None else found[0])
         which[name] = jnp.array(codes, jnp.int32)
-        constants[name] = jnp.stack([jnp.asarray(number) for number in jnp.broadcast_arrays(*numbers)])
+        shape = (units, *site.shape) if differ else site.shape
+        stacked = jnp.stack([jnp.broadcast_to(number, shape) for number in numbers], axis=1 if differ else 0)
+        (per_unit if differ else constants)[name] = stacked
         changes.append((name, tuple(others)))
-    return Worlds(which, constants, tuple(changes), labels)
+    return Worlds(which, constants, per_unit, tuple(changes), labels)
 
 
 def run_worlds(
@@ -156,6 +223,7 @@ def run_worlds(
     args: tuple,
     kwargs: Mapping[str, Any] | None = None,
     log_probs: Sequence[str] | None = None,
+    noise: Mapping[str, Any] | None = None,
 ) -> WorldResults:
     """Run one unit in all worlds with the same noise.
 
@@ -165,6 +233,7 @@ def run_worlds(
         worlds: the worlds.
         args, kwargs: arguments of the model.
         log_probs: choice sites whose option log-probabilities are wanted; None: all.
+        noise: site name -> noise that is at hand (abduced).
     """
     changes = dict(worlds.changes)
 
@@ -172,7 +241,7 @@ def run_worlds(
         data = {
             name: Alternatives(which[name], constants[name], tuple(c.value for c in changes[name])) for name in which
         }
-        return run_once(fn, key, data, args, kwargs, log_probs)
+        return run_once(fn, key, data, args, kwargs, log_probs, noise)
 
     if not worlds.which:
         return jax.tree.map(lambda x: x[None], one({}, {}))
@@ -186,18 +255,19 @@ def run_once(
     args: tuple,
     kwargs: Mapping[str, Any] | None = None,
     log_probs: Sequence[str] | None = None,
+    noise: Mapping[str, Any] | None = None,
 ) -> WorldResults:
     """Run one unit in one world; the arrays have no axis of worlds."""
     # Handlers around this call see the worlds together, not the sites of each.
-    with numpyro.handlers.block(), numpyro.handlers.trace() as trace, exogenous(key=key), do(data=data):
-        returned = fn(*args, **(kwargs or {}))
+    with numpyro.handlers.block(), numpyro.handlers.trace() as trace, exogenous(key=key, noise=noise):
+        returned = do(fn, data)(*args, **(kwargs or {}))
     values, logits = {}, {}
     for name, msg in trace.items():
         if msg["type"] not in ("sample", "deterministic"):
             continue
         values[name] = msg["value"]
         fixed = msg["type"] != "sample" or isinstance(msg["fn"], Fixed)
-        choice = None if fixed else base_choice(msg["fn"])
-        if choice is not None and (log_probs is None or name in log_probs):
-            logits[name] = choice.logits
+        mechanism = None if fixed else mechanism_of(msg["fn"])
+        if mechanism is not None and mechanism.kind == "choice" and (log_probs is None or name in log_probs):
+            logits[name] = mechanism.logits
     return WorldResults(returned, values, logits)

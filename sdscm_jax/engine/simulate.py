@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from ..dsl.abduction import abduce, check_evidence, check_possible, latent_causes
+from ..dsl.context import longest_tokens
 from ..dsl.do import do as do_handler
 from ..dsl.graph import Graph
+from ..dsl.noise import fold_unless_zero
 from ..dsl.structure import Site, structure
-from ..dsl.worlds import World, WorldResults, Worlds, as_worlds, check_world, run_worlds
+from ..dsl.worlds import Regime, World, WorldResults, Worlds, as_regime, as_worlds, run_worlds
 from ..errors import SDSCMError, SiteError, nearest
 from ..models.language_model import LanguageModel
 from .simulation import Simulation
@@ -35,6 +38,8 @@ def simulate(
     *args: Any,
     do: World | None = None,
     worlds: Sequence[World] | None = None,
+    evidence: Mapping[str, Any] | None = None,
+    draws: int = 1,
     logp: Sequence[str] | None = None,
     chunk: int | None = None,
     progress: bool | None = None,
@@ -51,17 +56,24 @@ def simulate(
         *args: the model's arguments, such as the language model.
         do: an intervention under which everything is drawn (interventional data).
         worlds: other worlds of the same units (counterfactuals); each maps site names to values.
+        evidence: what was observed of the units, site name -> value; their noise is drawn given it
+            (see ``handlers.abduct``). With ``do``: observed under that intervention.
+        draws: draws of the noise for each unit, which then has that many rows; draw 0 is the one of
+            ``draws=1``.
         logp: choice sites whose option log-probabilities are kept; None: all.
-        chunk: units that go through the language model together; by default as many as about one
+        chunk: rows that go through the language model together; by default as many as about one
             GiB holds.
         progress: show a bar on stderr; by default where stderr is a terminal.
 
+    A value in ``do``, ``worlds`` and ``evidence`` may be an array or list of length n: one for each
+    unit (option texts or numbers).
+
     Returns:
-        a ``Simulation``.
+        a ``Simulation`` of ``n * draws`` rows.
 
     Raises:
-        InterventionError, OptionError, ContextLengthError, SiteError, …: bad input is found before
-            the language model is run.
+        InterventionError, EvidenceError, OptionError, ContextLengthError, SiteError, …: bad input is
+            found before the language model is run; impossible evidence, when it has been.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -71,54 +83,72 @@ def simulate(
     >>> twins = simulate(model, jax.random.key(0), 4, lm, worlds=[{"pdl1": "low"}, {"pdl1": "high"}])
     >>> twins.to_pandas(logp=False).columns.tolist()[:4]
     ['pdl1', 'drug', 'pdl1|do(pdl1=low)', 'drug|do(pdl1=low)']
+    >>> seen = simulate(model, jax.random.key(0), 2, lm, evidence={"drug": ["wait", "treat"]}, draws=3)
+    >>> seen.to_pandas(logp=False)["drug"].tolist()
+    ['wait', 'wait', 'wait', 'treat', 'treat', 'treat']
     """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise SDSCMError(f"n is the number of units, an integer of at least 1; got {n!r}")
-    if chunk is not None and (not isinstance(chunk, (int, np.integer)) or chunk < 1):
-        raise SDSCMError(f"chunk is a number of units, an integer of at least 1; got {chunk!r}")
+    n, draws = _positive(n, "n is the number of units"), _positive(draws, "draws is a number of draws")
+    if chunk is not None:
+        _positive(chunk, "chunk is a number of rows")
     args = jax.tree.map(_as_array, args)
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
-    if do is not None:
-        check_world(do, structure(model, args))
-        model = do_handler(model, do)
-    sites = structure(model, args)
-    prepared = as_worlds([] if worlds is None else worlds, sites)
+    natural = structure(model, args)
+    regime = as_regime({} if do is None else do, natural, n)
+    sites = structure(_under(model, regime, {k: v[0] for k, v in regime.per_unit.items()}), args)
+    prepared = as_worlds([] if worlds is None else worlds, sites, n)
+    observed = check_evidence({} if evidence is None else evidence, sites, n)
+    latent_causes(list(observed), sites)
     choices = [site.name for site in sites if site.kind == "choice"]
     for name in logp or ():
         if name not in choices:
             raise SiteError(f"logp names {name!r}, which is no choice site; {nearest(name, choices)}")
     kept = tuple(choices if logp is None else logp)
-    size = min(int(n), int(chunk or default_chunk(sites, 1 + len(prepared.labels), args)))
+    rows = n * draws
+    size = min(rows, int(chunk or default_chunk(sites, 1 + len(prepared.labels), args)))
     started = time.perf_counter()
-    # Labels are for people: a world of another name must not compile again.
-    unlabelled = replace(prepared, labels=())
-    inputs = (key, jnp.arange(size), unlabelled, args)
+    shared = _Shared(
+        regime=replace(regime, per_unit={}),
+        # Labels are for people: a world of another name must not compile again.
+        worlds=replace(prepared, labels=(), per_unit={}),
+        evidence={name: value for name, (value, per_unit) in observed.items() if not per_unit},
+    )
+    per_unit = _PerUnit(
+        regime.per_unit, prepared.per_unit, {name: value for name, (value, differ) in observed.items() if differ}
+    )
+
+    def chunk_inputs(start: int) -> tuple[Any, ...]:
+        # The last chunk has the shape of the others; rows past the end are dropped.
+        row = np.arange(start, start + size)
+        unit = np.minimum(row // draws, n - 1)
+        return key, row // draws, row % draws, jax.tree.map(lambda x: x[unit], per_unit), shared, args
+
+    inputs = chunk_inputs(0)
     leaves, structure_of_inputs = jax.tree.flatten(inputs)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     try:
-        compiled = _compiled(model, kept, structure_of_inputs, shapes)
+        compiled = _compiled(model, kept, tuple(sites), structure_of_inputs, shapes)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        compiled = _compiled.__wrapped__(model, kept, structure_of_inputs, shapes)
+        compiled = _compiled.__wrapped__(model, kept, tuple(sites), structure_of_inputs, shapes)
     compile_seconds = time.perf_counter() - started
     show = sys.stderr.isatty() if progress is None else progress
     bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
     parts: list[WorldResults] = []
     started, cpu_started = time.perf_counter(), time.process_time()
     with bar:
-        task = bar.add_task("units", total=n) if show else None
-        for start in range(0, n, size):
-            # The last chunk has the shape of the others; units past the end are dropped.
-            part = compiled(key, jnp.arange(start, start + size), unlabelled, args)
-            part = jax.tree.map(np.asarray, part)
-            stop = min(size, n - start)
+        task = bar.add_task("units", total=rows) if show else None
+        for start in range(0, rows, size):
+            part, log_evidence = jax.tree.map(np.asarray, compiled(*chunk_inputs(start)))
+            stop = min(size, rows - start)
+            if observed:
+                check_possible(log_evidence[:stop], "simulate", start // draws)
             parts.append(jax.tree.map(lambda x, stop=stop: x[:stop], part))
             if show:
-                bar.update(task, completed=min(start + size, n))
+                bar.update(task, completed=min(start + size, rows))
     result = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
     stats = {
-        "units": int(n),
+        "units": n,
         "chunk": size,
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu_started,
@@ -130,8 +160,36 @@ def simulate(
         worlds=("", *prepared.labels),
         values={name: result.values[name] for name in order},
         log_probs={name: result.log_probs[name] for name in order if name in result.log_probs},
+        draws=draws,
         stats=stats,
     )
+
+
+class _Shared(NamedTuple):
+    """What all units have in common."""
+
+    regime: Regime
+    worlds: Worlds
+    evidence: dict[str, Any]
+
+
+class _PerUnit(NamedTuple):
+    """What differs between units, with a leading axis of them: interventions, worlds, evidence."""
+
+    regime: dict[str, Any]
+    worlds: dict[str, Any]
+    evidence: dict[str, Any]
+
+
+def _under(model: Callable, regime: Regime, of_unit: Mapping[str, Any]) -> Callable:
+    data = regime.data(of_unit)
+    return do_handler(model, data) if data else model
+
+
+def _positive(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise SDSCMError(f"{what}, an integer of at least 1; got {value!r}")
+    return int(value)
 
 
 def _as_array(leaf: Any) -> Any:
@@ -143,18 +201,24 @@ def _as_array(leaf: Any) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _compiled(model: Callable, kept: tuple[str, ...], structure: Any, shapes: tuple) -> Any:
+def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], structure: Any, shapes: tuple) -> Any:
     """The program of one chunk, compiled for inputs of these shapes; a second run finds it here."""
 
     def silent(*args: Any) -> None:
         model(*args)
 
-    def unit(key: Any, prepared: Worlds, args: tuple) -> WorldResults:
-        return run_worlds(silent, key, prepared, args, log_probs=kept)
+    def row(key: Any, unit: Any, draw: Any, of_unit: _PerUnit, shared: _Shared, args: tuple) -> Any:
+        key = fold_unless_zero(jax.random.fold_in(key, unit), draw)
+        fn = _under(silent, shared.regime, of_unit.regime)
+        evidence = {**shared.evidence, **of_unit.evidence}
+        noise, log_evidence = {}, jnp.float32(0.0)
+        if evidence:
+            noise, log_evidence = abduce(fn, evidence, key, sites, args)
+        worlds = shared.worlds.of_unit(of_unit.worlds)
+        return run_worlds(fn, key, worlds, args, log_probs=kept, noise=noise), log_evidence
 
-    def run(key: Any, units: jax.Array, prepared: Worlds, args: tuple) -> WorldResults:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(units)
-        return jax.vmap(unit, in_axes=(0, None, None))(keys, prepared, args)
+    def run(key: Any, units: Any, draws: Any, per_unit: _PerUnit, shared: _Shared, args: tuple) -> Any:
+        return jax.vmap(row, in_axes=(None, 0, 0, 0, None, None))(key, units, draws, per_unit, shared, args)
 
     abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     return jax.jit(run).lower(*abstract).compile()
@@ -168,14 +232,10 @@ def default_chunk(sites: Sequence[Site], worlds: int, args: tuple) -> int:
     if not lms:
         return 1 << 14
     lm = lms[0]
-    tokens = sum(_longest(lm, site) for site in sites if site.template is not None)
+    phrases = [site.phrase for site in sites if site.phrase is not None]
+    tokens = sum(longest_tokens(phrase, lm.codec, False, False) for phrase in phrases)
     c = lm.config
     cached = 2 * c.layers * c.kv_heads * c.head_dim * lm.dtype.itemsize * tokens
     scored = 4 * c.vocab_size * max((sum(len(lm.codec.encode(o)) for o in site.options) for site in sites), default=1)
     units = max(1, MEMORY // max(1, worlds * (2 * cached + scored)))
     return 1 << min(10, int(units).bit_length() - 1)
-
-
-def _longest(lm: LanguageModel, site: Site) -> int:
-    assert site.template is not None
-    return max(len(lm.codec.encode(site.template.fill(option))) for option in site.options)

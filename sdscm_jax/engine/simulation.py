@@ -10,20 +10,24 @@ import numpy as np
 import pandas as pd
 
 from ..dsl.graph import Graph
+from ..dsl.text_phrase import TextPhrase
 from ..errors import SiteError, nearest
 
 
 @dataclass(frozen=True, repr=False)
 class Simulation:
-    """n units, each in the factual world and in the same other worlds.
+    """n units (rows, if there are several draws of each), each in the factual world and in the same
+    other worlds.
 
     Attributes:
         graph: the causal graph of the model (in the factual world, or under ``do``).
         worlds: labels of the worlds; the first, ``""``, is the factual one (or the one under
             ``do``), another one is called such as ``do(pdl1=low)``.
-        values: site -> array ``[n, worlds, ...]``: int32 option numbers of a choice.
+        values: site -> array ``[n, worlds, ...]``: int32 option numbers of a choice, tokens of a free
+            text.
         log_probs: choice site -> float32 ``[n, worlds, K]``: log-probabilities of its options given
             its parents in that world.
+        draws: rows for each unit; those of unit i are ``i * draws`` to ``(i + 1) * draws - 1``.
         stats: figures of the run: ``units``, ``chunk``, ``seconds`` (wall), ``cpu_seconds`` (all threads),
             ``compile_seconds``.
     """
@@ -32,6 +36,7 @@ class Simulation:
     worlds: tuple[str, ...]
     values: dict[str, np.ndarray]
     log_probs: dict[str, np.ndarray]
+    draws: int = 1
     stats: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -60,8 +65,9 @@ class Simulation:
         """One row a unit.
 
         Columns, for a site ``x``, an option ``a`` and a world ``do(t=low)``: ``x`` and
-        ``x|do(t=low)`` (ordered categoricals of option texts, in the order of the options; numbers
-        for sites that are no choices), then ``logp(x=a)`` and ``logp(x=a)|do(t=low)`` (float32).
+        ``x|do(t=low)`` (ordered categoricals of option texts, in the order of the options; strings for
+        free text; numbers for other sites), for free text ``parts(x)|do(t=low)`` (number of the first
+        token in which it differs from the factual one, -1: none), then ``logp(x=a)`` and ``logp(x=a)|do(t=low)`` (float32).
 
         Args:
             logp: whose option log-probabilities to include: True for all choice sites that were
@@ -81,9 +87,14 @@ class Simulation:
         columns: dict[str, object] = {}
         for w, label in enumerate(self.worlds):
             for name, array in self.values.items():
-                options = self.graph[name].options
+                options, phrase = self.graph[name].options, self.graph[name].phrase
                 column = array[:, w]
-                if options:
+                if isinstance(phrase, TextPhrase):
+                    columns[_labelled(name, label)] = phrase.at(column).text
+                    if w:
+                        differ = phrase.at(column).first_difference(phrase.at(array[:, 0]))
+                        columns[_labelled(f"parts({name})", label)] = np.asarray(differ)
+                elif options:
                     columns[_labelled(name, label)] = pd.Categorical.from_codes(
                         column, categories=pd.Index(list(options)), ordered=True
                     )
@@ -113,9 +124,9 @@ class Simulation:
         w = self.world(world)
         sentences = []
         for name, array in self.values.items():
-            template = self.graph[name].template
-            if template is not None:
-                sentences.append(template.fill(self.graph[name].options[int(array[unit, w])]))
+            phrase = self.graph[name].phrase
+            if phrase is not None:
+                sentences.append(phrase.at(array[unit, w]).sentence)
         return " ".join(sentences)
 
 

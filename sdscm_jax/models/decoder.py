@@ -281,6 +281,7 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Array) -> Array:
         """Float32 logits ``[..., vocab_size]`` of the token after each hidden state."""
-        table = self.embedding.embedding[...] if self.config.tied else self.head[...]
+        # Rows behind the vocabulary embed virtual tokens, which are read and never predicted.
+        table = self.embedding.embedding[: self.config.vocab_size] if self.config.tied else self.head[...]
         precision = jax.lax.Precision.HIGHEST if hidden.dtype == jnp.float32 else None
         return jnp.einsum("...d,vd->...v", hidden, table, precision=precision, preferred_element_type=jnp.float32)

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from ..errors import LoadError
 from .checkpoint import abstract_decoder, load_parameters, read_directory_config
-from .codec import Codec
+from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
 
@@ -35,6 +35,9 @@ class LanguageModel:
         params: Flax NNX state of a ``Decoder``.
         graph: Flax NNX graph definition (static).
         codec: text to token ids (static).
+        prompt: number of virtual tokens that begin every text, after BOS (static). They have an
+            input embedding each, the last rows of the embedding table, and are never predicted;
+            see ``adapters.SoftPrompt``.
 
     >>> import sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -46,6 +49,12 @@ class LanguageModel:
     params: nnx.State
     graph: nnx.GraphDef = field(metadata={"static": True})
     codec: Codec = field(metadata={"static": True})
+    prompt: int = field(default=0, metadata={"static": True})
+
+    @property
+    def absent(self) -> bool:
+        """Is this a stand-in that cannot be asked? (See ``absent_lm``.)"""
+        return self.graph is None
 
     @property
     def tokenizer(self) -> Any:
@@ -61,6 +70,13 @@ class LanguageModel:
     def config(self) -> DecoderConfig:
         """The switches of the decoder."""
         return self.decoder.config
+
+    @property
+    def prompt_tokens(self) -> Tokens:
+        """Ids of the virtual tokens, which follow those of the vocabulary."""
+        if not self.prompt:
+            return ()
+        return tuple(range(self.config.vocab_size, self.config.vocab_size + self.prompt))
 
     @property
     def dtype(self) -> Any:
@@ -82,7 +98,7 @@ class LanguageModel:
         """Logits of the token after each token.
 
         Args:
-            tokens: int ``[..., T]``.
+            tokens: int ``[..., T]``, BOS and ``prompt_tokens`` included where they are meant to count.
             positions: int ``[..., T]``; 0, 1, 2, … where left out.
             mask: bool or 0/1; ``[..., T]`` marks real tokens (padding is not looked at), or
                 ``[..., T, T]`` says which columns each row may look at. Attention is causal in
@@ -104,11 +120,16 @@ class LanguageModel:
         return decoder.logits(decoder.encode(tokens, jnp.asarray(positions), allowed)[0])
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of tokenizer, switches and parameters."""
-        digest = hashlib.sha256(f"{self.codec.fingerprint} {self.config}".encode())
+        """Hexadecimal digest of tokenizer, switches, virtual tokens and parameters."""
+        digest = hashlib.sha256(f"{self.codec.fingerprint} {self.config} {self.prompt}".encode())
         for leaf in jax.tree.leaves(self.params):
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()
+
+
+def absent_lm() -> LanguageModel:
+    """A stand-in without parameters or tokenizer, for a model whose scores are at hand."""
+    return LanguageModel(nnx.State({}), None, None)  # type: ignore[arg-type]
 
 
 def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype: Any = jnp.float32) -> LanguageModel:

@@ -132,7 +132,7 @@ def test_number_of_units(lm: sd.LanguageModel, n: object) -> None:
 
 
 def test_other_arguments_of_simulate(lm: sd.LanguageModel) -> None:
-    with pytest.raises(sd.SDSCMError, match="chunk is a number of units"):
+    with pytest.raises(sd.SDSCMError, match="chunk is a number of rows"):
         sd.simulate(chain, 0, 5, lm, chunk=0)
     with pytest.raises(sd.SiteError, match="logp names 'drugs', which is no choice site; did you mean 'drug'"):
         sd.simulate(chain, 0, 5, lm, logp=["drugs"])

@@ -1,0 +1,346 @@
+"""Abduction: the noise of a unit given evidence that the program did not generate.
+
+The values of unobserved sites that cause the evidence are drawn from their posterior first (exactly
+where they are discrete and few, by NumPyro's NUTS where some are continuous); then every value that
+is known gets noise that explains it, drawn from its exact posterior. What cannot be done is refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jax import Array
+from numpyro.distributions import biject_to
+from numpyro.infer import NUTS
+from numpyro.primitives import Messenger
+
+from ..errors import EvidenceError, OptionError, nearest
+from .carry import Known, Quantile, enumerable, quantile_noise
+from .exogenous import exogenous
+from .graph import Graph
+from .intervention import Fixed, Intervened
+from .mechanism import Mechanism, mechanism_of, with_mechanism
+from .noise import fold_text
+from .structure import Site
+from .worlds import site_value
+
+# Joint values of unobserved discrete causes that are enumerated.
+MAX_ASSIGNMENTS = 4096
+# Steps of NUTS for unobserved continuous causes: adaptation, then the walk to the draw that is kept.
+WARMUP, STEPS = 300, 50
+
+Evidence = Mapping[str, Any]
+
+
+class Abduction(NamedTuple):
+    """What is known of a unit after abduction.
+
+    Attributes:
+        noise: site name -> noise, for ``exogenous``.
+        log_prob: float32 scalar, log-probability (density) of the evidence, where nothing that causes
+            it is continuous and unobserved; else NaN.
+    """
+
+    noise: dict[str, Any]
+    log_prob: Array
+
+
+def check_evidence(evidence: Evidence, sites: Sequence[Site], units: int | None = None) -> dict[str, tuple[Array, bool]]:
+    """Evidence as arrays (and whether each has a leading axis of units).
+
+    Raises:
+        EvidenceError: a site is unknown, deterministic or intervened on, or cannot have the value.
+    """
+    if not isinstance(evidence, Mapping):
+        raise EvidenceError(f"evidence is a mapping from site names to values, got {evidence!r}")
+    known = {site.name: site for site in sites}
+    checked = {}
+    for name, value in evidence.items():
+        if name not in known:
+            raise EvidenceError(f"evidence names {name!r}, which is no site of the model; {nearest(name, list(known))}")
+        site = known[name]
+        if site.kind == "deterministic":
+            raise EvidenceError(
+                f"site {name!r} is deterministic: it has no noise of its own. Give evidence on "
+                f"{', '.join(map(repr, site.parents)) or 'other sites'}"
+            )
+        if site.kind == "intervened":
+            raise EvidenceError(f"site {name!r} is observed and intervened on; drop one of the two")
+        if site.observed:
+            raise EvidenceError(f"site {name!r} is observed by the program already; give its value in one place")
+        try:
+            checked[name] = site_value(value, site, units)
+        except (OptionError, TypeError, ValueError) as error:
+            raise EvidenceError(str(error)) from error
+    return checked
+
+
+def latent_causes(evidence: Sequence[str], sites: Sequence[Site]) -> tuple[Site, ...]:
+    """Unobserved random sites upstream of evidence, in program order."""
+    graph = Graph(tuple(sites))
+    observed = {*evidence, *(site.name for site in sites if site.observed)}
+    found = [
+        site
+        for site in sites
+        if site.kind not in ("deterministic", "intervened")
+        and site.name not in observed
+        and observed & set(graph.descendants(site.name))
+    ]
+    for site in found:
+        if site.kind == "text":
+            raise EvidenceError(
+                f"site {site.name!r} is free text that is not observed and causes what is; free text cannot be "
+                "inferred. Give evidence on it too, or drop the evidence downstream"
+            )
+    return tuple(found)
+
+
+def abduce(
+    fn: Callable,
+    evidence: Mapping[str, Array],
+    key: Array,
+    sites: Sequence[Site],
+    args: tuple,
+    kwargs: Mapping[str, Any] | None = None,
+) -> Abduction:
+    """Draw the noise of one unit given evidence.
+
+    Args:
+        fn: the model function, as it was when the evidence arose (under ``do``, if it was).
+        evidence: site name -> array, checked by ``check_evidence``.
+        key: key of the unit; sites that are neither evidence nor causes of it keep its noise.
+        sites: the structure of the model.
+        args, kwargs: arguments of the model.
+
+    Raises:
+        EvidenceError: an unobserved cause cannot be inferred.
+    """
+    run = _Runs(fn, dict(evidence), jax.random.fold_in(key, 1), args, kwargs or {})
+    latent = latent_causes(list(evidence), sites)
+    values, log_prob = _posterior_values(run, latent, sites) if latent else ({}, None)
+    seen = run.messages(values)
+    noise = {}
+    for name, value in {**evidence, **values}.items():
+        site_fn, own = seen[name]["fn"], fold_text(run.key, name)
+        mechanism = mechanism_of(site_fn)
+        if mechanism is not None:
+            noise[name] = Known(mechanism.posterior_noise(own, value))
+        else:
+            noise[name] = quantile_noise(site_fn, value, own)
+    if log_prob is None:
+        log_prob = _log_prob(seen, list(evidence))
+    return Abduction(noise, log_prob)
+
+
+class _Scores(Messenger):
+    """Hands choices scores that were computed before."""
+
+    def __init__(self, fn: Callable, scores: Mapping[str, Array]):
+        self.scores = scores
+        super().__init__(fn)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and msg["name"] in self.scores:
+            scores = self.scores[msg["name"]]
+            msg["fn"] = with_mechanism(msg["fn"], lambda choice: choice.replace(known_scores=scores))
+
+
+class _Unconstrained(Messenger):
+    """Gives sites values from unconstrained ones, and collects the log-determinant."""
+
+    def __init__(self, fn: Callable, points: Mapping[str, Array]):
+        self.points, self.log_det = points, jnp.float32(0.0)
+        super().__init__(fn)
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and msg["name"] in self.points:
+            transform = biject_to(msg["fn"].support)
+            point = self.points[msg["name"]]
+            msg["value"] = transform(point)
+            self.log_det = self.log_det + transform.log_abs_det_jacobian(point, msg["value"]).sum()
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The model with its evidence, to be run with various values of what is not observed."""
+
+    fn: Callable
+    evidence: dict[str, Array]
+    key: Array
+    args: tuple
+    kwargs: Mapping[str, Any]
+
+    def messages(
+        self,
+        values: Mapping[str, Array],
+        points: Mapping[str, Array] | None = None,
+        scores: Mapping[str, Array] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Sites of a run whose unobserved causes have these values."""
+        model: Any = numpyro.handlers.substitute(exogenous(self.fn, self.key), data={**self.evidence, **values})
+        model = unconstrained = _Unconstrained(_Scores(model, scores or {}), points or {})
+        with numpyro.handlers.block():
+            trace = numpyro.handlers.trace(model).get_trace(*self.args, **self.kwargs)
+        trace["log_det"] = {"type": "log_det", "value": unconstrained.log_det}
+        return trace
+
+
+def _log_prob(messages: Mapping[str, dict[str, Any]], names: Sequence[str]) -> Array:
+    """Log-density of some sites and of what the program observes."""
+    total = jnp.float32(0.0)
+    for name, msg in messages.items():
+        program = msg["type"] == "sample" and msg["is_observed"] and not isinstance(msg["fn"], (Fixed, Intervened))
+        if name in names or program:
+            total = total + jnp.sum(msg["fn"].log_prob(msg["value"]))
+    return total
+
+
+def _posterior_values(run: _Runs, latent: Sequence[Site], sites: Sequence[Site]) -> tuple[dict[str, Array], Array]:
+    """A draw of the unobserved causes given the evidence, and the log-probability of the evidence."""
+    kinds = _kinds(run, [s for s in latent if not s.options])
+    discrete = [s for s in latent if s.options or kinds[s.name].values is not None]
+    continuous = [s for s in latent if s not in discrete]
+    for site in continuous:
+        if kinds[site.name].fn.support.is_discrete:
+            raise EvidenceError(
+                f"site {site.name!r} ({site.kind}) is not observed and causes what is; it is discrete with no finite "
+                "support, so it cannot be inferred here. Give evidence on it too"
+            )
+    supports = {s.name: np.arange(len(s.options)) if s.options else kinds[s.name].values for s in discrete}
+    sizes = [len(supports[s.name]) for s in discrete for _ in range(math.prod(s.shape))]
+    count = math.prod(sizes)
+    if count > MAX_ASSIGNMENTS:
+        raise EvidenceError(
+            f"the unobserved causes {', '.join(repr(s.name) for s in discrete)} have {count} joint values, more than "
+            f"the {MAX_ASSIGNMENTS} that are enumerated. Give evidence on some of them"
+        )
+    grid = np.array(list(itertools.product(*map(range, sizes))), np.int32).reshape(count, -1)
+
+    def assignment(row: Array) -> dict[str, Array]:
+        values, start = {}, 0
+        for site in discrete:
+            size = math.prod(site.shape)
+            numbers = row[start : start + size].reshape(site.shape)
+            start += size
+            values[site.name] = jnp.asarray(supports[site.name])[numbers]
+        return values
+
+    names = [s.name for s in latent] + list(run.evidence)
+    if not continuous:
+        log_joint = jax.lax.map(
+            lambda row: _log_prob(run.messages(assignment(row)), names), jnp.asarray(grid), batch_size=32
+        )
+        chosen = jax.random.categorical(fold_text(run.key, "causes"), log_joint)
+        return assignment(jnp.asarray(grid)[chosen]), jax.nn.logsumexp(log_joint)
+    return _continuous_posterior(run, continuous, assignment, jnp.asarray(grid), names, kinds, sites)
+
+
+def _continuous_posterior(
+    run: _Runs,
+    continuous: Sequence[Site],
+    assignment: Callable[[Array], dict[str, Array]],
+    grid: Array,
+    names: Sequence[str],
+    kinds: Mapping[str, _Kind],
+    sites: Sequence[Site],
+) -> tuple[dict[str, Array], Array]:
+    """NUTS over the continuous causes, the discrete ones summed out; then a draw of these."""
+    start = {
+        s.name: jnp.zeros(jax.eval_shape(biject_to(kinds[s.name].fn.support).inv, jnp.zeros(s.shape)).shape)
+        for s in continuous
+    }
+    # Scores that the sampler does not change are computed once, outside of it.
+    fixed = [
+        site.name
+        for site in sites
+        if site.name in names and site.kind == "choice" and not {s.name for s in continuous} & set(site.text_parents)
+    ]
+
+    def scores_of(row: Array) -> dict[str, Array]:
+        messages = run.messages(assignment(row), start)
+        return {name: _mechanism(messages[name]).scores for name in fixed}
+
+    scores = jax.lax.map(scores_of, grid, batch_size=32)
+
+    def log_joint(points: dict[str, Array]) -> Array:
+        def one(row: Array, known: dict[str, Array]) -> Array:
+            messages = run.messages(assignment(row), points, known)
+            return _log_prob(messages, names) + messages["log_det"]["value"]
+
+        return jax.vmap(one)(grid, scores)
+
+    kernel = NUTS(potential_fn=lambda points: -jax.nn.logsumexp(log_joint(points)))
+    state = kernel.init(fold_text(run.key, "nuts"), WARMUP, start, (), {})
+    state = jax.lax.fori_loop(0, WARMUP + STEPS, lambda _, s: kernel.sample(s, (), {}), state)
+    points = state.z
+    chosen = jax.random.categorical(fold_text(run.key, "causes"), log_joint(points))
+    values = assignment(grid[chosen])
+    messages = run.messages(values, points, jax.tree.map(lambda x: x[chosen], scores))
+    values.update({s.name: messages[s.name]["value"] for s in continuous})
+    return values, jnp.float32(jnp.nan)
+
+
+def _mechanism(msg: dict[str, Any]) -> Mechanism:
+    found = mechanism_of(msg["fn"])
+    assert found is not None
+    return found
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A NumPyro site: its (abstract) distribution, and its values where they are finitely many."""
+
+    fn: Any
+    values: np.ndarray | None
+
+
+def _kinds(run: _Runs, sites: Sequence[Site]) -> dict[str, _Kind]:
+    """What some sites are, by an abstract run."""
+    found: dict[str, _Kind] = {}
+
+    def look() -> None:
+        messages = run.messages({})
+        for site in sites:
+            fn = messages[site.name]["fn"]
+            while isinstance(fn, Intervened):
+                fn = fn.base_dist
+            values = None
+            if enumerable(fn):
+                with jax.ensure_compile_time_eval():
+                    values = np.asarray(fn.enumerate_support(expand=False)).reshape(-1)
+            found[site.name] = _Kind(fn, values)
+
+    if sites:
+        jax.eval_shape(look)
+    return found
+
+
+def check_possible(log_prob: Any, where: str, first: int = 0) -> None:
+    """Refuse evidence that the model gives no probability.
+
+    Args:
+        log_prob: log-probability of the evidence, or of that of several units.
+        where: what the message calls the place.
+        first: number of the first of the units.
+
+    Raises:
+        EvidenceError: ``log_prob`` (a number, or one for each unit) is -inf; under tracing nothing
+            can be checked.
+    """
+    if isinstance(log_prob, jax.core.Tracer):
+        return
+    impossible = np.flatnonzero(np.atleast_1d(np.isneginf(np.asarray(log_prob))))
+    if impossible.size:
+        which = f" (row {first + impossible[0]})" if np.ndim(log_prob) else ""
+        raise EvidenceError(f"{where}: the evidence has probability 0 under the model{which}")
+
+
+__all__ = ["Abduction", "Known", "Quantile", "abduce", "check_evidence", "check_possible", "latent_causes"]

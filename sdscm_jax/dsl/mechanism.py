@@ -1,0 +1,186 @@
+"""What the sites of a language model have in common: a mechanism is a function of its noise.
+
+``X := f(parents, noise)``. A draw makes noise from its key and responds to it; a counterfactual
+responds to the same noise elsewhere; abduction draws the noise given the value.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpyro.distributions as dist
+from jax import Array
+
+from ..errors import ContextLengthError, OptionError, nearest
+from ..models.codec import Tokens
+from ..models.language_model import LanguageModel
+from .context import Given, longest_tokens, parse_given, pending_tokens, same_items
+from .coupling import COUPLINGS
+from .encoding import Encoding
+from .phrase import Phrase
+from .template import Template
+
+
+class Mechanism(dist.Distribution):
+    """Base of ``Choice`` and ``Text``: a language model, a template, and what it is given.
+
+    Attributes:
+        noise: exogenous noise that is at hand (abduced, or made a site of its own); None: it is
+            drawn from the key of the site.
+    """
+
+    arg_constraints: dict[str, Any] = {}
+
+    kind: str
+    couplings: tuple[str, ...]
+    lm: LanguageModel
+    template: Template
+    coupling: str
+    noise: Any
+
+    def _set_given(self, given: Any) -> Given:
+        items = parse_given(given, self.template)
+        # Strings are static, phrases are data; None stands where a phrase is.
+        self.phrases = tuple(item for item in items if isinstance(item, Phrase))
+        self.texts = tuple(None if isinstance(item, Phrase) else item for item in items)
+        return items
+
+    @property
+    def given(self) -> Given:
+        """The phrases and strings that stand before the template."""
+        phrases = iter(self.phrases)
+        return tuple(next(phrases) if text is None else text for text in self.texts)
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Any:
+        """What the distribution depends on, besides the language model."""
+
+    # -- the text before the template -----------------------------------------------------------
+
+    _leading_space = False
+
+    @property
+    @abstractmethod
+    def _needs_start(self) -> bool:
+        """Does nothing precede what the language model is asked for?"""
+
+    def encoding_at(self, phrase: Phrase, reader: Mechanism) -> Encoding | None:
+        """The text up to and with a phrase of this site, where it was encoded in this trace."""
+        return None
+
+    def _start(self) -> Tokens:
+        lm = self.lm
+        prompt = lm.prompt_tokens
+        if lm.codec.bos is not None:
+            return (lm.codec.bos, *prompt)
+        if prompt or not self._needs_start:
+            return prompt
+        if lm.codec.start is None:
+            raise OptionError(
+                f"{str(self.template)!r} begins the text with its blank, and this tokenizer has no token to begin "
+                "with; put a word before the blank or give the site a context"
+            )
+        return (lm.codec.start,)
+
+    def _check_length(self, own: int) -> None:
+        """Refuse a text that may be too long; ``own`` tokens are the template's."""
+        longest = len(self._start()) + own
+        for i, item in enumerate(self.given):
+            longest += longest_tokens(item, self.lm.codec, i == 0, self._leading_space)
+        limit = self.lm.config.max_positions
+        if longest > limit:
+            raise ContextLengthError(
+                f"{str(self.template)!r} with its {len(self.given)} given texts needs up to {longest} positions; "
+                f"this language model has {limit}. Give the site fewer texts or use a model with more positions"
+            )
+
+    def _text(self) -> Encoding:
+        """The given texts, encoded as far as the sites they come from have done so."""
+        text, known = Encoding.of_tokens(self._start()), 0
+        for n in range(len(self.given), 0, -1):
+            encoded = self._encoded(n)
+            if encoded is not None:
+                text, known = encoded, n
+                break
+        for i in range(known, len(self.given)):
+            text = text.then(*pending_tokens(self.given[i], self.lm.codec, i == 0, self._leading_space))
+        return text
+
+    def _encoded(self, n: int) -> Encoding | None:
+        """The first ``n`` given texts, if the site of the n-th was given exactly those before."""
+        item = self.given[n - 1]
+        if not isinstance(item, Phrase) or not isinstance(item.origin, Mechanism):
+            return None
+        origin = item.origin
+        if origin.lm is not self.lm or not same_items(origin.given, self.given[: n - 1]):
+            return None
+        return origin.encoding_at(item, self)
+
+    # -- noise ----------------------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> Any:
+        """This mechanism with other values of some attributes; nothing is checked again."""
+        new = copy.copy(self)
+        new.__dict__.update(changes)
+        return new
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draw values: the response to fresh noise, or to the noise that is at hand."""
+        noise = self.noise if self.noise is not None else self.draw_noise(key, (*sample_shape, *self.batch_shape))
+        return self.respond(noise)
+
+    @abstractmethod
+    def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Any:
+        """Prior noise of ``shape`` draws."""
+
+    @abstractmethod
+    def respond(self, noise: Any) -> Array:
+        """The value that the noise leads to."""
+
+    @abstractmethod
+    def posterior_noise(self, key: Array, value: Array) -> Any:
+        """An exact draw of the noise given the value that it led to."""
+
+    @abstractmethod
+    def as_value(self, value: Any, where: str | None = None) -> Any:
+        """A text, phrase or array as the array that the site takes.
+
+        Raises:
+            OptionError: the site cannot take it.
+        """
+
+    @abstractmethod
+    def phrase(self, value: Any, name: str | None = None) -> Phrase:
+        """The phrase that a value stands for."""
+
+
+def mechanism_of(fn: Any) -> Mechanism | None:
+    """The ``Mechanism`` inside a distribution that handlers have wrapped, if there is one."""
+    while fn is not None and not isinstance(fn, Mechanism):
+        fn = getattr(fn, "replaced", None) or getattr(fn, "base_dist", None)
+    return fn
+
+
+def with_mechanism(fn: Any, change: Callable[[Any], Any]) -> Any:
+    """The distribution with ``change`` applied to the ``Mechanism`` inside it."""
+    if isinstance(fn, Mechanism):
+        return change(fn)
+    if getattr(fn, "base_dist", None) is None:
+        return fn
+    new = copy.copy(fn)
+    new.base_dist = with_mechanism(fn.base_dist, change)
+    return new
+
+
+def check_coupling(coupling: Any, where: str) -> None:
+    """Refuse an unknown coupling.
+
+    Raises:
+        OptionError: with the nearest known one.
+    """
+    if coupling not in COUPLINGS:
+        raise OptionError(f"{where}: unknown coupling {coupling!r}; {nearest(coupling, COUPLINGS)}")

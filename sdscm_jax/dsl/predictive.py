@@ -1,0 +1,56 @@
+"""``Predictive``: NumPyro's, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpyro.infer
+from jax import Array
+
+
+class Predictive:
+    """``numpyro.infer.Predictive``, jitted: NumPyro's compiles the model anew at every call.
+
+    Args:
+        model: a model function.
+        posterior_samples: site -> samples with a leading axis, as from ``MCMC.get_samples``.
+        num_samples: how many samples, where there are no posterior ones.
+        **options: further arguments of ``numpyro.infer.Predictive``, such as ``return_sites``.
+
+    Calling it with a PRNG key and the model's arguments (arrays and language models are traced; a
+    call with the same shapes does not compile again) gives site -> samples.
+
+    >>> import jax, sdscm_jax as sd
+    >>> lm = sd.load_lm()
+    >>> def model(lm):
+    ...     return sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
+    >>> draws = sd.Predictive(model, num_samples=5)
+    >>> draws(jax.random.key(0), lm)["pdl1"].shape
+    (5,)
+    """
+
+    def __init__(
+        self,
+        model: Callable,
+        posterior_samples: Mapping[str, Any] | None = None,
+        *,
+        num_samples: int | None = None,
+        return_sites: Sequence[str] | None = None,
+        **options: Any,
+    ):
+        self._posterior = None if posterior_samples is None else dict(posterior_samples)
+        options = {"parallel": True, **options}
+
+        def run(key: Array, posterior: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+            draw = numpyro.infer.Predictive(
+                model, posterior, num_samples=num_samples, return_sites=return_sites, **options
+            )
+            return draw(key, *args, **kwargs)
+
+        self._run = jax.jit(run)
+
+    def __call__(self, key: Array, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Samples of the sites that are not among the posterior samples."""
+        return self._run(key, self._posterior, args, kwargs)

@@ -1,0 +1,54 @@
+"""``verbalize``: a number becomes a phrase, so that language can go on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.primitives import apply_stack
+
+from ..errors import OptionError, SiteError
+from .phrase import Phrase
+from .template import Template, parse_options
+
+
+def verbalize(name: str, value: Any, edges: Sequence[float], options: Sequence[str], template: str) -> Phrase:
+    """Say a number in words: a deterministic site.
+
+    Args:
+        name: name of the site.
+        value: a number or an array of them, such as the value of a NumPyro site.
+        edges: K - 1 increasing numbers: option k says that ``edges[k-1] <= value < edges[k]``.
+        options: K texts, from low to high.
+        template: text with one blank ``{}``.
+
+    Returns:
+        a ``Phrase`` of the value's shape.
+
+    Raises:
+        SiteError: the name is not a non-empty string.
+        TemplateError, OptionError: as for ``Choice``; or the edges do not increase, or are not one
+            fewer than the options.
+
+    >>> age = verbalize("age", jnp.array([34.0, 60.0]), [40, 65], ["young", "middle-aged", "old"], "She is {}.")
+    >>> age.text.tolist()
+    ['young', 'middle-aged']
+    """
+    if not isinstance(name, str) or not name:
+        raise SiteError(f"the name of a site is a non-empty string, got {name!r}")
+    parsed = Template.parse(template)
+    texts = parse_options(options, parsed)
+    if not isinstance(edges, jax.core.Tracer):
+        numbers = np.asarray(edges, float)
+        if numbers.shape != (len(texts) - 1,) or not (np.diff(numbers) > 0).all() or np.isnan(numbers).any():
+            raise OptionError(
+                f"site {name!r} has {len(texts)} options: edges are {len(texts) - 1} increasing numbers, got {edges!r}"
+            )
+    index = jnp.searchsorted(jnp.asarray(edges, jnp.float32), jnp.asarray(value), side="right").astype(jnp.int32)
+    phrase = Phrase(index, parsed, texts, name)
+    # NumPyro's deterministic, with what the handlers of this package need to know.
+    message = {"type": "deterministic", "name": name, "value": index, "cond_indep_stack": [], "phrase": phrase}
+    return phrase.at(apply_stack(message)["value"])

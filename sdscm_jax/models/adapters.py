@@ -1,0 +1,229 @@
+"""Adapters: parameters with which a language model is calibrated to data.
+
+An adapter is a Flax NNX module from a language model to the adapted language model. Its parameters
+are only what is fitted; those of the language model stay outside, so that NumPyro's
+``nnx_module("adapter", adapter)`` registers the former alone, and inside a model one writes
+``lm = nnx_module("adapter", adapter)(lm)``.
+
+Parameters are float32 whatever the dtype of the language model: the steps of an optimiser are lost
+in bfloat16. What an adapter returns is an ordinary language model in the dtype of the given one.
+
+Shapes: L layers, V the vocabulary; kernels are ``[L, inputs, outputs]``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from ..errors import nearest
+from .language_model import LanguageModel
+
+Path = tuple[Any, ...]
+
+_EMBEDDING: Path = ("embedding", "embedding")
+
+
+class Adapter(nnx.Module):
+    """An NNX module from a language model to the adapted language model."""
+
+    @abstractmethod
+    def __call__(self, lm: LanguageModel) -> LanguageModel:
+        """The adapted language model; ``lm`` is left unchanged.
+
+        Raises:
+            ValueError: ``lm`` does not have the shapes of the model that the adapter was made for.
+        """
+
+    def with_params(self, params: Mapping[str, Any]) -> Self:
+        """This adapter with other parameters, such as those that inference found.
+
+        Args:
+            params: nested dictionary as NumPyro names it, e.g. ``result.params["adapter$params"]``
+                of an ``SVIRunResult``.
+
+        Raises:
+            ValueError: the adapter has no parameter of that name.
+
+        >>> from sdscm_jax.models.language_model import load_lm
+        >>> adapter = SoftPrompt(load_lm(), 2)
+        >>> bool((adapter.with_params({"embedding": adapter.embedding * 0}).embedding[...] == 0).all())
+        True
+        """
+        graph, state = nnx.split(self)
+        nnx.replace_by_pure_dict(state, dict(params))
+        return nnx.merge(graph, state)
+
+
+class SoftPrompt(Adapter):
+    """Learned input embeddings at the beginning of every text, after BOS where there is one.
+
+    Prompt tuning (Lester et al. 2021, arXiv 2104.08691). They take positions like other tokens do.
+    A prompt of a model that has one already stands behind it.
+
+    Args:
+        lm: the language model.
+        length: number of virtual tokens.
+        init: text whose tokens' embeddings the first ones start from; the others start from those
+            of random tokens.
+        rngs: seed or randomness of the start.
+
+    Attributes:
+        embedding: float32 ``[length, width]``.
+
+    Raises:
+        ValueError: the length is not positive, or ``init`` has more tokens.
+
+    >>> from sdscm_jax.models.language_model import load_lm
+    >>> lm = load_lm()
+    >>> adapted = SoftPrompt(lm, 4, init="Two of three")(lm)
+    >>> adapted.prompt, [token - lm.config.vocab_size for token in adapted.prompt_tokens]
+    (4, [0, 1, 2, 3])
+    """
+
+    def __init__(self, lm: LanguageModel, length: int, *, init: str = "", rngs: nnx.Rngs | int = 0):
+        tokens = lm.codec.encode(init)
+        if not max(1, len(tokens)) <= length:
+            raise ValueError(f"a soft prompt of length {length}, expected at least {max(1, len(tokens))}")
+        # Real embeddings: what the layers are used to, in scale and in direction.
+        rows = jax.random.randint(_rngs(rngs).params(), (length,), 0, lm.config.vocab_size)
+        rows = rows.at[: len(tokens)].set(jnp.array(tokens, rows.dtype))
+        self.embedding = nnx.Param(_at(lm, _EMBEDDING)[rows].astype(jnp.float32))
+
+    def __call__(self, lm: LanguageModel) -> LanguageModel:
+        table, rows = _at(lm, _EMBEDDING), self.embedding[...]
+        _check_shape("embedding", rows.shape[1:], table.shape[1:])
+        table = jnp.concatenate([table, rows.astype(table.dtype)])
+        return replace(lm, params=_with_values(lm, {_EMBEDDING: table}), prompt=lm.prompt + len(rows))
+
+
+class LowRank(Adapter):
+    """Low-rank changes of projections in every layer: kernels become ``kernel + alpha / rank * a @ b``.
+
+    LoRA (Hu et al. 2021, arXiv 2106.09685). ``b`` starts at zero, so that the adapted model starts
+    as the given one. The changed kernels are added up before the model runs (in float32, and
+    rounded once), so it runs no slower than the given one.
+
+    Args:
+        lm: the language model.
+        rank: the rank of the changes.
+        targets: names of projections: ``"query"``, ``"key"``, ``"value"``, ``"out"``, ``"up"``,
+            ``"down"``, and ``"gate"`` where the MLP is gated.
+        alpha: scale of the changes; None: the rank, which makes the factor 1.
+        rngs: seed or randomness of ``a``.
+
+    Attributes:
+        a: target -> float32 ``[L, inputs, rank]``.
+        b: target -> float32 ``[L, rank, outputs]``.
+
+    Raises:
+        ValueError: the rank is not positive, there are no targets, or one is unknown.
+
+    >>> from sdscm_jax.models.language_model import load_lm
+    >>> lm = load_lm()
+    >>> adapter = LowRank(lm, 2, targets=["value"])
+    >>> bool((adapter(lm).logits([1, 2, 3]) == lm.logits([1, 2, 3])).all())
+    True
+    >>> adapter.a["value"].shape == (lm.config.layers, lm.config.width, 2)
+    True
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        rank: int,
+        *,
+        targets: Sequence[str] = ("query", "value"),
+        alpha: float | None = None,
+        rngs: nnx.Rngs | int = 0,
+    ):
+        if rank < 1:
+            raise ValueError(f"the rank is at least 1, got {rank}")
+        known = [name for name, module in lm.params["blocks"].items() if "kernel" in module]
+        if isinstance(targets, str) or not targets:
+            raise ValueError(f"targets is a sequence of names of projections, got {targets!r} (known: {known})")
+        for target in targets:
+            if target not in known:
+                raise ValueError(f"unknown target {target!r}; {nearest(target, known)}")
+        rngs = _rngs(rngs)
+        self.factor = (rank if alpha is None else alpha) / rank
+        self.a, self.b = nnx.Dict(), nnx.Dict()
+        for target in targets:
+            layers, inputs, outputs = _at(lm, _kernel(target)).shape
+            # Normed inputs give products of scale 1.
+            normal = nnx.initializers.normal(inputs**-0.5)
+            self.a[target] = nnx.Param(normal(rngs.params(), (layers, inputs, rank), jnp.float32))
+            self.b[target] = nnx.Param(jnp.zeros((layers, rank, outputs), jnp.float32))
+
+    def __call__(self, lm: LanguageModel) -> LanguageModel:
+        kernels: dict[Path, Array] = {}
+        for target, a in self.a.items():
+            kernel = _at(lm, _kernel(target))
+            change = self.factor * jnp.matmul(a[...], self.b[target][...], precision=jax.lax.Precision.HIGHEST)
+            _check_shape(target, change.shape, kernel.shape)
+            kernels[_kernel(target)] = (kernel.astype(jnp.float32) + change).astype(kernel.dtype)
+        return replace(lm, params=_with_values(lm, kernels))
+
+
+class FullWeights(Adapter):
+    """All parameters of a language model: fine-tuning.
+
+    Args:
+        lm: the language model to start from. The one that the adapter is called with gives the
+            dtypes and the tokenizer, and none of its weights.
+
+    Attributes:
+        decoder: the model's parameters in float32.
+
+    >>> from sdscm_jax.models.language_model import load_lm
+    >>> lm = load_lm()
+    >>> adapter = FullWeights(lm)
+    >>> adapter(lm).fingerprint() == lm.fingerprint()
+    True
+    """
+
+    def __init__(self, lm: LanguageModel):
+        self.decoder = nnx.merge(lm.graph, jax.tree.map(lambda x: x.astype(jnp.float32), lm.params))
+
+    def __call__(self, lm: LanguageModel) -> LanguageModel:
+        own = dict(nnx.to_flat_state(nnx.state(self.decoder, nnx.Param)))
+        given = dict(nnx.to_flat_state(lm.params))
+        if own.keys() != given.keys():
+            raise ValueError(f"the adapter was made for another model: parameters {own.keys() ^ given.keys()} differ")
+        for path in own:
+            _check_shape(".".join(map(str, path)), own[path].shape, given[path].shape)
+        values = {path: weight[...].astype(given[path].dtype) for path, weight in own.items()}
+        return replace(lm, params=_with_values(lm, values))
+
+
+def _kernel(target: str) -> Path:
+    return "blocks", target, "kernel"
+
+
+def _at(lm: LanguageModel, path: Path) -> Array:
+    found: Any = lm.params
+    for key in path:
+        found = found[key]
+    return found[...]
+
+
+def _with_values(lm: LanguageModel, values: Mapping[Path, Array]) -> nnx.State:
+    """The parameters of ``lm`` with other values at some paths; ``lm`` keeps its own."""
+    flat = nnx.to_flat_state(lm.params)
+    return nnx.from_flat_state([(path, leaf.replace(values[path]) if path in values else leaf) for path, leaf in flat])
+
+
+def _check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        raise ValueError(f"the adapter was made for another model: {name} has shape {shape}, not {expected}")
+
+
+def _rngs(rngs: nnx.Rngs | int) -> nnx.Rngs:
+    return rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
