@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro
 from jax import Array
-from numpyro.primitives import Messenger
+from numpyro.primitives import Messenger, apply_stack
 
 from ..errors import EvidenceError, InterventionError, nearest
 from .control_flow import wrap_bodies
@@ -156,7 +156,7 @@ class do(Messenger):
         unit = unit_noise()
         if unit is not None:
             model = exogenous(model, *unit)
-        elif numpyro.prng_key() is not None:
+        elif _is_seeded():
             # numpyro.handlers.seed would give each run other noise.
             raise InterventionError(
                 f"site {name!r}: a nested intervention runs the same unit twice, which needs handlers.exogenous"
@@ -193,3 +193,20 @@ class do(Messenger):
         self._seen |= inner._seen
         self._scanned |= inner._seen & set(self.data)
         return result
+
+
+def _is_seeded() -> bool:
+    """Does an outer handler give out keys one by one?"""
+    # NumPyro's prng_key warns where none does.
+    message = {"type": "prng_key", "fn": lambda rng_key: rng_key, "args": (), "kwargs": {"rng_key": None}, "value": None}
+    return apply_stack(message)["value"] is not None
+
+
+def intervened_sites(model: Any) -> set[str]:
+    """Sites that handlers around a model function intervene on."""
+    found: set[str] = set()
+    while model is not None:
+        if isinstance(model, do):
+            found |= set(model.data)
+        model = getattr(model, "fn", None)
+    return found

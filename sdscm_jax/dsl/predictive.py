@@ -9,13 +9,16 @@ import jax
 import numpyro.infer
 from jax import Array
 
+from .do import intervened_sites
+
 
 class Predictive:
     """``numpyro.infer.Predictive``, jitted: NumPyro's compiles the model anew at every call.
 
     Args:
         model: a model function.
-        posterior_samples: site -> samples with a leading axis, as from ``MCMC.get_samples``.
+        posterior_samples: site -> samples with a leading axis, as from ``MCMC.get_samples``. Those of
+            sites that ``do`` intervenes on are left out.
         num_samples: how many samples, where there are no posterior ones.
         **options: further arguments of ``numpyro.infer.Predictive``, such as ``return_sites``.
 
@@ -40,7 +43,11 @@ class Predictive:
         return_sites: Sequence[str] | None = None,
         **options: Any,
     ):
-        self._posterior = None if posterior_samples is None else dict(posterior_samples)
+        done = intervened_sites(model)
+        self._posterior = None
+        if posterior_samples is not None:
+            # An intervention holds whatever was inferred of the site.
+            self._posterior = {name: x for name, x in posterior_samples.items() if name not in done}
         options = {"parallel": True, **options}
 
         def run(key: Array, posterior: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class TextForm:
     def sentence(self, tokens: np.ndarray) -> str:
         """The template with what was written filled in."""
         written, way = self.written(tokens)
-        return self.head + self.lead + written + self.tails()[way]
+        before = self.head + self.lead if self.head else ""
+        return before + written + self.tails()[way]
 
     def tokens_of(self, text: str, where: str) -> np.ndarray:
         """Tokens int32 ``[T]`` of a text, ended and padded.

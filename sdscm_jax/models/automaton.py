@@ -27,8 +27,17 @@ from .codec import Codec
 _FAR = 1 << 30
 # A pattern with more states than this would take gigabytes.
 _MOST_STATES = 1 << 13
-# Closes a pattern, so that its automaton looks for the whole text and not for the first alternative
-# that matches ("a" of "a|ab"). A noncharacter: no text has it.
+# Digits are those of ASCII, as who writes \d means them.
+_CLASSES = {
+    r"\d": "[0-9]",
+    r"\D": "[^0-9]",
+    r"\w": "[A-Za-z0-9_]",
+    r"\W": "[^A-Za-z0-9_]",
+    r"\s": r"[\x20\t\n\r\f\v]",
+    r"\S": r"[^\x20\t\n\r\f\v]",
+}
+# Closes a pattern, because outlines-core looks for the first alternative that matches and no further:
+# "a" of "a|ab" and of "a(bc)?". Before the mark nothing matches. A noncharacter: no text has it.
 _CLOSE = "\U0010ffff"
 
 
@@ -128,8 +137,8 @@ def pattern_automaton(
     A text is over as soon as no token may follow. Where it may be over or go on, the end-of-text
     token ends it, and counts as a token; if the tokenizer has none, the text must go on. Tokens from
     which no text can be completed are forbidden. The syntax is that of Rust's ``regex`` crate:
-    Python's without anchors, word boundaries, look-around and back-references. White space is as in
-    the pattern: nothing is added.
+    Python's without anchors, word boundaries, look-around and back-references; ``\\d``, ``\\w``, ``\\s``
+    and their opposites are of ASCII. White space is as in the pattern: nothing is added.
 
     Args:
         codec: the tokenizer.
@@ -181,9 +190,7 @@ def _matching(codec: Codec, vocab_size: int, lead: str, pattern: str | tuple[str
     states = np.arange(len(table))
     for byte in _CLOSE.encode():
         states = np.append(table[:, byte], -1)[states]
-    closed = np.append(final, False)
-    table[closed[table]] = -1
-    final = closed[states]
+    final = np.append(final, False)[states]
     kept = _distance(table, final) < _FAR
     kept[0] = True
     table, final = _restricted(table, kept), final[kept]
@@ -239,15 +246,17 @@ def _pattern_table(regex: str) -> tuple[np.ndarray, np.ndarray]:
     except ImportError as error:
         message = "free text that matches a pattern needs the extra: pip install 'sdscm-jax[constrained]'"
         raise ImportError(message) from error
-    # Each byte is a token. The real tokens are walked here: outlines-core refuses a vocabulary in
-    # which one of several alternatives cannot be spelled, and is slow on a large one.
+    # A class may stand in a class.
+    regex = re.sub(r"\\.", lambda found: _CLASSES.get(found[0], found[0]), regex)
+    # Each byte is a token. The real tokens are walked here, because outlines-core refuses a vocabulary
+    # in which one of several alternatives cannot be spelled, and lists each token at each state.
     try:
         index = Index(regex, Vocabulary(256, {bytes([byte]): [byte] for byte in range(256)}))
     except ValueError as error:
         raise ValueError(_reason(regex, error)) from error
     transitions, start = index.get_transitions(), index.get_initial_state()
     if len(transitions) > _MOST_STATES:
-        raise ValueError(f"it has {len(transitions)} states; narrower classes ([a-z] for \\w) or counts have fewer")
+        raise ValueError(f"it has {len(transitions)} states; narrower classes or counts have fewer")
     number = {state: n for n, state in enumerate(sorted(transitions, key=lambda state: state != start))}
     table = np.full((len(number), 256), -1, np.int32)
     for state, row in transitions.items():

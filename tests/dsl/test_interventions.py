@@ -10,7 +10,6 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro import handlers as nh
-from numpyro.infer import Predictive
 
 import sdscm_jax as sd
 from sdscm_jax.dsl.handlers import couple, do, exogenous, nested
@@ -88,9 +87,7 @@ def test_several_sites_at_once_and_numpyro(lm: sd.LanguageModel) -> None:
     assert int(ours.index) == int(theirs.index)
     # An intervention stands whatever a posterior sample says of the site.
     samples = {"t": jnp.zeros(4, int), "m": jnp.zeros(4, int)}
-    drawn = Predictive(do(mediation, {"m": "yes"}), samples, return_sites=["m", "t"], parallel=True)(
-        jax.random.key(0), lm
-    )
+    drawn = sd.Predictive(do(mediation, {"m": "yes"}), samples, return_sites=["m", "t"])(jax.random.key(0), lm)
     assert drawn["m"].tolist() == [1] * 4
     assert drawn["t"].tolist() == [0] * 4
 
@@ -123,7 +120,7 @@ def test_interventions_on_numbers_and_deterministic_sites(lm: sd.LanguageModel) 
     assert (table["said|do(said=old)"] == "old").all()
     chex.assert_trees_all_equal(result.values["said"][:, 2], np.maximum(result.values["said"][:, 0] - 1, 0))
     assert (table["said|do(age=70.0)"] == "old").all()
-    np.testing.assert_allclose(result.values["age"][:, 4], result.values["age"][:, 0] + 30)
+    np.testing.assert_allclose(result.values["age"][:, 4], result.values["age"][:, 0] + 30, rtol=1e-6)
     chex.assert_trees_all_equal(result.values["t"][:, 1], result.values["t"][:, 3])
     with pytest.raises(sd.InterventionError, match="site 'said' has no option 'ancient'"):
         sd.simulate(model, 0, 2, lm, worlds=[{"said": "ancient"}])

@@ -310,6 +310,8 @@ def check_pattern(pattern: str | tuple[str, ...], lead: str, suffix: str, longes
         assert (way == 1 or after >= 0) == (tokens in right), tokens
         assert after == -1 or automaton.ending[after] == 2
         assert way == 0 or tokens not in begun, "it ends only where nothing can follow"
+        goes_on = (automaton.next[state, automaton.classes[: len(PIECES) + 1]] >= 0).any()
+        assert goes_on == (way == 0), "where nothing can follow it is over"
         # Any beginning is of some text: go on by the shortest way.
         went = list(tokens)
         while not automaton.ending[state]:
@@ -337,7 +339,7 @@ def test_sets_of_strings(strings: tuple[str, ...]) -> None:
 
 
 @needs_extra
-@pytest.mark.parametrize("pattern", ["a|ab", "ab|a", "a*?", "(a|ab)(c|bca)?", "a.*", "é|éa", "b+", "ab?z?"])
+@pytest.mark.parametrize("pattern", ["a|ab", "ab|a", "a*?", "(a|ab)(c|bca)?", "a.*", "é|éa", "b+", "ab?z?", "a(bz)?|c"])
 def test_pattern_is_of_the_whole_text(pattern: str) -> None:
     """Also where a search would take the first alternative, or the shortest."""
     check_pattern(pattern, "", "", 4)
@@ -385,13 +387,51 @@ def test_patterns_on_real_tokenizers(name: str) -> None:
 def test_unicode_pattern() -> None:
     """Tokens that are parts of characters, and a model with more tokens than the tokenizer."""
     codec = codec_of("tokenizer-gpt2")
-    automaton = pattern_automaton(codec, 50300, r"\w{2}|😀+", "", 10, "here")
+    automaton = pattern_automaton(codec, 50300, r"\p{L}[^ ]?|[^\W]\d|😀+", "", 10, "here")
     check_form(automaton, free=False)
-    for text, can_end in (("서울", True), ("é1", True), ("é", False), ("😀", True), ("😀😀", True)):
+    for text, can_end in (("서울", True), ("é1", True), ("1", False), ("12", True), ("😀😀", True)):
         state = follow(automaton, codec.encode(text))
         assert state >= 0
         assert (automaton.ending[state] > 0 or follow(automaton, (*codec.encode(text), 50256)) >= 0) == can_end, text
     assert follow(automaton, codec.encode("é ")) == -1
+
+
+@needs_extra
+@pytest.mark.parametrize("pattern", [r"\w+", r"\W+", r"\d\D", r"[\d.]+", r"[^\w-]+", r"\S\s", r"\\d", r"[^\S\n]+"])
+def test_classes_are_of_ascii(pattern: str) -> None:
+    codec = codec_of("tokenizer-gpt2")
+    automaton = pattern_automaton(codec, 50257, pattern, "", 9, "here")
+    for text in (
+        "a",
+        "é",
+        "1",
+        "٣",
+        "1x",
+        "1٣",
+        "٣x",
+        "3.14",
+        "-",
+        "?",
+        "_a0",
+        " ",
+        "\xa0",
+        "\n",
+        "x ",
+        "é\n",
+        "\\d",
+        "\\3",
+    ):
+        state = follow(automaton, codec.encode(text))
+        can_end = state >= 0 and (automaton.ending[state] > 0 or follow(automaton, (*codec.encode(text), 50256)) >= 0)
+        assert can_end == bool(re.fullmatch(pattern, text, re.ASCII)), text
+
+
+@needs_extra
+def test_tables_stay_small() -> None:
+    """Any text of up to 50 characters, of 50257 tokens: ten states for each character, at most."""
+    automaton = pattern_automaton(codec_of("tokenizer-gpt2"), 50257, ".{1,50}", "", 50, "here")
+    assert automaton.next.shape[0] <= 500
+    assert automaton.next.shape[1] <= 60
 
 
 @needs_extra
@@ -401,6 +441,11 @@ def test_tokenizer_without_end_of_text() -> None:
     automaton = pattern_automaton(codec, SMALL, "a{1,3}", "", 3, "here")
     assert (automaton.endings, automaton.ending_tokens) == ((None,), (0,))
     assert automaton.ending[[follow(automaton, (0,) * n) for n in range(4)]].tolist() == [0, 0, 0, 1]
+    # Nothing that begins "ab" ever ends.
+    automaton = pattern_automaton(codec, SMALL, "a(b+|c)", "", 3, "here")
+    check_form(automaton, free=False)
+    assert follow(automaton, (0, 1)) == -1
+    assert automaton.ending[follow(automaton, (0, 2))] == 1
     with pytest.raises(sd.OptionError, match=r"and ends there .it has no end-of-text token.$"):
         pattern_automaton(codec, SMALL, "a+", "", 9, "here")
 
@@ -416,7 +461,7 @@ def test_tokenizer_without_end_of_text() -> None:
         (r"\ba", r"no anchors, word boundaries"),
         ("(?=a)a", r"look-around"),
         ("[a&&b]", r"cannot be used"),
-        (r"\w{1,300}", r"states; narrower classes"),
+        (r"\p{L}{1,300}", r"states; narrower classes"),
         ((), r"no strings"),
         ("", r"only the empty text"),
         (("",), r"only the empty text"),
