@@ -27,6 +27,7 @@ from .errors import (
     SiteError,
     TemplateError,
 )
+from .models.adapters import FullWeights, LowRank, SoftPrompt
 from .models.language_model import LanguageModel, load_lm, random_lm
 from .models.training import train_lm
 
@@ -35,12 +36,14 @@ __all__ = [
     "ContextLengthError",
     "Contrast",
     "EvidenceError",
+    "FullWeights",
     "GivenError",
     "Graph",
     "GumbelReparam",
     "InterventionError",
     "LanguageModel",
     "LoadError",
+    "LowRank",
     "OptionError",
     "Phrase",
     "Predictive",
@@ -48,6 +51,7 @@ __all__ = [
     "SDSCMError",
     "Simulation",
     "SiteError",
+    "SoftPrompt",
     "Tabulated",
     "TemplateError",
     "Text",

@@ -53,7 +53,9 @@ class Abduction(NamedTuple):
     log_prob: Array
 
 
-def check_evidence(evidence: Evidence, sites: Sequence[Site], units: int | None = None) -> dict[str, tuple[Array, bool]]:
+def check_evidence(
+    evidence: Evidence, sites: Sequence[Site], units: int | None = None
+) -> dict[str, tuple[Array, bool]]:
     """Evidence as arrays (and whether each has a leading axis of units).
 
     Raises:
@@ -127,7 +129,7 @@ def abduce(
     latent = latent_causes(list(evidence), sites)
     values, log_prob = _posterior_values(run, latent, sites) if latent else ({}, None)
     seen = run.messages(values)
-    noise = {}
+    noise: dict[str, Known | Quantile] = {}
     for name, value in {**evidence, **values}.items():
         site_fn, own = seen[name]["fn"], fold_text(run.key, name)
         mechanism = mechanism_of(site_fn)
@@ -214,7 +216,7 @@ def _posterior_values(run: _Runs, latent: Sequence[Site], sites: Sequence[Site])
                 f"site {site.name!r} ({site.kind}) is not observed and causes what is; it is discrete with no finite "
                 "support, so it cannot be inferred here. Give evidence on it too"
             )
-    supports = {s.name: np.arange(len(s.options)) if s.options else kinds[s.name].values for s in discrete}
+    supports = {s.name: _support(s, kinds) for s in discrete}
     sizes = [len(supports[s.name]) for s in discrete for _ in range(math.prod(s.shape))]
     count = math.prod(sizes)
     if count > MAX_ASSIGNMENTS:
@@ -292,6 +294,12 @@ def _mechanism(msg: dict[str, Any]) -> Mechanism:
     found = mechanism_of(msg["fn"])
     assert found is not None
     return found
+
+
+def _support(site: Site, kinds: Mapping[str, _Kind]) -> np.ndarray:
+    values = np.arange(len(site.options)) if site.options else kinds[site.name].values
+    assert values is not None
+    return values
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,10 @@ class Carried(dist.Distribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         noise = self.noise
-        same = [jnp.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (self.base_dist, noise.distribution)), strict=True)]
+        same = [
+            jnp.array_equal(a, b)
+            for a, b in zip(*map(jax.tree.leaves, (self.base_dist, noise.distribution)), strict=True)
+        ]
         if not same:
             return noise.value
         if noise.quantile is None:

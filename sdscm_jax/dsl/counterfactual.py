@@ -10,7 +10,7 @@ import numpyro
 
 from ..errors import InterventionError, SiteError
 from .abduct import abduct
-from .exogenous import unit_noise
+from .exogenous import next_key, unit_noise
 from .structure import structure
 from .worlds import World, as_worlds, run_worlds
 
@@ -58,7 +58,7 @@ def counterfactual(
 
     def in_worlds(*args: Any, **kwargs: Any) -> Any:
         unit = unit_noise()
-        key, noise = unit if unit is not None else (numpyro.prng_key(), {})
+        key, noise = unit if unit is not None else (next_key(), {})
         if key is None:
             raise SiteError("counterfactual draws noise: run it under handlers.exogenous or numpyro.handlers.seed")
         prepared = as_worlds(others, structure(fn, args, kwargs))

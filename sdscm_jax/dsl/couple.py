@@ -68,7 +68,9 @@ class couple(Messenger):
         if self.coupling not in mechanism.couplings:
             if self.sites is None:
                 return
-            raise OptionError(f"site {msg['name']!r} has no coupling {self.coupling!r}; {nearest('', mechanism.couplings)}")
+            raise OptionError(
+                f"site {msg['name']!r} has no coupling {self.coupling!r}; {nearest('', mechanism.couplings)}"
+            )
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(coupling=self.coupling))
 
     def _run_inside(self, body: Callable, *args: Any) -> Any:

@@ -10,11 +10,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro
 from jax import Array
-from numpyro.primitives import Messenger, apply_stack
+from numpyro.primitives import Messenger
 
 from ..errors import EvidenceError, InterventionError, nearest
 from .control_flow import wrap_bodies
-from .exogenous import exogenous, unit_noise
+from .exogenous import exogenous, next_key, unit_noise
 from .graph import graph
 from .intervention import Alternatives, Earlier, Fixed, Nested, bind, intervene, intervene_deterministic
 from .lineage import redraw, signature
@@ -136,7 +136,7 @@ class do(Messenger):
             if msg["is_observed"] is True and not msg.get("by_do"):
                 raise EvidenceError(f"site {name!r} is observed and intervened on; drop one of the two")
             msg["is_observed"] = msg["by_do"] = True
-            if isinstance(msg["fn"], Fixed):
+            if isinstance(msg["fn"], Fixed) and not msg.get("followed"):
                 # Whatever an outer handler substituted, such as a posterior sample.
                 msg["value"] = msg["fn"].v
         self._earlier.add(msg)
@@ -156,7 +156,7 @@ class do(Messenger):
         unit = unit_noise()
         if unit is not None:
             model = exogenous(model, *unit)
-        elif _is_seeded():
+        elif next_key() is not None:
             # numpyro.handlers.seed would give each run other noise.
             raise InterventionError(
                 f"site {name!r}: a nested intervention runs the same unit twice, which needs handlers.exogenous"
@@ -193,13 +193,6 @@ class do(Messenger):
         self._seen |= inner._seen
         self._scanned |= inner._seen & set(self.data)
         return result
-
-
-def _is_seeded() -> bool:
-    """Does an outer handler give out keys one by one?"""
-    # NumPyro's prng_key warns where none does.
-    message = {"type": "prng_key", "fn": lambda rng_key: rng_key, "args": (), "kwargs": {"rng_key": None}, "value": None}
-    return apply_stack(message)["value"] is not None
 
 
 def intervened_sites(model: Any) -> set[str]:

@@ -96,3 +96,16 @@ def unit_noise() -> tuple[Array, dict[str, Any]] | None:
     """The key and the noise of the unit that is being run under ``exogenous``, or None."""
     message = {"type": "unit", "fn": lambda: None, "args": (), "kwargs": {}, "value": None}
     return apply_stack(message)["value"]
+
+
+def next_key() -> Array | None:
+    """A key from a handler that gives out one after another (``numpyro.handlers.seed``), or None."""
+    # numpyro.prng_key warns where there is none.
+    message = {
+        "type": "prng_key",
+        "fn": lambda rng_key: rng_key,
+        "args": (),
+        "kwargs": {"rng_key": None},
+        "value": None,
+    }
+    return apply_stack(message)["value"]

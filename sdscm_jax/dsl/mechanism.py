@@ -38,6 +38,8 @@ class Mechanism(dist.Distribution):
     couplings: tuple[str, ...]
     lm: LanguageModel
     template: Template
+    phrases: tuple[Phrase, ...]
+    texts: tuple[str | None, ...]
     coupling: str
     noise: Any
 
@@ -61,7 +63,10 @@ class Mechanism(dist.Distribution):
 
     # -- the text before the template -----------------------------------------------------------
 
-    _leading_space = False
+    @property
+    def _leading_space(self) -> bool:
+        """Does a space stand before the first text too?"""
+        return False
 
     @property
     @abstractmethod

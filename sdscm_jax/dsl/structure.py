@@ -69,7 +69,7 @@ class _Replaced(Messenger):
             if msg["type"] == "deterministic":
                 # What it was computed from, before that is replaced.
                 msg["computed"] = msg["value"]
-            msg["value"] = self.values[msg["name"]]
+            msg["value"], msg["followed"] = self.values[msg["name"]], True
 
 
 def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None) -> tuple[Site, ...]:

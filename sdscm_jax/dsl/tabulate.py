@@ -132,7 +132,9 @@ class Tabulated:
         bound = {str(i): x for i, x in enumerate(self.args)} | self.kwargs
         other = [name for name, x in bound.items() if not isinstance(x, LanguageModel)]
         if other:
-            raise SiteError(f"argument {other[0]!r} is bound and no language model; only those can be left out of a file")
+            raise SiteError(
+                f"argument {other[0]!r} is bound and no language model; only those can be left out of a file"
+            )
         arguments = {"positional": len(self.args), "keywords": list(self.kwargs)}
         save_file(
             {name: np.asarray(table) for name, table in self.tables.items()},

@@ -128,9 +128,8 @@ def site_value(value: Any, site: Site, units: int | None) -> tuple[Array, bool]:
     """
     where = f"site {site.name!r}"
     array = jnp.asarray(value if site.phrase is None else site.phrase.as_value(value, where))
-    for per_unit, shape in ((False, site.shape), (True, (units, *site.shape))):
-        if per_unit and units is None:
-            continue
+    shapes = [(False, site.shape)] + ([] if units is None else [(True, (units, *site.shape))])
+    for per_unit, shape in shapes:
         try:
             if jnp.broadcast_shapes(array.shape, shape) == shape and (not per_unit or array.ndim == len(shape)):
                 return array, per_unit
@@ -164,7 +163,9 @@ def as_regime(world: World, structure: Sequence[Site], units: int | None = None)
     """
     check_world(world, structure, units)
     sites = {site.name: site for site in structure}
-    constants, per_unit, changes = {}, {}, []
+    constants: dict[str, Array] = {}
+    per_unit: dict[str, Array] = {}
+    changes = []
     for name, value in world.items():
         found = _constant(value, sites[name], units)
         if found is None:
@@ -191,7 +192,10 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
     for label in labels:
         if labels.count(label) > 1:
             raise InterventionError(f"the world {label} is listed twice")
-    which, constants, per_unit, changes = {}, {}, {}, []
+    which: dict[str, Array] = {}
+    constants: dict[str, Array] = {}
+    per_unit: dict[str, Array] = {}
+    changes = []
     for name, site in sites.items():
         if not any(name in world for world in worlds):
             continue

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from ..dsl.abduction import abduce, check_evidence, check_possible, latent_causes
+from ..dsl.abduction import Abduction, abduce, check_evidence, check_possible, latent_causes
 from ..dsl.context import longest_tokens
 from ..dsl.do import do as do_handler
 from ..dsl.graph import Graph
@@ -211,11 +211,9 @@ def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], s
         key = fold_unless_zero(jax.random.fold_in(key, unit), draw)
         fn = _under(silent, shared.regime, of_unit.regime)
         evidence = {**shared.evidence, **of_unit.evidence}
-        noise, log_evidence = {}, jnp.float32(0.0)
-        if evidence:
-            noise, log_evidence = abduce(fn, evidence, key, sites, args)
+        found = abduce(fn, evidence, key, sites, args) if evidence else Abduction({}, jnp.float32(0.0))
         worlds = shared.worlds.of_unit(of_unit.worlds)
-        return run_worlds(fn, key, worlds, args, log_probs=kept, noise=noise), log_evidence
+        return run_worlds(fn, key, worlds, args, log_probs=kept, noise=found.noise), found.log_prob
 
     def run(key: Any, units: Any, draws: Any, per_unit: _PerUnit, shared: _Shared, args: tuple) -> Any:
         return jax.vmap(row, in_axes=(None, 0, 0, 0, None, None))(key, units, draws, per_unit, shared, args)

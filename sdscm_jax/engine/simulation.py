@@ -67,7 +67,8 @@ class Simulation:
         Columns, for a site ``x``, an option ``a`` and a world ``do(t=low)``: ``x`` and
         ``x|do(t=low)`` (ordered categoricals of option texts, in the order of the options; strings for
         free text; numbers for other sites), for free text ``parts(x)|do(t=low)`` (number of the first
-        token in which it differs from the factual one, -1: none), then ``logp(x=a)`` and ``logp(x=a)|do(t=low)`` (float32).
+        token in which it differs from the factual one, -1: none), then ``logp(x=a)`` and
+        ``logp(x=a)|do(t=low)`` (float32).
 
         Args:
             logp: whose option log-probabilities to include: True for all choice sites that were

@@ -87,11 +87,10 @@ def train_lm(
     >>> bool(after < before)
     True
     """
-    graph = lm.graph
 
     @jax.jit
     def step(params: nnx.State, state: Any, mean: nnx.State, batch: Batch) -> tuple[nnx.State, Any, nnx.State, Array]:
-        loss, gradient = jax.value_and_grad(lambda p: weighted_loss(LanguageModel(p, graph, lm.codec), batch))(params)
+        loss, gradient = jax.value_and_grad(lambda p: weighted_loss(replace(lm, params=p), batch))(params)
         updates, state = optimizer.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
         if average is not None:

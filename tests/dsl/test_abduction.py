@@ -85,7 +85,9 @@ def test_probability_of_necessity_of_a_coin(lm: sd.LanguageModel) -> None:
         sd.sample("c", die(lm, jnp.array([[0.6, 0.4], [0.3, 0.7]])[a.index], ("no", "yes")))
 
     draws = 20_000
-    result = sd.simulate(model, 0, 1, lm, evidence={"a": "high", "c": "yes"}, worlds=[{"a": "low"}], draws=draws, logp=[])
+    result = sd.simulate(
+        model, 0, 1, lm, evidence={"a": "high", "c": "yes"}, worlds=[{"a": "low"}], draws=draws, logp=[]
+    )
     # Two options: the coupling is monotone, so P(yes | low and yes | high) = min(0.4, 0.7).
     np.testing.assert_allclose((result.values["c"][:, 1] == 0).mean(), 1 - 0.4 / 0.7, atol=4 * 0.5 / np.sqrt(draws))
 
@@ -130,7 +132,7 @@ def test_numbers_keep_their_quantile(lm: sd.LanguageModel) -> None:
         a = sd.sample("a", die(lm, A, ("low", "high")))
         numpyro.sample("x", dist.MultivariateNormal(a.map({"low": 0.0, "high": 3.0}) * jnp.ones(2), jnp.eye(2)))
 
-    with pytest.raises(sd.EvidenceError, match="site 'x' .*no quantile function"):
+    with pytest.raises(sd.EvidenceError, match=r"site 'x' .*no quantile function"):
         do(abduct(opaque, {"a": "low", "x": jnp.ones(2)}, 0), {"a": "high"})(lm)
 
 
@@ -181,7 +183,7 @@ def test_bad_evidence(lm: sd.LanguageModel) -> None:
         n = numpyro.sample("n", dist.Poisson(3.0))
         sd.sample("c", die(lm, jnp.where(n > 2, jnp.array([0.1, 0.9]), jnp.array([0.5, 0.5])), ("no", "yes")))
 
-    with pytest.raises(sd.EvidenceError, match="'n' .*no finite support"):
+    with pytest.raises(sd.EvidenceError, match=r"'n' .*no finite support"):
         abduct(counted, {"c": "yes"}, 0)(lm)
 
     def wide(lm: sd.LanguageModel) -> None:

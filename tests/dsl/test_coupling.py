@@ -105,9 +105,7 @@ def test_moments_of_truncated_gumbels() -> None:
     keys = jax.random.split(jax.random.key(0), DRAWS)
     error = 4 * np.pi / np.sqrt(6 * DRAWS)
     for k in range(3):
-        noise = np.asarray(
-            jax.vmap(lambda key, k=k: posterior_noise("gumbel", key, FACES, logits, jnp.int32(k)))(keys)
-        )
+        noise = np.asarray(jax.vmap(lambda key, k=k: posterior_noise("gumbel", key, FACES, logits, jnp.int32(k)))(keys))
         # The maximum of log p + G is a standard Gumbel whichever option has it.
         np.testing.assert_allclose(noise[:, k].mean(), EULER - np.log(P[k]), atol=error)
         np.testing.assert_allclose(noise[:, k].var(), np.pi**2 / 6, rtol=0.08)

@@ -121,7 +121,9 @@ def test_texts_end_where_they_should(embedded: sd.LanguageModel) -> None:
 def journey(lm: sd.LanguageModel) -> sd.Phrase:
     age = sd.sample("age", sd.Choice(lm, "A {}-year-old woman arrives at the oncology clinic.", ["25", "55", "75"]))
     note = sd.sample("note", sd.Text(lm, "{}.", given=[age], max_tokens=16, temperature=1.5))
-    return sd.sample("drug", sd.Choice(lm, "The best choice is to {}.", ["wait", "treat"], given=[age, note], temperature=4.0))
+    return sd.sample(
+        "drug", sd.Choice(lm, "The best choice is to {}.", ["wait", "treat"], given=[age, note], temperature=4.0)
+    )
 
 
 def test_a_text_is_read_as_it_was_written(embedded: sd.LanguageModel) -> None:
@@ -220,11 +222,11 @@ def test_constrained_text(embedded: sd.LanguageModel) -> None:
     total = float(jnp.exp(jax.jit(lambda lm, x: text.replace(lm=lm).log_prob(x))(embedded, spelled)).sum())
     # Another way to spell a text, which a tokenizer may have, is another value.
     assert 0.5 < total <= 1.0001
-    with pytest.raises(sd.OptionError, match="age: .*cannot be '52'"):
+    with pytest.raises(sd.OptionError, match=r"age: .*cannot be '52'"):
         text.log_prob("52")
-    with pytest.raises(sd.OptionError, match="at least .* tokens; max_tokens is 2"):
+    with pytest.raises(sd.OptionError, match=r"at least .* tokens; max_tokens is 2"):
         sd.Text(embedded, "age: {}", max_tokens=2, pattern=r"\d{9}")
-    with pytest.raises(sd.OptionError, match="pattern '4\\(' cannot be used"):
+    with pytest.raises(sd.OptionError, match=r"pattern '4\(' cannot be used"):
         sd.Text(embedded, "age: {}", pattern="4(")
 
 
@@ -247,7 +249,7 @@ def test_bad_texts(embedded: sd.LanguageModel) -> None:
         text.as_value("grew and grew and grew and grew and grew")
     with pytest.raises(sd.OptionError, match="takes a text or 4 token numbers"):
         text.as_value(jnp.zeros(3, jnp.int32))
-    with pytest.raises(sd.InterventionError, match="site 'note'.*contains what ends the text"):
+    with pytest.raises(sd.InterventionError, match=r"site 'note'.*contains what ends the text"):
         sd.simulate(journey, 0, 2, embedded, worlds=[{"note": "Well. Better"}])
     with pytest.raises(TypeError, match="free text: map needs options"):
         text.phrase(text.sample(jax.random.key(0))).map({})
@@ -263,7 +265,8 @@ def test_text_after_dice(lm: sd.LanguageModel) -> None:
 
     result = sd.simulate(model, 0, 20, lm, worlds=[{"face": "sun"}])
     assert result.values["last"].shape == (20, 2, 3)
-    batch = sd.Text(lm, "It {}", given=[sd.Phrase(jnp.arange(3), *die(lm, [0.2, 0.3, 0.5]).phrase(0).tree_flatten()[1])], max_tokens=3)
+    faces = die(lm, [0.2, 0.3, 0.5]).phrase(jnp.arange(3))
+    batch = sd.Text(lm, "It {}", given=[faces], max_tokens=3)
     tokens = batch.sample(jax.random.key(0), (5,))
     assert tokens.shape == (5, 3, 3)
     assert batch.log_prob(tokens).shape == (5, 3)
