@@ -46,7 +46,8 @@ class Choice(Mechanism):
             ``"sequence"``: log-probability of the option and the suffix, summed over tokens.
             ``"option"``: of the option's tokens only. ``"mean"``: ``"sequence"`` per token.
             ``"masked"``: of the walk of constrained decoding, which renormalises at every token
-            over those that some option allows. ``"pmi"``: ``"sequence"`` less the same without
+            over those that some option allows (so an option's odds against another depend on the
+            rest). ``"pmi"``: ``"sequence"`` less the same without
             ``given`` (Holtzman et al. 2021, arXiv 2104.08315): what the context adds.
             ``"reference"``: what the authors' published code computes: the mean over the
             option's tokens of their log-probability in the one distribution *after* the option.
@@ -107,6 +108,7 @@ class Choice(Mechanism):
         if scoring not in SCORINGS:
             raise OptionError(f"{str(self.template)!r}: unknown scoring {scoring!r}; {nearest(scoring, SCORINGS)}")
         check_coupling(coupling, repr(str(self.template)))
+        bias = None if bias is None else jnp.asarray(bias)
         if bias is not None and (jnp.ndim(bias) == 0 or jnp.shape(bias)[-1] != len(self.options)):
             raise OptionError(
                 f"{str(self.template)!r}: bias has shape {jnp.shape(bias)}, expected (..., {len(self.options)}): "

@@ -33,6 +33,67 @@ def test_scores(request: pytest.FixtureRequest, family: str, scoring: str, given
     chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=1e-4, rtol=0)
 
 
+def walk(lm: sd.LanguageModel, rows: list[list[int]], before: list[int]) -> np.ndarray:
+    """Probabilities of constrained decoding, by following every option one token at a time."""
+    log_probs = []
+    for row in rows:
+        total = 0.0
+        for i in range(len(row) + 1):
+            padded = np.zeros(64, np.int32)
+            padded[: len(before) + i] = [*before, *row[:i]]
+            probs = np.exp(np.asarray(log_softmax(lm, jnp.asarray(padded)), np.float64)[len(before) + i - 1])
+            along = {r[i] for r in rows if r[:i] == row[:i] and len(r) > i}
+            others = sum(probs[token] for token in along)
+            if i < len(row):
+                # Where an option ends here, all tokens that do not go on count as its end.
+                ends = row[:i] in rows
+                total += np.log(probs[row[i]]) - (0.0 if ends else np.log(others))
+            elif along:
+                total += np.log1p(-others)
+        log_probs.append(total)
+    return np.array(log_probs)
+
+
+@jax.jit
+def log_softmax(lm: sd.LanguageModel, tokens: jax.Array) -> jax.Array:
+    return jax.nn.log_softmax(lm.logits(tokens))
+
+
+@pytest.mark.parametrize("options", [LEVEL[1], ["a", "a run", "a run home", "b"]], ids=["split", "nested"])
+@pytest.mark.parametrize("suffix", ["", " today."])
+def test_masked_scores_are_those_of_constrained_decoding(lm: sd.LanguageModel, options: list[str], suffix: str) -> None:
+    template = "It is {}" + suffix
+    choice = sd.Choice(lm, template, options, given=["My friend is here."], scoring="masked")
+    encode = lambda text: lm.tokenizer.encode(text, add_special_tokens=False)  # noqa: E731
+    context = "My friend is here. It is "
+    wholes = [encode(context + option + suffix) for option in options]
+    base = encode(context)
+    start = min(next((i for i, a in enumerate(base) if w[i : i + 1] != [a]), len(base)) for w in wholes)
+    scores = walk(lm, [w[start:] for w in wholes], wholes[0][:start])
+    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), scores, atol=2e-4, rtol=0)
+    # The walk is a distribution already.
+    np.testing.assert_allclose(np.exp(choice.scores).sum(), 1.0, rtol=1e-4)
+
+
+def test_pmi_is_what_the_context_adds(lm: sd.LanguageModel) -> None:
+    given = [weather(lm, 1), "And so on."]
+    choice = sd.Choice(lm, *LEVEL, given=given, scoring="pmi")
+    plain = option_log_probs(lm, "The weather outside is rainy. And so on.", *LEVEL) - option_log_probs(lm, "", *LEVEL)
+    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=2e-4, rtol=0)
+    alone = sd.Choice(lm, *LEVEL, scoring="pmi")
+    np.testing.assert_allclose(alone.probs, 1 / 3, rtol=1e-5)
+
+
+def test_bias_and_temperature(lm: sd.LanguageModel) -> None:
+    plain = sd.Choice(lm, *LEVEL)
+    bias = jnp.array([[0.0, 1.0, -2.0], [3.0, 0.0, 0.0]])
+    moved = sd.Choice(lm, *LEVEL, temperature=2.0, bias=bias)
+    assert moved.batch_shape == (2,)
+    chex.assert_trees_all_close(moved.logits, jax.nn.log_softmax(plain.scores / 2.0 + bias), atol=1e-5)
+    with pytest.raises(sd.OptionError, match=r"bias has shape \(2,\)"):
+        sd.Choice(lm, *LEVEL, bias=[1.0, 2.0])
+
+
 def test_blank_at_the_start_of_a_text_is_conditioned_on_end_of_text(gpt2: sd.LanguageModel) -> None:
     options = ["low", "high"]
     choice = sd.Choice(gpt2, "{} it is.", options)
@@ -40,7 +101,7 @@ def test_blank_at_the_start_of_a_text_is_conditioned_on_end_of_text(gpt2: sd.Lan
     chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("scoring", ["sequence", "option", "mean", "reference"])
+@pytest.mark.parametrize("scoring", ["sequence", "option", "mean", "masked", "pmi", "reference"])
 def test_carried_cache_is_the_same_as_a_fresh_one(lm: sd.LanguageModel, scoring: str) -> None:
     def model(lm: sd.LanguageModel, carried: bool) -> list[jax.Array]:
         out: list[jax.Array] = []

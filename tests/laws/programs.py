@@ -9,8 +9,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 import sdscm_jax as sd
+from sdscm_jax.dsl.coupling import COUPLINGS
 
 WORDS = ("sun", "rain", "low", "high", "a long run", "home", "25", "grade 1", "Bob", "날씨")
+SCORINGS = ("sequence", "option", "mean", "masked", "pmi", "reference")
 TEMPLATES = ("It is {}.", "She is {} years old", "We saw {} today.", "Today {} was there!", "Her score: {}%")
 
 
@@ -22,6 +24,7 @@ class Program:
     options: tuple[tuple[str, ...], ...]
     templates: tuple[str, ...]
     scoring: str = "sequence"
+    couplings: tuple[str, ...] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -29,21 +32,29 @@ class Program:
 
     def __call__(self, lm: sd.LanguageModel) -> sd.Phrase:
         phrases: list[sd.Phrase] = []
-        for name, parents, options, template in zip(
-            self.names, self.parents, self.options, self.templates, strict=True
+        couplings = self.couplings or ("gumbel",) * len(self.names)
+        for name, parents, options, template, coupling in zip(
+            self.names, self.parents, self.options, self.templates, couplings, strict=True
         ):
-            choice = sd.Choice(lm, template, options, given=[phrases[p] for p in parents], scoring=self.scoring)
+            given = [phrases[p] for p in parents]
+            choice = sd.Choice(lm, template, options, given=given, scoring=self.scoring, coupling=coupling)
             phrases.append(sd.sample(name, choice))
         return phrases[-1]
 
 
 @st.composite
-def programs(draw: Callable[..., Any], max_sites: int = 4) -> Program:
+def programs(
+    draw: Callable[..., Any],
+    max_sites: int = 6,
+    couplings: tuple[str, ...] = COUPLINGS,
+    scorings: tuple[str, ...] = SCORINGS,
+) -> Program:
     count = draw(st.integers(2, max_sites))
     parents, options, templates = [], [], []
     for i in range(count):
         parents.append(tuple(j for j in range(i) if draw(st.booleans())))
         options.append(tuple(draw(st.lists(st.sampled_from(WORDS), min_size=2, max_size=3, unique=True))))
         templates.append(draw(st.sampled_from(TEMPLATES)))
-    scoring = draw(st.sampled_from(["sequence", "option", "mean", "reference"]))
-    return Program(tuple(parents), tuple(options), tuple(templates), scoring)
+    scoring = draw(st.sampled_from(scorings))
+    drawn = tuple(draw(st.sampled_from(couplings)) for _ in range(count))
+    return Program(tuple(parents), tuple(options), tuple(templates), scoring, drawn)
