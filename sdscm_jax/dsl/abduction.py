@@ -78,6 +78,10 @@ def check_evidence(
             raise EvidenceError(f"site {name!r} is observed and intervened on; drop one of the two")
         if site.observed:
             raise EvidenceError(f"site {name!r} is observed by the program already; give its value in one place")
+        if site.looped:
+            raise EvidenceError(
+                f"site {name!r} is inside scan or cond, where noise cannot be abduced; write the loop in Python"
+            )
         try:
             checked[name] = site_value(value, site, units)
         except (OptionError, TypeError, ValueError) as error:
@@ -96,6 +100,15 @@ def latent_causes(evidence: Sequence[str], sites: Sequence[Site]) -> tuple[Site,
         and site.name not in observed
         and observed & set(graph.descendants(site.name))
     ]
+    names = [site.name for site in sites]
+    last = max((names.index(name) for name in observed), default=-1)
+    for site in sites[: last + 1]:
+        # What leaves a loop is not followed to the sites inside, so any of them may be a cause.
+        if site.looped:
+            raise EvidenceError(
+                f"site {site.name!r} is inside scan or cond and may cause what is observed after it; it cannot be "
+                "inferred. Write the loop in Python"
+            )
     for site in found:
         if site.kind == "text":
             raise EvidenceError(

@@ -70,6 +70,7 @@ def posterior_noise(coupling: str, key: Array, options: tuple[str, ...], logits:
     >>> int(respond("gumbel", logits, noise))
     2
     """
+    logits = jnp.broadcast_to(logits, (*index.shape, logits.shape[-1]))
     if coupling == "inverse_cdf":
         upper = _upper_edges(logits)
         lower = jnp.concatenate([jnp.zeros_like(upper[..., :1]), upper[..., :-1]], axis=-1)

@@ -33,6 +33,8 @@ class Mechanism(dist.Distribution):
     """
 
     arg_constraints: dict[str, Any] = {}
+    # NumPyro's default is True where there are no constrained arguments; values here are discrete.
+    has_rsample = False
 
     kind: str
     couplings: tuple[str, ...]

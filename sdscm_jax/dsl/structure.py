@@ -33,6 +33,7 @@ class Site:
         observed: was its value given by the program?
         shape: shape of its value in one unit.
         phrase: a phrase of the site (static: its value is a stand-in), or None.
+        looped: is it inside NumPyro's ``scan`` or ``cond``?
         text_parents: those of the parents that are in the text that its language model reads.
     """
 
@@ -46,6 +47,7 @@ class Site:
     observed: bool = False
     shape: tuple[int, ...] = ()
     phrase: Phrase | None = field(default=None, repr=False, compare=False)
+    looped: bool = False
     text_parents: tuple[str, ...] = ()
 
 
@@ -83,6 +85,7 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
     """
     kwargs = kwargs or {}
     found: dict[str, Site] = {}
+    looped: set[str] = set()
 
     def traced(replaced: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         # From the inside out: the model, noise by name, stand-ins for phrases, values from outside.
@@ -94,6 +97,8 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
         for name, msg in trace.items():
             if msg["type"] not in ("sample", "deterministic"):
                 continue
+            if msg.get("_control_flow_done"):
+                looped.add(name)
             values[name] = msg["value"]
             inputs[name] = _inputs(msg["fn"]) if msg["type"] == "sample" else msg.get("computed", msg["value"])
             mechanism = _natural_mechanism(msg)
@@ -117,6 +122,7 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
             parents=followed(reads[name], name),
             text_parents=followed(texts[name], name),
             shape=shapes[name].shape,
+            looped=name in looped,
         )
         for name in order
     )

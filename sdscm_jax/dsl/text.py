@@ -217,9 +217,10 @@ class Text(Mechanism):
 
         What would have been written after its end stays as the prior has it.
         """
-        tokens = jnp.broadcast_to(jnp.asarray(value), (*self.batch_shape, self.form.max_tokens))
+        batch = jnp.broadcast_shapes(jnp.shape(value)[:-1], self.batch_shape)
+        tokens = jnp.broadcast_to(jnp.asarray(value), (*batch, self.form.max_tokens))
         log_probs, _ = self._along(tokens)
-        fresh = self.draw_noise(key, self.batch_shape)
+        fresh = self.draw_noise(key, batch)
         top = jax.random.gumbel(jax.random.fold_in(key, self.form.max_tokens), tokens.shape)
         observed = jax.nn.one_hot(tokens, log_probs.shape[-1], dtype=bool)
         truncated = truncated_gumbels(fresh, top, log_probs, observed)

@@ -95,6 +95,25 @@ def world_label(world: World) -> str:
     return "do(" + ", ".join(f"{name}={describe(value)}" for name, value in world.items()) + ")"
 
 
+def _labels(worlds: Sequence[World]) -> tuple[str, ...]:
+    """Names of worlds; those whose values have no name of their own are numbered.
+
+    Raises:
+        InterventionError: two worlds are the same.
+    """
+    labels: list[str] = []
+    for world in worlds:
+        label = plain = world_label(world)
+        if label in labels and all(isinstance(value, (str, int, float)) for value in world.values()):
+            raise InterventionError(f"the world {label} is listed twice")
+        again = 1
+        while label in labels:
+            again += 1
+            label = f"{plain} ({again})"
+        labels.append(label)
+    return tuple(labels)
+
+
 def check_world(world: World, sites: Sequence[Site], units: int | None = None) -> None:
     """Refuse a world that names an unknown or exogenous site, or a value that is no option.
 
@@ -188,10 +207,7 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
         check_world(world, structure, units)
         if not world:
             raise InterventionError("the factual world {} is always there; leave it out of worlds")
-    labels = tuple(world_label(world) for world in worlds)
-    for label in labels:
-        if labels.count(label) > 1:
-            raise InterventionError(f"the world {label} is listed twice")
+    labels = _labels(worlds)
     which: dict[str, Array] = {}
     constants: dict[str, Array] = {}
     per_unit: dict[str, Array] = {}

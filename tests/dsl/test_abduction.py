@@ -9,6 +9,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
 
 import sdscm_jax as sd
 from sdscm_jax.dsl.handlers import abduct, counterfactual, couple, do, exogenous
@@ -193,3 +194,31 @@ def test_bad_evidence(lm: sd.LanguageModel) -> None:
 
     with pytest.raises(sd.EvidenceError, match="19683 joint values"):
         abduct(wide, {"total": 3.0}, 0)(lm)
+
+
+def test_loops_are_refused(lm: sd.LanguageModel) -> None:
+    def visits(lm: sd.LanguageModel) -> None:
+        def visit(last: sd.Phrase, _: None) -> tuple[sd.Phrase, None]:
+            return sd.sample("state", die(lm, jnp.asarray(C)[last.index], ("no", "yes"))), None
+
+        last, _ = scan(visit, sd.sample("first", die(lm, A, ("no", "yes"))), None, length=3)
+        sd.sample("end", die(lm, jnp.asarray(C)[last.index], ("no", "yes")))
+
+    with pytest.raises(sd.EvidenceError, match="'state' is inside scan"):
+        abduct(visits, {"state": jnp.array([0, 1, 1])}, 0)(lm)
+    with pytest.raises(sd.EvidenceError, match="'state' is inside scan or cond and may cause"):
+        abduct(visits, {"end": "yes"}, 0)(lm)
+
+
+@pytest.mark.parametrize("coupling", ["gumbel", "inverse_cdf"])
+def test_plates_are_abduced(lm: sd.LanguageModel, coupling: str) -> None:
+    def ward(lm: sd.LanguageModel) -> sd.Phrase:
+        a = sd.sample("a", die(lm, A, ("low", "high")))
+        with numpyro.plate("beds", 4):
+            return sd.sample("b", die(lm, jnp.asarray(B)[a.index], coupling=coupling))
+
+    seen = ["snow", "sun", "rain", "rain"]
+    run = counterfactual(ward, worlds=[{"a": "low"}, {"a": "high"}], evidence={"a": "low", "b": seen})
+    worlds = jax.jit(lambda lm: exogenous(run, 0)(lm))(lm).text
+    assert worlds.shape == (3, 4)
+    assert worlds[0].tolist() == worlds[1].tolist() == seen

@@ -18,6 +18,7 @@ from numpyro.infer.inspect import get_model_relations
 from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
+from sdscm_jax.bench.family import Family
 from sdscm_jax.dsl.handlers import counterfactual, do, exogenous
 
 
@@ -172,6 +173,28 @@ def test_counterfactual(lm: sd.LanguageModel) -> None:
         several(lm)
     with pytest.raises(sd.InterventionError, match="either do"):
         counterfactual(model)
+
+
+LABELS = ("|do(PD-L1 level=traced)", "|do(PD-L1 level=traced) (2)")
+
+
+def test_counterfactuals_of_the_oncology_model_compile_once(embedded: sd.LanguageModel) -> None:
+    model = Family.from_vignette(sd.vignettes.oncology).member(0)
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def run(key: jax.Array, levels: jax.Array, lm: sd.LanguageModel) -> jax.Array:
+        worlds = [{"PD-L1 level": levels[0]}, {"PD-L1 level": levels[1]}]
+        with nh.trace() as trace:
+            exogenous(counterfactual(model, worlds=worlds), key)(lm)
+        return jnp.stack([trace[f"therapy{world}"]["value"] for world in ("", *LABELS)])
+
+    first = run(jax.random.key(0), jnp.array([0, 1]), embedded)
+    # New interventions of the same shape, and another unit.
+    swapped = run(jax.random.key(0), jnp.array([1, 0]), embedded)
+    assert swapped.tolist() == [first[0], first[2], first[1]]
+    run(jax.random.key(1), jnp.array([0, 1]), embedded)
+    chex.clear_trace_counter()
 
 
 def test_three_worlds_compile_once(lm: sd.LanguageModel) -> None:
