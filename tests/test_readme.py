@@ -11,7 +11,7 @@ from .conftest import ROOT
 
 
 def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    program, more = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(compile(program, "README.md", "exec"), names)
@@ -20,3 +20,7 @@ def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "high levels of PD-L1" in capsys.readouterr().out.splitlines()[1]
     assert (tmp_path / "effects.png").exists()
     assert (tmp_path / "dag.svg").exists()
+    exec(compile(more, "README.md", "exec"), names)
+    counts = names["same"].to_pandas()["drug|do(pdl1=high)"].value_counts()
+    assert counts.sum() == 100
+    assert (counts > 0).all()
