@@ -34,6 +34,8 @@ from .worlds import site_value
 
 # Joint values of unobserved discrete causes that are enumerated.
 MAX_ASSIGNMENTS = 4096
+# How many of them go through the model together.
+AT_ONCE = 32
 # Steps of NUTS for unobserved continuous causes: adaptation, then the walk to the draw that is kept.
 WARMUP, STEPS = 300, 50
 
@@ -251,7 +253,7 @@ def _posterior_values(run: _Runs, latent: Sequence[Site], sites: Sequence[Site])
     names = [s.name for s in latent] + list(run.evidence)
     if not continuous:
         log_joint = jax.lax.map(
-            lambda row: _log_prob(run.messages(assignment(row)), names), jnp.asarray(grid), batch_size=32
+            lambda row: _log_prob(run.messages(assignment(row)), names), jnp.asarray(grid), batch_size=AT_ONCE
         )
         chosen = jax.random.categorical(fold_text(run.key, "causes"), log_joint)
         return assignment(jnp.asarray(grid)[chosen]), jax.nn.logsumexp(log_joint)
@@ -283,7 +285,7 @@ def _continuous_posterior(
         messages = run.messages(assignment(row), start)
         return {name: _mechanism(messages[name]).scores for name in fixed}
 
-    scores = jax.lax.map(scores_of, grid, batch_size=32)
+    scores = jax.lax.map(scores_of, grid, batch_size=AT_ONCE)
 
     def log_joint(points: dict[str, Array]) -> Array:
         def one(row: Array, known: dict[str, Array]) -> Array:
@@ -364,4 +366,3 @@ def check_possible(log_prob: Any, where: str, first: int = 0) -> None:
         raise EvidenceError(f"{where}: the evidence has probability 0 under the model{which}")
 
 
-__all__ = ["Abduction", "Known", "Quantile", "abduce", "check_evidence", "check_possible", "latent_causes"]

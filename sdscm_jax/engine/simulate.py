@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from ..dsl.abduction import Abduction, abduce, check_evidence, check_possible, latent_causes
+from ..dsl.abduction import AT_ONCE, Abduction, abduce, check_evidence, check_possible, latent_causes
 from ..dsl.context import longest_tokens
 from ..dsl.do import do as do_handler
 from ..dsl.graph import Graph
@@ -97,14 +97,15 @@ def simulate(
     sites = structure(_under(model, regime, {k: v[0] for k, v in regime.per_unit.items()}), args)
     prepared = as_worlds([] if worlds is None else worlds, sites, n)
     observed = check_evidence({} if evidence is None else evidence, sites, n)
-    latent_causes(list(observed), sites)
+    # Runs of a row that are in memory together: its worlds, and the values of unobserved causes.
+    together = 1 + len(prepared.labels) + (AT_ONCE if latent_causes(list(observed), sites) else bool(observed))
     choices = [site.name for site in sites if site.kind == "choice"]
     for name in logp or ():
         if name not in choices:
             raise SiteError(f"logp names {name!r}, which is no choice site; {nearest(name, choices)}")
     kept = tuple(choices if logp is None else logp)
     rows = n * draws
-    size = min(rows, int(chunk or default_chunk(sites, 1 + len(prepared.labels), args)))
+    size = min(rows, int(chunk or default_chunk(sites, together, observed, args)))
     started = time.perf_counter()
     shared = _Shared(
         regime=replace(regime, per_unit={}),
@@ -222,8 +223,8 @@ def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], s
     return jax.jit(run).lower(*abstract).compile()
 
 
-def default_chunk(sites: Sequence[Site], worlds: int, args: tuple) -> int:
-    """Units whose keys, values and logits take about ``MEMORY`` bytes; a power of two."""
+def default_chunk(sites: Sequence[Site], runs: int, observed: Collection[str], args: tuple) -> int:
+    """Rows whose keys, values and logits take about ``MEMORY`` bytes; a power of two."""
     lms = [
         x for x in jax.tree.leaves(args, is_leaf=lambda x: isinstance(x, LanguageModel)) if isinstance(x, LanguageModel)
     ]
@@ -234,6 +235,13 @@ def default_chunk(sites: Sequence[Site], worlds: int, args: tuple) -> int:
     tokens = sum(longest_tokens(phrase, lm.codec, False, False) for phrase in phrases)
     c = lm.config
     cached = 2 * c.layers * c.kv_heads * c.head_dim * lm.dtype.itemsize * tokens
-    scored = 4 * c.vocab_size * max((sum(len(lm.codec.encode(o)) for o in site.options) for site in sites), default=1)
-    units = max(1, MEMORY // max(1, worlds * (2 * cached + scored)))
+
+    def distributions(site: Site) -> int:
+        if site.kind == "text":
+            # Abducing a text keeps those of all its tokens, with their noise.
+            return 4 * (site.shape[-1] if site.name in observed else 1)
+        return sum(len(lm.codec.encode(option)) for option in site.options)
+
+    scored = 4 * c.vocab_size * max(map(distributions, sites), default=1)
+    units = max(1, MEMORY // max(1, runs * (2 * cached + scored)))
     return 1 << min(10, int(units).bit_length() - 1)
