@@ -364,5 +364,3 @@ def check_possible(log_prob: Any, where: str, first: int = 0) -> None:
     if impossible.size:
         which = f" (row {first + impossible[0]})" if np.ndim(log_prob) else ""
         raise EvidenceError(f"{where}: the evidence has probability 0 under the model{which}")
-
-
