@@ -1,0 +1,87 @@
+"""The pages in docs/: their programs run, and their figures are those that the benchmarks wrote."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT
+
+# Numbers that no benchmark measured: definitions, a worked example, the published data, standard errors.
+GIVEN = {
+    "couplings": {"0.1", "0.2", "0.3", "0.5", "0.6", "30.8 %", "37.4 %", "7.1"},
+    "scorings": {"0.1", "0.2", "0.6", "0.9", "0.06", "0.18", "0.25", "0.75"},
+}
+PAGES = {"couplings": "counterfactuals.md", "scorings": "scoring.md"}
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+
+
+def test_the_gallery_of_handlers_runs() -> None:
+    names: dict[str, Any] = {}
+    for i, block in enumerate(blocks("handlers.md")):
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile(block, f"docs/handlers.md, block {i}", "exec"), names)
+        expected = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
+        assert printed.getvalue().splitlines() == expected, block
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_tables_are_those_of_the_results(name: str) -> None:
+    lines = set((ROOT / "docs" / PAGES[name]).read_text().splitlines())
+    report = results(name)
+    for table in benchmark(name).tables(report):
+        assert not [line for line in table if line not in lines]
+    assert str(report["units"]) in (ROOT / "docs" / PAGES[name]).read_text()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_other_figures_are_in_the_results(name: str) -> None:
+    text = (ROOT / "docs" / PAGES[name]).read_text()
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    report = results(name)
+    values = list(numbers(report))
+    if name == "couplings":
+        values += [report["oncology"][c]["sd_ite_outcome"] / report["units"] ** 0.5 for c in ("gumbel", "independent")]
+    figures = set(re.findall(r"(?<![\w.])\d+\.\d+(?: %)?", prose)) - GIVEN[name]
+    assert len(figures) >= 5
+    for figure in figures:
+        scale, digits = (100, figure.removesuffix(" %")) if figure.endswith("%") else (1, figure)
+        places = len(digits.partition(".")[2])
+        assert any(f"{scale * value:.{places}f}" == digits for value in values), figure
+
+
+def results(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def benchmark(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def numbers(item: Any) -> Iterator[float]:
+    """All numbers in nested lists and mappings."""
+    if isinstance(item, dict):
+        item = list(item.values())
+    if isinstance(item, list):
+        for part in item:
+            yield from numbers(part)
+    elif isinstance(item, (int, float)):
+        yield float(item)
