@@ -209,7 +209,9 @@ class Choice(Mechanism):
         if self.bias is not None:
             logits = logits + jnp.asarray(self.bias, jnp.float32)
         logits = jax.nn.log_softmax(logits, axis=-1)
-        return jnp.broadcast_to(logits, (*self.batch_shape, len(self.options)))
+        # A loop stacks what it recorded of its steps, and leaves the batch shape as it was.
+        batch_shape = jnp.broadcast_shapes(self.batch_shape, logits.shape[:-1])
+        return jnp.broadcast_to(logits, (*batch_shape, len(self.options)))
 
     @property
     def probs(self) -> Array:

@@ -177,12 +177,14 @@ class _LookUp(Messenger):
             wrap_bodies(msg, lambda body: partial(self._run_inside, body))
         if msg["type"] != "sample" or (mechanism := mechanism_of(msg["fn"])) is None:
             return
-        if getattr(mechanism, "scoring", None) == "uniform":
+        if getattr(mechanism, "scoring", None) == "uniform" or getattr(mechanism, "known_scores", None) is not None:
+            # (A loop sends its sites on, after the scores of every step were looked up.)
             return
         table = self.table.table_of(msg["name"], mechanism)
         index = jnp.broadcast_arrays(*(phrase.index for phrase in mechanism.phrases))
         scores = table[tuple(index)]
-        msg["fn"] = with_mechanism(msg["fn"], lambda choice: choice.replace(known_scores=scores))
+        # Without the language model, of which a loop would make a copy for every step.
+        msg["fn"] = with_mechanism(msg["fn"], lambda choice: choice.replace(known_scores=scores, lm=absent_lm()))
 
     def _run_inside(self, body: Callable, *args: Any) -> Any:
         with _LookUp(self.table):

@@ -215,7 +215,7 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
     for name, site in sites.items():
         if not any(name in world for world in worlds):
             continue
-        nothing = jnp.zeros(site.shape, jnp.int32)
+        nothing = jnp.int32(0)
         codes, numbers, others, differ = [0], [nothing], [], False
         for world in worlds:
             found = _constant(world[name], site, units) if name in world else None
@@ -229,7 +229,8 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
                 codes.append(1 + len(others))
             numbers.append(nothing if found is None else found[0])
         which[name] = jnp.array(codes, jnp.int32)
-        shape = (units, *site.shape) if differ else site.shape
+        # Not the site's shape: inside a loop it has one axis fewer.
+        shape = (units, *site.shape) if differ else jnp.broadcast_shapes(*map(jnp.shape, numbers))
         stacked = jnp.stack([jnp.broadcast_to(number, shape) for number in numbers], axis=1 if differ else 0)
         (per_unit if differ else constants)[name] = stacked
         changes.append((name, tuple(others)))

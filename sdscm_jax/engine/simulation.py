@@ -95,15 +95,9 @@ class Simulation:
                     if w:
                         differ = phrase.at(column).first_difference(phrase.at(array[:, 0]))
                         columns[_labelled(f"parts({name})", label)] = np.asarray(differ)
-                elif options:
-                    columns[_labelled(name, label)] = pd.Categorical.from_codes(
-                        column, categories=pd.Index(list(options)), ordered=True
-                    )
-                elif column.ndim == 1:
-                    columns[_labelled(name, label)] = column
                 else:
                     for i in np.ndindex(column.shape[1:]):
-                        columns[_labelled(f"{name}[{','.join(map(str, i))}]", label)] = column[(slice(None), *i)]
+                        columns[_labelled(_indexed(name, i), label)] = _texts(column[(slice(None), *i)], options)
         sites = list(self.log_probs) if logp is True else [] if logp is False else list(logp)
         for name in sites:
             if name not in self.log_probs:
@@ -112,8 +106,10 @@ class Simulation:
                 )
         for w, label in enumerate(self.worlds):
             for name in sites:
-                for k, option in enumerate(self.graph[name].options):
-                    columns[_labelled(f"logp({name}={option})", label)] = self.log_probs[name][:, w, k]
+                array = self.log_probs[name][:, w]
+                for i in np.ndindex(array.shape[1:-1]):
+                    for k, option in enumerate(self.graph[name].options):
+                        columns[_labelled(f"logp({_indexed(name, i)}={option})", label)] = array[(slice(None), *i, k)]
         return pd.DataFrame(columns)
 
     def to_parquet(self, path: str | Path, logp: bool | Sequence[str] = True) -> None:
@@ -127,8 +123,20 @@ class Simulation:
         for name, array in self.values.items():
             phrase = self.graph[name].phrase
             if phrase is not None:
-                sentences.append(phrase.at(array[unit, w]).sentence)
+                # Several of them where the site is in a loop.
+                sentences.extend(np.ravel(phrase.at(array[unit, w]).sentence))
         return " ".join(sentences)
+
+
+def _indexed(name: str, index: tuple[int, ...]) -> str:
+    return f"{name}[{','.join(map(str, index))}]" if index else name
+
+
+def _texts(column: np.ndarray, options: tuple[str, ...]) -> object:
+    """A column of option numbers as an ordered categorical; other numbers as they are."""
+    if not options:
+        return column
+    return pd.Categorical.from_codes(column, categories=pd.Index(list(options)), ordered=True)
 
 
 def _labelled(name: str, label: str) -> str:
