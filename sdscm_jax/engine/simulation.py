@@ -119,7 +119,7 @@ class Simulation:
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""
         w = self.world(world)
-        sentences = []
+        sentences: list[str] = []
         for name, array in self.values.items():
             phrase = self.graph[name].phrase
             if phrase is not None:

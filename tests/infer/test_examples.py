@@ -22,7 +22,7 @@ def test_latent_sites(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_calibrate() -> None:
-    found = load_example("calibrate").main(["--units", "150", "--steps", "10"])
+    found = load_example("calibrate").main(["--units", "200", "--steps", "15"])
     likelihood, effect = found["log-likelihood"], found["effect"]
     for name in ("temperature and bias", "soft prompt", "low rank"):
         assert likelihood["as it is"] + 0.01 < likelihood[name] < likelihood["town"] + 0.01
