@@ -13,7 +13,7 @@ from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
 from ..errors import OptionError, SiteError, nearest
-from ..models.language_model import LanguageModel
+from ..models.language_model import LanguageModel, absent_lm
 from ..models.options import OptionTokens, option_tokens
 from .context import check_boundaries
 from .coupling import COUPLINGS, draw_noise, posterior_noise, respond
@@ -217,6 +217,14 @@ class Choice(Mechanism):
     def probs(self) -> Array:
         """Probabilities of the options, float32 ``[*batch_shape, K]``."""
         return jnp.exp(self.logits)
+
+    def tree_flatten(self) -> Any:
+        # What leaves a trace (NumPyro's scan stacks its sites) takes its scores, not the parameters.
+        traced = any(isinstance(getattr(phrase, "index", None), jax.core.Tracer) for phrase in self.phrases)
+        asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring != "uniform"
+        if self.known_scores is not None or not asked or not (traced or self._scored_here()):
+            return super().tree_flatten()
+        return super(Choice, self.replace(lm=absent_lm(), known_scores=self.scores)).tree_flatten()
 
     # -- NumPyro ----------------------------------------------------------------------------------
 

@@ -156,6 +156,27 @@ def test_do_reaches_into_loops(lm: sd.LanguageModel) -> None:
     chex.assert_trees_all_equal(natural, again if int(first) else back)
 
 
+def test_sites_in_loops_have_log_probabilities(lm: sd.LanguageModel) -> None:
+    def visits(lm: sd.LanguageModel, loop: bool = True) -> None:
+        def visit(last: sd.Phrase, _: None) -> tuple[sd.Phrase, None]:
+            return sd.sample("state", sd.Choice(lm, "It is {}.", ["low", "high"], given=[last], temperature=9.0)), None
+
+        last = sd.sample("first", sd.Choice(lm, "It is {}.", ["low", "high"], temperature=9.0))
+        if loop:
+            scan(visit, last, None, length=3)
+        else:
+            for i in range(3):
+                with nh.scope(prefix=str(i)):
+                    last, _ = visit(last, None)
+
+    states = [0, 1, 1]
+    looped = jax.jit(lambda lm, states: log_density(visits, (lm,), {}, {"first": 1, "state": states})[0])
+    values = {"first": 1, **{f"{i}/state": jnp.array(s) for i, s in enumerate(states)}}
+    unrolled = jax.jit(lambda lm: log_density(visits, (lm, False), {}, values)[0])
+    np.testing.assert_allclose(looped(lm, jnp.array(states)), unrolled(lm), rtol=1e-5)
+    assert sd.simulate(visits, 0, 4, lm).log_probs["state"].shape == (4, 1, 3, 2)
+
+
 def test_counterfactual(lm: sd.LanguageModel) -> None:
     worlds = [{"b": "low"}, {"b": "high"}, {"a": "rain", "dose": lambda x: x + 1.0}]
     several = counterfactual(model, worlds=worlds)
