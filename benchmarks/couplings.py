@@ -12,13 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
-import shlex
-import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +33,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "couplings.json")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "couplings.png")
     options = parser.parse_args(argv)
+    from measured import provenance
+
     started = time.perf_counter()
     report = {
         **provenance(),
@@ -54,23 +50,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     draw(report, options.picture)
     print("\n\n".join("\n".join(table) for table in tables(report)))
     return report
-
-
-def provenance() -> dict[str, Any]:
-    """Which command made the figures, where, and with what."""
-    import sdscm_jax as sd
-
-    packages = ("jax", "jaxlib", "flax", "numpyro", "numpy")
-    script = Path(sys.argv[0]).resolve()
-    shown = str(script.relative_to(HERE.parent)) if script.is_relative_to(HERE.parent) else script.name
-    return {
-        "command": shlex.join(["python", shown, *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "system": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "versions": {"sdscm-jax": sd.__version__, **{package: version(package) for package in packages}},
-    }
 
 
 def agreement(coupling: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -22,15 +22,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("SDSCM_SHARED", HERE.parent.parent / "shared"))
@@ -86,6 +83,7 @@ def measure(name: str, options: argparse.Namespace, scratch: Path) -> dict[str, 
     """All four ways on one language model."""
     import jax
     import torch
+    from measured import recorded_tokens
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     import sdscm_jax as sd
@@ -193,25 +191,6 @@ def locate(name: str, smoke: bool, scratch: Path) -> Path:
     GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(directory)
     AutoTokenizer.from_pretrained(SHARED / "lms" / "tokenizer-gpt2").save_pretrained(directory)
     return directory
-
-
-@contextmanager
-def recorded_tokens() -> Iterator[list[int]]:
-    """Positions that every call of the language model has, per unit, noted while JAX traces it.
-
-    Under ``vmap`` a traced array has the shape that one unit sees. Padding counts: it is computed.
-    """
-    from sdscm_jax.models.language_model import LanguageModel
-
-    lengths: list[int] = []
-    encode = LanguageModel.encode
-
-    def recording(self: LanguageModel, tokens: Any, *rest: Any) -> Any:
-        lengths.append(tokens.shape[-1])
-        return encode(self, tokens, *rest)
-
-    with mock.patch.object(LanguageModel, "encode", recording):
-        yield lengths
 
 
 def cpu_seconds(run: Any) -> tuple[Any, float]:

@@ -12,18 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shlex
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -42,6 +33,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "scorings.json")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "scorings.png")
     options = parser.parse_args(argv)
+    from measured import provenance
+
     started = time.perf_counter()
     report = {
         **provenance(),
@@ -58,26 +51,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     return report
 
 
-def provenance() -> dict[str, Any]:
-    """Which command made the figures, where, and with what."""
-    import sdscm_jax as sd
-
-    packages = ("jax", "jaxlib", "flax", "numpyro", "numpy")
-    script = Path(sys.argv[0]).resolve()
-    shown = str(script.relative_to(HERE.parent)) if script.is_relative_to(HERE.parent) else script.name
-    return {
-        "command": shlex.join(["python", shown, *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "system": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "versions": {"sdscm-jax": sd.__version__, **{package: version(package) for package in packages}},
-    }
-
-
 def oncology(options: argparse.Namespace) -> dict[str, Any]:
     """Distances between scorings, and what each costs."""
     import jax
+    from measured import recorded_tokens
 
     import sdscm_jax as sd
     from sdscm_jax.bench.family import Family
@@ -143,25 +120,6 @@ def scorer(member: Any) -> Any:
 def variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Mean total-variation distance of two sets of distributions ``[..., K]``."""
     return (np.abs(p - q).sum(-1) / 2).mean()
-
-
-@contextmanager
-def recorded_tokens() -> Iterator[list[int]]:
-    """Positions that every call of the language model has, per unit, noted while JAX traces it.
-
-    Under ``vmap`` a traced array has the shape that one unit sees. Padding counts: it is computed.
-    """
-    from sdscm_jax.models.language_model import LanguageModel
-
-    lengths: list[int] = []
-    encode = LanguageModel.encode
-
-    def recording(self: LanguageModel, tokens: Any, *rest: Any) -> Any:
-        lengths.append(tokens.shape[-1])
-        return encode(self, tokens, *rest)
-
-    with mock.patch.object(LanguageModel, "encode", recording):
-        yield lengths
 
 
 def example() -> dict[str, Any]:
