@@ -26,7 +26,7 @@ from ..errors import EvidenceError, OptionError, nearest
 from .carry import Known, Quantile, enumerable, quantile_noise
 from .exogenous import exogenous
 from .graph import Graph
-from .intervention import Fixed, Intervened
+from .intervention import Fixed, Intervened, natural
 from .mechanism import Mechanism, mechanism_of, with_mechanism
 from .noise import fold_text
 from .structure import Site
@@ -332,9 +332,7 @@ def _kinds(run: _Runs, sites: Sequence[Site]) -> dict[str, _Kind]:
     def look() -> None:
         messages = run.messages({})
         for site in sites:
-            fn = messages[site.name]["fn"]
-            while isinstance(fn, Intervened):
-                fn = fn.base_dist
+            fn = natural(messages[site.name]["fn"])
             values = None
             if enumerable(fn):
                 with jax.ensure_compile_time_eval():

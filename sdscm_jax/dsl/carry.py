@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,8 @@ import numpyro.distributions as dist
 from jax import Array
 
 from ..errors import EvidenceError
-from .intervention import Intervened
+from .coupling import posterior_noise, respond
+from .intervention import Intervened, natural
 from .mechanism import with_mechanism
 
 _TINY = 1e-7
@@ -104,16 +104,11 @@ def quantile_noise(fn: dist.Distribution, value: Array, key: Array) -> Quantile:
     A continuous value has one quantile. A value of a discrete site with finitely many has a cell of
     them, and the quantile is uniform in it.
     """
-    value = jnp.asarray(value)
-    while isinstance(fn, Intervened):
-        fn = fn.base_dist
+    value, fn = jnp.asarray(value), natural(fn)
     if enumerable(fn):
-        upper = _cell_edges(fn)
-        support = fn.enumerate_support(expand=False).reshape(-1)
+        support, log_probs = _support(fn)
         place = jnp.argmax(value[..., None] == support, axis=-1)
-        lower = jnp.concatenate([jnp.zeros_like(upper[..., :1]), upper[..., :-1]], axis=-1)
-        low, high = (jnp.take_along_axis(x, place[..., None], axis=-1)[..., 0] for x in (lower, upper))
-        return Quantile(value, low + jax.random.uniform(key, low.shape) * (high - low), fn)
+        return Quantile(value, posterior_noise("inverse_cdf", key, (), log_probs, place), fn)
     try:
         quantile = fn.cdf(value)
         jax.eval_shape(fn.icdf, quantile)
@@ -125,21 +120,18 @@ def quantile_noise(fn: dist.Distribution, value: Array, key: Array) -> Quantile:
 def quantile_value(fn: dist.Distribution, quantile: Array) -> Array:
     """The value of a distribution at a quantile."""
     if enumerable(fn):
-        support = fn.enumerate_support(expand=False).reshape(-1)
-        return support[(quantile[..., None] >= _cell_edges(fn)[..., :-1]).sum(-1)]
+        support, log_probs = _support(fn)
+        return support[respond("inverse_cdf", log_probs, quantile)]
     return fn.icdf(quantile)
 
 
 def enumerable(fn: dist.Distribution) -> bool:
     """Has the distribution finitely many scalar values?"""
-    if not getattr(fn, "has_enumerate_support", False) or fn.event_shape:
-        return False
-    enumerate_support: Callable | None = getattr(fn, "enumerate_support", None)
-    return enumerate_support is not None
+    return fn.has_enumerate_support and not fn.event_shape
 
 
-def _cell_edges(fn: dist.Distribution) -> Array:
+def _support(fn: dist.Distribution) -> tuple[Array, Array]:
+    """The values ``[K]`` of a distribution, and their log-probabilities ``[..., K]``."""
     support = fn.enumerate_support(expand=False)
     log_probs = fn.log_prob(support.reshape(-1, *(1,) * len(fn.batch_shape)))
-    cumulative = jnp.cumsum(jnp.moveaxis(jnp.exp(log_probs), 0, -1), axis=-1)
-    return cumulative / cumulative[..., -1:]
+    return support.reshape(-1), jnp.moveaxis(log_probs, 0, -1)

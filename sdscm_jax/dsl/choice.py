@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
@@ -18,7 +17,7 @@ from ..models.options import OptionTokens, option_tokens
 from .context import check_boundaries
 from .coupling import COUPLINGS, draw_noise, posterior_noise, respond
 from .encoding import Encoding, ScoredTree, choose, score_tree
-from .mechanism import Mechanism, check_coupling
+from .mechanism import Mechanism
 from .phrase import Phrase, option_numbers
 from .scoring import SCORINGS, option_scores, scored_tree
 from .template import Template, parse_options
@@ -103,21 +102,16 @@ class Choice(Mechanism):
         self.template = Template.parse(template)
         self.options = parse_options(options, self.template)
         items = self._set_given(given)
-        if not isinstance(lm, LanguageModel):
-            raise TypeError(f"{str(self.template)!r}: lm is a LanguageModel (see load_lm), got {type(lm).__name__}")
+        self._set_model(lm, temperature, coupling)
         if scoring not in SCORINGS:
             raise OptionError(f"{str(self.template)!r}: unknown scoring {scoring!r}; {nearest(scoring, SCORINGS)}")
-        check_coupling(coupling, repr(str(self.template)))
         bias = None if bias is None else jnp.asarray(bias)
         if bias is not None and (jnp.ndim(bias) == 0 or jnp.shape(bias)[-1] != len(self.options)):
             raise OptionError(
                 f"{str(self.template)!r}: bias has shape {jnp.shape(bias)}, expected (..., {len(self.options)}): "
                 "a number for each option"
             )
-        if not isinstance(temperature, jax.core.Tracer) and not np.all(np.asarray(temperature) > 0):
-            raise OptionError(f"{str(self.template)!r}: temperature is positive, got {temperature!r}")
-        self.lm, self.scoring, self.coupling, self.temperature, self.bias = lm, scoring, coupling, temperature, bias
-        self.noise = self.known_scores = None
+        self.scoring, self.bias, self.known_scores = scoring, bias, None
         # Shared with copies that differ in noise or coupling: the model is asked once.
         self._memo: dict[str, Any] = {}
         if scoring != "uniform" and not lm.absent:
@@ -220,7 +214,7 @@ class Choice(Mechanism):
 
     def tree_flatten(self) -> Any:
         # What leaves a trace (NumPyro's scan stacks its sites) takes its scores, not the parameters.
-        traced = any(isinstance(getattr(phrase, "index", None), jax.core.Tracer) for phrase in self.phrases)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.phrases))
         asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring != "uniform"
         if self.known_scores is not None or not asked or not (traced or self._scored_here()):
             return super().tree_flatten()

@@ -45,6 +45,13 @@ class Intervened(dist.Distribution):
         return jnp.zeros(jnp.shape(value)[: jnp.ndim(value) - self.event_dim])
 
 
+def natural(fn: dist.Distribution) -> dist.Distribution:
+    """The distribution of a site's natural value, which a soft intervention changes."""
+    while isinstance(fn, Intervened):
+        fn = fn.base_dist
+    return fn
+
+
 class Fixed(dist.Delta):
     """A site that is set to a constant; it remembers what it replaced, so that another intervention
     on the same site knows its options."""

@@ -11,6 +11,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
@@ -42,6 +44,7 @@ class Mechanism(dist.Distribution):
     template: Template
     phrases: tuple[Phrase, ...]
     texts: tuple[str | None, ...]
+    temperature: Any
     coupling: str
     noise: Any
 
@@ -51,6 +54,15 @@ class Mechanism(dist.Distribution):
         self.phrases = tuple(item for item in items if isinstance(item, Phrase))
         self.texts = tuple(None if isinstance(item, Phrase) else item for item in items)
         return items
+
+    def _set_model(self, lm: Any, temperature: Any, coupling: Any) -> None:
+        where = repr(str(self.template))
+        if not isinstance(lm, LanguageModel):
+            raise TypeError(f"{where}: lm is a LanguageModel (see load_lm), got {type(lm).__name__}")
+        check_coupling(coupling, where)
+        if not isinstance(temperature, jax.core.Tracer) and not np.all(np.asarray(temperature) > 0):
+            raise OptionError(f"{where}: temperature is positive, got {temperature!r}")
+        self.lm, self.temperature, self.coupling, self.noise = lm, temperature, coupling, None
 
     @property
     def given(self) -> Given:

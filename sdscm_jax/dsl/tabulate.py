@@ -216,11 +216,8 @@ def _dense_scores(choice: Choice, name: str) -> Array:
     @jax.jit
     def score(lm: LanguageModel, indices: tuple[Array, ...]) -> Array:
         numbers = iter(indices)
-        items = [item.at(next(numbers)) if isinstance(item, Phrase) else item for item in given]
-        for item in items:
-            if isinstance(item, Phrase):
-                # What it was drawn by belongs to another trace.
-                item.origin = None
+        # As pytrees, phrases forget what they were drawn by, which belongs to another trace.
+        items = [jax.tree.map(lambda _: next(numbers), item) if isinstance(item, Phrase) else item for item in given]
         return Choice(lm, template, options, given=items, scoring=scoring).scores
 
     contexts = np.indices(sizes).reshape(len(sizes), count)

@@ -17,7 +17,7 @@ from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
 from .coupling import truncated_gumbels
 from .encoding import Encoding, read_along, read_on
-from .mechanism import Mechanism, check_coupling
+from .mechanism import Mechanism
 from .phrase import Phrase
 from .template import Template
 from .text_phrase import PADDING, TextForm, TextPhrase, text_tokens
@@ -88,9 +88,7 @@ class Text(Mechanism):
         self.template = Template.parse(template)
         where = repr(str(self.template))
         self._set_given(given)
-        if not isinstance(lm, LanguageModel):
-            raise TypeError(f"{where}: lm is a LanguageModel (see load_lm), got {type(lm).__name__}")
-        check_coupling(coupling, where)
+        self._set_model(lm, temperature, coupling)
         if coupling not in self.couplings:
             raise OptionError(f"{where} is free text: its coupling is one of {self.couplings}, got {coupling!r}")
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, (int, np.integer)) or max_tokens < 1:
@@ -99,8 +97,6 @@ class Text(Mechanism):
             raise OptionError(f"{where}: top_k is an integer of at least 1, got {top_k!r}")
         if top_p is not None and not 0 < top_p <= 1:
             raise OptionError(f"{where}: top_p is in (0, 1], got {top_p!r}")
-        if not isinstance(temperature, jax.core.Tracer) and not np.all(np.asarray(temperature) > 0):
-            raise OptionError(f"{where}: temperature is positive, got {temperature!r}")
         if pattern is not None and stop is not None:
             raise OptionError(f"{where}: a pattern says where the text ends; leave out stop")
         stops = _stops(stop, self.template.suffix, where)
@@ -116,7 +112,6 @@ class Text(Mechanism):
                 lm.codec, size, whole, self.template.suffix, int(max_tokens), where, lead=lead
             )
         self.form = TextForm(self.template, lm.codec, automaton, int(max_tokens), lead)
-        self.lm, self.temperature, self.coupling, self.noise = lm, temperature, coupling, None
         self.top_k, self.top_p = None if top_k is None else min(int(top_k), size), top_p
         self._check_length(self.form.longest(not self.texts))
         batch_shape = jnp.broadcast_shapes(jnp.shape(temperature), *(phrase.batch_shape for phrase in self.phrases))

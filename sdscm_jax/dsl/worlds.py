@@ -20,6 +20,8 @@ from .mechanism import mechanism_of
 from .structure import Site
 
 World = Mapping[str, Any]
+# A number (and whether units differ), or None for an intervention that is no constant.
+_Constant = tuple[Array, bool] | None
 
 
 class _ByIdentity(NamedTuple):
@@ -114,8 +116,8 @@ def _labels(worlds: Sequence[World]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def check_world(world: World, sites: Sequence[Site], units: int | None = None) -> None:
-    """Refuse a world that names an unknown or exogenous site, or a value that is no option.
+def _constants(world: World, sites: Sequence[Site], units: int | None) -> dict[str, _Constant]:
+    """The values of a world as numbers, checked.
 
     Args:
         world: site name -> value.
@@ -123,19 +125,22 @@ def check_world(world: World, sites: Sequence[Site], units: int | None = None) -
         units: how many units there are, where a value may be an array over them.
 
     Raises:
-        InterventionError: what is wrong, with the nearest name or option.
+        InterventionError: it names an unknown or exogenous site, or a value that the site cannot
+            take; with the nearest name or option.
     """
     if not isinstance(world, Mapping):
         raise InterventionError(f"a world is a mapping from site names to values, got {world!r}")
     known = {site.name: site for site in sites}
+    found = {}
     for name, value in world.items():
         if name not in known:
             raise InterventionError(f"the model has no site {name!r}; {nearest(name, list(known))}")
         if known[name].exogenous:
             raise InterventionError(f"site {name!r} is exogenous: it is part of U and cannot be intervened on")
         if isinstance(value, Nested):
-            check_world(value.world, sites, units)
-        _constant(value, known[name], units)
+            _constants(value.world, sites, units)
+        found[name] = _constant(value, known[name], units)
+    return found
 
 
 def site_value(value: Any, site: Site, units: int | None) -> tuple[Array, bool]:
@@ -158,8 +163,7 @@ def site_value(value: Any, site: Site, units: int | None) -> tuple[Array, bool]:
     raise ValueError(f"{where} takes a value of shape {expected}; got {array.shape}")
 
 
-def _constant(value: Any, site: Site, units: int | None) -> tuple[Array, bool] | None:
-    """A number (and whether units differ), or None for an intervention that is no constant."""
+def _constant(value: Any, site: Site, units: int | None) -> _Constant:
     if is_callable(value) or isinstance(value, (dist.Distribution, Nested)):
         if site.kind == "deterministic" and isinstance(value, dist.Distribution):
             raise InterventionError(f"site {site.name!r} is deterministic; set it to a value or a function")
@@ -178,17 +182,15 @@ def as_regime(world: World, structure: Sequence[Site], units: int | None = None)
     """Check one world against a model's sites and lay it out as data.
 
     Raises:
-        InterventionError: see ``check_world``.
+        InterventionError: the world names an unknown or exogenous site, or a value that the site
+            cannot take.
     """
-    check_world(world, structure, units)
-    sites = {site.name: site for site in structure}
     constants: dict[str, Array] = {}
     per_unit: dict[str, Array] = {}
     changes = []
-    for name, value in world.items():
-        found = _constant(value, sites[name], units)
+    for name, found in _constants(world, structure, units).items():
         if found is None:
-            changes.append((name, _ByIdentity(value)))
+            changes.append((name, _ByIdentity(world[name])))
         else:
             (per_unit if found[1] else constants)[name] = found[0]
     return Regime(constants, per_unit, tuple(changes))
@@ -198,13 +200,13 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
     """Check worlds against a model's sites and lay them out as arrays.
 
     Raises:
-        InterventionError: see ``check_world``; or two worlds are the same, or one is empty.
+        InterventionError: see ``as_regime``; or two worlds are the same, or one is empty.
     """
-    sites = {site.name: site for site in structure}
     if isinstance(worlds, Mapping) or not isinstance(worlds, Sequence):
         raise InterventionError(f"worlds is a list of mappings from site names to values, got {worlds!r}")
+    found_in = []
     for world in worlds:
-        check_world(world, structure, units)
+        found_in.append(_constants(world, structure, units))
         if not world:
             raise InterventionError("the factual world {} is always there; leave it out of worlds")
     labels = _labels(worlds)
@@ -212,13 +214,14 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
     constants: dict[str, Array] = {}
     per_unit: dict[str, Array] = {}
     changes = []
-    for name, site in sites.items():
+    for site in structure:
+        name = site.name
         if not any(name in world for world in worlds):
             continue
         nothing = jnp.int32(0)
         codes, numbers, others, differ = [0], [nothing], [], False
-        for world in worlds:
-            found = _constant(world[name], site, units) if name in world else None
+        for world, constant_of in zip(worlds, found_in, strict=True):
+            found = constant_of.get(name)
             if name not in world:
                 codes.append(0)
             elif found is not None:

@@ -94,7 +94,8 @@ def simulate(
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     natural = structure(model, args)
     regime = as_regime({} if do is None else do, natural, n)
-    sites = structure(_under(model, regime, {k: v[0] for k, v in regime.per_unit.items()}), args)
+    first = {name: values[0] for name, values in regime.per_unit.items()}
+    sites = structure(_under(model, regime, first), args) if do else natural
     prepared = as_worlds([] if worlds is None else worlds, sites, n)
     observed = check_evidence({} if evidence is None else evidence, sites, n)
     # Runs of a row that are in memory together: its worlds, and the values of unobserved causes.
