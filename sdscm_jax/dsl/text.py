@@ -66,7 +66,7 @@ class Text(Mechanism):
     """
 
     pytree_data_fields = ("lm", "phrases", "temperature", "noise")
-    pytree_aux_fields = ("form", "texts", "top_k", "top_p", "coupling")
+    pytree_aux_fields = ("template", "form", "texts", "top_k", "top_p", "coupling")
     kind = "text"
     couplings = ("gumbel", "independent")
 

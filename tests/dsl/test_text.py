@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpyro.contrib.control_flow import scan
 
 import sdscm_jax as sd
 from sdscm_jax.dsl.handlers import abduct, counterfactual, couple, do, exogenous
@@ -270,3 +271,17 @@ def test_text_after_dice(lm: sd.LanguageModel) -> None:
     tokens = batch.sample(jax.random.key(0), (5,))
     assert tokens.shape == (5, 3, 3)
     assert batch.log_prob(tokens).shape == (5, 3)
+
+
+def test_notes_in_a_loop(lm: sd.LanguageModel) -> None:
+    def visits(lm: sd.LanguageModel) -> None:
+        def visit(last: sd.Phrase, _: None) -> tuple[sd.Phrase, None]:
+            return sd.sample("note", sd.Text(lm, "It {}.", given=[last], max_tokens=3)), None
+
+        scan(visit, sd.sample("first", sd.Text(lm, "It {}.", max_tokens=3)), None, length=2)
+
+    result = sd.simulate(visits, 0, 3, lm, worlds=[{"first": "is"}])
+    chex.assert_shape(result.values["note"], (3, 2, 2, 3))
+    first = result.graph["first"].phrase.at(result.values["first"][0, 0]).sentence
+    notes = result.graph["note"].phrase.at(result.values["note"][0, 0]).sentence
+    assert result.text(0) == " ".join([first, *notes])
