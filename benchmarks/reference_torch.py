@@ -13,12 +13,14 @@ every option but the first after the options before it.)
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from sdscm_jax.bench.family import Member
 
@@ -68,21 +70,25 @@ def score_options(
             not; it makes no difference to the scores.
     """
 
-    def forward(tokens: Tensor, cache: Any) -> Any:
+    cache = DynamicCache(config=model.config)
+    # transformers 5.24 renames the argument.
+    named = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+    def forward(tokens: Tensor) -> Any:
         if count is not None:
             count.tokens += tokens.shape[-1]
             count.forwards += 1
         extra = {"logits_to_keep": 1} if last_logits_only else {}
-        return model(tokens, past_key_values=cache, use_cache=True, **extra)
+        return model(tokens, **{named: cache}, use_cache=True, **extra)
 
     def encode(text: str) -> Tensor:
         return tokenizer(text, return_tensors="pt").input_ids
 
-    cache = forward(encode(full_prefix(context_texts, prefix)), None).past_key_values
+    forward(encode(full_prefix(context_texts, prefix)))
     scores = []
     for option in options:
         tokens = encode(option)
-        after = forward(tokens, cache).logits[0, -1].log_softmax(-1)
+        after = forward(tokens).logits[0, -1].log_softmax(-1)
         scores.append(after[tokens[0]].mean().item())
         # The forward has appended the option to the cache; a negative number says how many to drop.
         cache.crop(-tokens.shape[-1])
