@@ -11,7 +11,7 @@ Shapes: ``...`` are any batch dimensions, T the tokens of this call, S the cache
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
     "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
 }
+
+# Of a block, its queries, keys and values: what each token takes from those that it sees.
+Attention = Callable[..., Array]
 
 # Finite, so that a query without any allowed key (padding) gives numbers, not NaN.
 _MASKED = -1e30
@@ -59,6 +62,31 @@ class KeyValues(NamedTuple):
     def length(self) -> int:
         """Number of token slots S."""
         return self.keys.shape[-2]
+
+
+class Rows(NamedTuple):
+    """How N tokens laid end to end belong to R texts, at most T of them to each.
+
+    Attributes:
+        members: int ``[R, T]``, which of the N tokens are a row's (any number where there are fewer).
+        places: int ``[N]``, the place ``row * T + t`` of each token.
+        ancestors: bool ``[R, T, T]``, True where a token (second axis) sees another of its row.
+        past: int ``[R, S]``, slots of the tokens that stand before the row, from position 0 on.
+        lengths: int ``[R]``, how many of these there are.
+    """
+
+    members: Array
+    places: Array
+    ancestors: Array
+    past: Array
+    lengths: Array
+
+
+def _within(mask: Array, queries_at: Array, keys_at: Array, window: Array | None) -> Array:
+    """A mask ``[..., T, S]`` cut to the keys that a layer with a sliding window sees."""
+    if window is None:
+        return mask
+    return mask & (queries_at[..., :, None] - keys_at[..., None, :] < window)
 
 
 def _concatenate_tokens(a: Array, b: Array) -> Array:
@@ -142,9 +170,8 @@ class Block(nnx.Module):
             self.query_norm = _norm(c, c.head_dim, dtype, rngs)
             self.key_norm = _norm(c, c.head_dim, dtype, rngs)
 
-    def attend(
-        self, x: Array, angles: tuple[Array, Array] | None, mask: Array, past: KeyValues | None
-    ) -> tuple[Array, KeyValues]:
+    def project(self, x: Array, angles: tuple[Array, Array] | None) -> tuple[Array, Array, Array]:
+        """Queries ``[..., heads, T, head_dim]``, and keys and values ``[..., kv_heads, T, head_dim]``."""
         c = self.config
 
         def heads(y: Array) -> Array:  # [..., T, n * head_dim] -> [..., n, T, head_dim]
@@ -155,21 +182,22 @@ class Block(nnx.Module):
             q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
         if angles is not None:
             q, k = _rotate(q, *angles), _rotate(k, *angles)
-        new = KeyValues(k, v)
-        if past is not None:
-            k, v = _concatenate_tokens(past.keys[None], k[None])[0], _concatenate_tokens(past.values[None], v[None])[0]
+        return q, k, v
+
+    def mix(self, q: Array, k: Array, v: Array, mask: Array) -> Array:
+        """Attention: ``[..., heads, T, head_dim]``, for a mask ``[..., T, S]``."""
+        c = self.config
         # Query heads that share a key head are laid along the token axis: one plain batched product.
-        groups, tokens = c.heads // c.kv_heads, x.shape[-2]
+        groups, tokens = c.heads // c.kv_heads, q.shape[-2]
+        precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
         q = (q * c.query_scale).reshape(*q.shape[:-3], c.kv_heads, groups * tokens, c.head_dim)
-        precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
         scores = jnp.einsum("...qh,...sh->...qs", q, k, precision=precision, preferred_element_type=jnp.float32)
         scores = scores.reshape(*scores.shape[:-2], groups, tokens, -1)
         scores = jnp.where(mask[..., None, None, :, :], scores, _MASKED)
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
         weights = weights.reshape(*weights.shape[:-3], groups * tokens, -1)
         mixed = jnp.einsum("...qs,...sh->...qh", weights, v, precision=precision)
-        mixed = mixed.reshape(*mixed.shape[:-3], c.heads, tokens, c.head_dim)
-        return self.out(jnp.swapaxes(mixed, -2, -3).reshape(*x.shape[:-1], -1)), new
+        return mixed.reshape(*mixed.shape[:-3], c.heads, tokens, c.head_dim)
 
     def mlp(self, x: Array) -> Array:
         activation = ACTIVATIONS[self.config.activation]
@@ -177,14 +205,14 @@ class Block(nnx.Module):
             return self.down(activation(self.gate(x)) * self.up(x))
         return self.down(activation(self.up(x)))
 
-    def __call__(
-        self, x: Array, angles: tuple[Array, Array] | None, mask: Array, past: KeyValues | None
-    ) -> tuple[Array, KeyValues]:
-        attended, new = self.attend(self.attention_norm(x).astype(x.dtype), angles, mask, past)
+    def __call__(self, x: Array, angles: tuple[Array, Array] | None, attention: Attention) -> tuple[Array, KeyValues]:
+        q, k, v = self.project(self.attention_norm(x).astype(x.dtype), angles)
+        mixed = jnp.swapaxes(attention(self, q, k, v), -2, -3)
+        attended = self.out(mixed.reshape(*x.shape[:-1], -1))
         if self.config.parallel:
-            return x + attended + self.mlp(self.mlp_norm(x).astype(x.dtype)), new
+            return x + attended + self.mlp(self.mlp_norm(x).astype(x.dtype)), KeyValues(k, v)
         x = x + attended
-        return x + self.mlp(self.mlp_norm(x).astype(x.dtype)), new
+        return x + self.mlp(self.mlp_norm(x).astype(x.dtype)), KeyValues(k, v)
 
 
 class Decoder(nnx.Module):
@@ -244,6 +272,59 @@ class Decoder(nnx.Module):
             hidden states ``[..., T, width]`` after the final norm, and the new tokens' keys and
             values.
         """
+        keys_at = positions
+        if past_positions is not None:
+            earlier = jnp.broadcast_to(past_positions, (*positions.shape[:-1], past_positions.shape[-1]))
+            keys_at = jnp.concatenate([earlier, positions], -1)
+
+        def attention(block: Block, q: Array, k: Array, v: Array, window: Array | None, past: Any) -> Array:
+            if past is not None:
+                k = _concatenate_tokens(past.keys[None], k[None])[0]
+                v = _concatenate_tokens(past.values[None], v[None])[0]
+            return block.mix(q, k, v, _within(mask, positions, keys_at, window))
+
+        return self._run(tokens, positions, attention, past)
+
+    def encode_rows(self, tokens: Array, positions: Array, rows: Rows, pool: KeyValues) -> tuple[Array, KeyValues]:
+        """Run the stack over tokens of many texts laid end to end, so that no product has padding.
+
+        Args:
+            tokens, positions: int ``[N]``.
+            rows: which text each token belongs to, and where that text's earlier tokens are.
+            pool: keys and values of encoded tokens of all texts, ``[layers, slots, kv_heads, head_dim]``.
+
+        Returns:
+            hidden states ``[N, width]`` after the final norm, and the new tokens' keys and values
+            ``[layers, N, kv_heads, head_dim]``.
+        """
+        slots = pool.keys.shape[1]
+        count, past = rows.members.shape[1], rows.past.shape[1]
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), pool)
+        known = jnp.broadcast_to(jnp.arange(past) < rows.lengths[:, None, None], (len(rows.past), count, past))
+        mask = jnp.concatenate([known, rows.ancestors], axis=-1)
+        queries_at = positions[rows.members]
+        keys_at = jnp.concatenate([jnp.broadcast_to(jnp.arange(past), rows.past.shape), queries_at], axis=-1)
+
+        def attention(block: Block, q: Array, k: Array, v: Array, window: Array | None, layer: Array) -> Array:
+            def of_rows(x: Array) -> Array:  # [heads, N, head_dim] -> [R, heads, T, head_dim]
+                return jnp.moveaxis(x[:, rows.members], 0, 1)
+
+            def before(x: Array) -> Array:  # of the pool: [R, kv_heads, S, head_dim]
+                return jnp.swapaxes(jnp.take(x, layer * slots + rows.past, axis=0, mode="clip"), 1, 2)
+
+            keys = jnp.concatenate([before(flat.keys), of_rows(k)], axis=-2)
+            values = jnp.concatenate([before(flat.values), of_rows(v)], axis=-2)
+            mixed = block.mix(of_rows(q), keys, values, _within(mask, queries_at, keys_at, window))
+            mixed = jnp.moveaxis(mixed, 1, 0)
+            return jnp.take(mixed.reshape(mixed.shape[0], -1, mixed.shape[-1]), rows.places, axis=1, mode="clip")
+
+        hidden, new = self._run(tokens, positions, attention, jnp.arange(self.config.layers))
+        return hidden, jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), new)
+
+    def _run(
+        self, tokens: Array, positions: Array, attention: Callable[..., Array], of_layers: Any
+    ) -> tuple[Array, KeyValues]:
+        """Embed tokens and run the layers; ``attention`` sees a layer's slice of ``of_layers`` last."""
         c = self.config
         x = jnp.take(self.embedding.embedding[...], tokens, axis=0, mode="clip")
         if c.positions == "learned":
@@ -263,20 +344,16 @@ class Decoder(nnx.Module):
         per_layer: dict[str, Array] = {}
         if frequencies is not None and not same_rope:
             per_layer["frequency"] = jnp.asarray(frequencies)
-        distance = None
         if any(w is not None for w in c.windows):
-            keys_at = positions if past_positions is None else jnp.concatenate([past_positions, positions], -1)
-            distance = positions[..., :, None] - keys_at[..., None, :]
             per_layer["window"] = jnp.asarray([c.max_positions if w is None else w for w in c.windows])
 
         def layer(x: Array, inputs: tuple) -> tuple[Array, KeyValues]:
-            params, constants, past = inputs
+            params, constants, own = inputs
             block = nnx.merge(graph, params)
-            seen = mask & (distance < constants["window"]) if distance is not None else mask
             turned = angles(constants["frequency"]) if "frequency" in constants else shared
-            return block(x, turned, seen, past)
+            return block(x, turned, lambda *qkv: attention(*qkv, constants.get("window"), own))
 
-        x, new = jax.lax.scan(layer, x, (layers, per_layer, past))
+        x, new = jax.lax.scan(layer, x, (layers, per_layer, of_layers))
         return self.final_norm(x).astype(x.dtype), new
 
     def logits(self, hidden: Array) -> Array:
