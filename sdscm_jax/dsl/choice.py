@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,11 +14,12 @@ from numpyro.distributions import constraints
 from ..errors import OptionError, SiteError, nearest
 from ..models.language_model import LanguageModel, absent_lm
 from ..models.options import OptionTokens, option_tokens
-from .context import check_boundaries
+from .context import check_boundaries, item_tokens
 from .coupling import COUPLINGS, draw_noise, posterior_noise, respond
 from .encoding import Encoding, ScoredTree, choose, score_tree
 from .mechanism import Mechanism
 from .phrase import Phrase, option_numbers
+from .question import Question
 from .scoring import SCORINGS, option_scores, scored_tree
 from .template import Template, parse_options
 from .tree import OptionTree
@@ -112,8 +113,8 @@ class Choice(Mechanism):
                 "a number for each option"
             )
         self.scoring, self.bias, self.known_scores = scoring, bias, None
-        # Shared with copies that differ in noise or coupling: the model is asked once.
-        self._memo: dict[str, Any] = {}
+        # Asked instead of the language model; see ``asking``.
+        self._answer: Callable[[Choice], Array] | None = None
         if scoring != "uniform" and not lm.absent:
             self._check_length(len(self._blank.shared) + max(map(len, self._blank.rows)))
             next_texts = tuple(self.template.fill(option) for option in self.options)
@@ -148,13 +149,30 @@ class Choice(Mechanism):
     def _tree(self) -> OptionTree:
         return scored_tree(self.scoring, self._blank.rows)
 
+    @property
+    def question(self) -> Question:
+        """What is asked of the language model."""
+        alone = None
+        if self.scoring == "pmi":
+            alone = Choice(self.lm, self.template, self.options, scoring="sequence").question
+        codec, given, blank = self.lm.codec, self.given, self._blank
+        return Question(
+            start=self._start(),
+            pieces=tuple(item_tokens(item, codec, i == 0, self._leading_space) for i, item in enumerate(given)),
+            varying=tuple(i for i, item in enumerate(given) if isinstance(item, Phrase)),
+            shared=blank.shared,
+            rows=blank.rows,
+            scoring=self.scoring,
+            alone=alone,
+        )
+
     # -- the language model ---------------------------------------------------------------------
 
     @property
     def _needs_start(self) -> bool:
         return self._blank.needs_start
 
-    def encoding_at(self, phrase: Phrase, reader: Mechanism) -> Encoding | None:
+    def encoding_at(self, phrase: Phrase, reader: Mechanism, last: bool) -> Encoding | None:
         """The text up to and with the phrase, where it was encoded in this trace."""
         usable = (
             reader._leading_space == self._leading_space
@@ -175,13 +193,25 @@ class Choice(Mechanism):
             if self.lm.absent:
                 raise SiteError(f"{str(self.template)!r} has no scores at hand, and no language model to ask")
             blank, tree = self._blank, self._tree
-            edges, after = score_tree(self.lm, self._text(), blank.shared, tree)
+            own = len(blank.shared)
+            edges, after = score_tree(self.lm, self._text(own), blank.shared, tree)
+            self._remember(after.text, own)
             scores = option_scores(self.scoring, tree, edges)
             if self.scoring == "pmi":
                 scores = scores - self._without_context() if self.texts else jnp.zeros_like(scores)
             found = scores, after
             self.__dict__.setdefault("_memo", {})["scored"] = get_opaque_trace_state(), found
         return found
+
+    def asking(self, answer: Callable[[Choice], Array]) -> Choice:
+        """This choice with its scores from ``answer``, which is called where they are needed first."""
+        return self.replace(_answer=answer, _memo={})
+
+    def _answered(self, answer: Callable[[Choice], Array]) -> Array:
+        state, memo = get_opaque_trace_state(), self.__dict__.setdefault("_memo", {})
+        if memo.get("answered", (None,))[0] != state:
+            memo["answered"] = state, answer(self)
+        return memo["answered"][1]
 
     def _without_context(self) -> Array:
         return Choice(self.lm, self.template, self.options, scoring="sequence").scores
@@ -193,7 +223,8 @@ class Choice(Mechanism):
             return self.known_scores
         if self.scoring == "uniform":
             return jnp.zeros((*self.batch_shape, len(self.options)), jnp.float32)
-        return self._score()[0]
+        answer = self.__dict__.get("_answer")
+        return self._score()[0] if answer is None else self._answered(answer)
 
     @property
     def logits(self) -> Array:

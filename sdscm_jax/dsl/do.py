@@ -169,6 +169,8 @@ class do(Messenger):
 
     def _upstream(self, name: str) -> Array | None:
         """A number that is 0 where no intervention is upstream of a site, else says which are."""
+        if not self.data:
+            return None
         if self._descendants is None:
             if self._arguments is None or self.fn is None:
                 raise InterventionError(

@@ -13,7 +13,7 @@ from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
 from .exogenous import exogenous
-from .intervention import Fixed, Intervened
+from .intervention import Fixed, Intervened, natural
 from .mechanism import mechanism_of
 from .phrase import Phrase
 from .template import Template
@@ -35,6 +35,7 @@ class Site:
         phrase: a phrase of the site (static: its value is a stand-in), or None.
         looped: is it inside NumPyro's ``scan`` or ``cond``?
         text_parents: those of the parents that are in the text that its language model reads.
+        coupling: how worlds share the noise of a site of a language model; None of other sites.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Site:
     phrase: Phrase | None = field(default=None, repr=False, compare=False)
     looped: bool = False
     text_parents: tuple[str, ...] = ()
+    coupling: str | None = None
 
 
 class _Placeholders(Messenger):
@@ -136,10 +138,9 @@ def _natural_mechanism(msg: dict[str, Any]) -> Any:
 
 def _inputs(fn: Any) -> Any:
     """What a distribution reads; of a mechanism not the language model's parameters."""
-    mechanism = mechanism_of(fn)
-    if mechanism is not None and not isinstance(fn, (Fixed, Intervened)):
-        return mechanism.inputs
-    return fn
+    fn = natural(fn)
+    mechanism = None if isinstance(fn, Fixed) else mechanism_of(fn)
+    return fn if mechanism is None else mechanism.inputs
 
 
 def _describe(name: str, msg: dict[str, Any]) -> Site:
@@ -160,7 +161,8 @@ def _describe(name: str, msg: dict[str, Any]) -> Site:
         # No origin: it would keep traced values alive.
         phrase = mechanism.phrase(0, name)
         phrase.origin = None
-        return Site(name, kind, (), mechanism.template, options, scoring, phrase=phrase, **common)
+        common |= {"phrase": phrase, "coupling": mechanism.coupling}
+        return Site(name, kind, (), mechanism.template, options, scoring, **common)
     while not intervened and hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return Site(name, "intervened" if intervened else type(fn).__name__, **common)

@@ -1,14 +1,14 @@
-"""``simulate``: run a model for many units, all in one jitted function."""
+"""``simulate``: run a model for many units."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +16,32 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from ..dsl.abduction import AT_ONCE, Abduction, abduce, check_evidence, check_possible, latent_causes
-from ..dsl.context import longest_tokens
-from ..dsl.do import do as do_handler
+from ..dsl.abduction import check_evidence, check_possible
+from ..dsl.asked import NotSeparable, language_models
 from ..dsl.graph import Graph
-from ..dsl.noise import fold_unless_zero
-from ..dsl.structure import Site, structure
-from ..dsl.worlds import Regime, World, WorldResults, Worlds, as_regime, as_worlds, run_worlds
+from ..dsl.structure import structure
+from ..dsl.worlds import World, WorldResults, as_regime, as_worlds
 from ..errors import SDSCMError, SiteError, nearest
-from ..models.language_model import LanguageModel
+from .in_graph import InGraph, rows_in_memory
+from .memory import default_memory
+from .program import separate
+from .run import PerUnit, Run, Shared, under
 from .simulation import Simulation
+from .staged import ROWS, Staged
 
-# Memory that one chunk's keys, values and logits may take, in bytes.
-MEMORY = 1 << 30
+EXECUTIONS = ("staged", "in_graph")
+
+
+class Executor(Protocol):
+    """Runs rows of a simulation."""
+
+    size: int
+
+    def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
+        """Results ``[R, worlds, ...]`` and log-probabilities of the evidence."""
+
+    def stats(self) -> dict[str, float]:
+        """Figures of the run."""
 
 
 def simulate(
@@ -41,6 +54,9 @@ def simulate(
     evidence: Mapping[str, Any] | None = None,
     draws: int = 1,
     logp: Sequence[str] | None = None,
+    execution: str | None = None,
+    memory: int | None = None,
+    store: str | Path | None = None,
     chunk: int | None = None,
     progress: bool | None = None,
 ) -> Simulation:
@@ -61,8 +77,17 @@ def simulate(
         draws: draws of the noise for each unit, which then has that many rows; draw 0 is the one of
             ``draws=1``.
         logp: choice sites whose option log-probabilities are kept; None: all.
-        chunk: rows that go through the language model together; by default as many as about one
-            GiB holds.
+        execution: ``"staged"``: site by site over many rows; contexts that units and worlds share are
+            scored once, each distinct token is computed once. ``"in_graph"``: all in one jitted
+            function. None: staged where the program allows it (free text, sites in ``scan`` or
+            ``cond``, nested interventions on language that need inference, and language models that
+            are made inside the model do not). Values agree wherever no two options of a site tie within
+            rounding (1e-4 nats in float32).
+        memory: bytes that keys and values (in graph: one chunk) may take; by default 2 GiB, or half of
+            what an accelerator has left.
+        store: a directory that keeps scores of staged runs, so that a repeated or extended one pays for
+            what is new only.
+        chunk: rows that go through the program together; by default what fits.
         progress: show a bar on stderr; by default where stderr is a terminal.
 
     A value in ``do``, ``worlds`` and ``evidence`` may be an array or list of length n: one for each
@@ -90,76 +115,38 @@ def simulate(
     n, draws = _positive(n, "n is the number of units"), _positive(draws, "draws is a number of draws")
     if chunk is not None:
         _positive(chunk, "chunk is a number of rows")
-    args = jax.tree.map(_as_array, args)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
-    natural = structure(model, args)
-    regime = as_regime({} if do is None else do, natural, n)
-    first = {name: values[0] for name, values in regime.per_unit.items()}
-    sites = structure(_under(model, regime, first), args) if do else natural
-    prepared = as_worlds([] if worlds is None else worlds, sites, n)
-    observed = check_evidence({} if evidence is None else evidence, sites, n)
-    # Runs of a row that are in memory together: its worlds, and the values of unobserved causes.
-    together = 1 + len(prepared.labels) + (AT_ONCE if latent_causes(list(observed), sites) else bool(observed))
-    choices = [site.name for site in sites if site.kind == "choice"]
-    for name in logp or ():
-        if name not in choices:
-            raise SiteError(f"logp names {name!r}, which is no choice site; {nearest(name, choices)}")
-    kept = tuple(choices if logp is None else logp)
-    rows = n * draws
-    size = min(rows, int(chunk or default_chunk(sites, together, observed, args)))
+    run, labels = _prepare(model, key, n, args, do, worlds, evidence, draws, logp)
     started = time.perf_counter()
-    shared = _Shared(
-        regime=replace(regime, per_unit={}),
-        # Labels are for people: a world of another name must not compile again.
-        worlds=replace(prepared, labels=(), per_unit={}),
-        evidence={name: value for name, (value, per_unit) in observed.items() if not per_unit},
-    )
-    per_unit = _PerUnit(
-        regime.per_unit, prepared.per_unit, {name: value for name, (value, differ) in observed.items() if differ}
-    )
-
-    def chunk_inputs(start: int) -> tuple[Any, ...]:
-        # The last chunk has the shape of the others; rows past the end are dropped.
-        row = np.arange(start, start + size)
-        unit = np.minimum(row // draws, n - 1)
-        return key, row // draws, row % draws, jax.tree.map(lambda x: x[unit], per_unit), shared, args
-
-    inputs = chunk_inputs(0)
-    leaves, structure_of_inputs = jax.tree.flatten(inputs)
-    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    try:
-        compiled = _compiled(model, kept, tuple(sites), structure_of_inputs, shapes)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        compiled = _compiled.__wrapped__(model, kept, tuple(sites), structure_of_inputs, shapes)
-    compile_seconds = time.perf_counter() - started
+    executor = _executor(run, execution, memory, store, chunk)
     show = sys.stderr.isatty() if progress is None else progress
     bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
     parts: list[WorldResults] = []
-    started, cpu_started = time.perf_counter(), time.process_time()
+    cpu_started = time.process_time()
     with bar:
-        task = bar.add_task("units", total=rows) if show else None
-        for start in range(0, rows, size):
-            part, log_evidence = jax.tree.map(np.asarray, compiled(*chunk_inputs(start)))
-            stop = min(size, rows - start)
-            if observed:
-                check_possible(log_evidence[:stop], "simulate", start // draws)
-            parts.append(jax.tree.map(lambda x, stop=stop: x[:stop], part))
+        task = bar.add_task("units", total=run.rows) if show else None
+        for start in range(0, run.rows, executor.size):
+            rows = np.arange(start, min(start + executor.size, run.rows))
+            part, log_evidence = executor(rows)
+            if run.observed:
+                check_possible(log_evidence, "simulate", start // draws)
+            parts.append(part)
             if show:
-                bar.update(task, completed=min(start + size, rows))
-    result = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+                bar.update(task, completed=int(rows[-1]) + 1)
+    if isinstance(executor, Staged):
+        executor.flush()
+    result: Any = parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    figures = executor.stats()
     stats = {
         "units": n,
-        "chunk": size,
-        "seconds": time.perf_counter() - started,
+        "chunk": executor.size,
+        "seconds": time.perf_counter() - started - figures["compile_seconds"],
         "cpu_seconds": time.process_time() - cpu_started,
-        "compile_seconds": compile_seconds,
+        **figures,
     }
-    order = [site.name for site in sites]
+    order = [site.name for site in run.sites]
     return Simulation(
-        graph=Graph(sites),
-        worlds=("", *prepared.labels),
+        graph=Graph(run.sites),
+        worlds=("", *labels),
         values={name: result.values[name] for name in order},
         log_probs={name: result.log_probs[name] for name in order if name in result.log_probs},
         draws=draws,
@@ -167,25 +154,64 @@ def simulate(
     )
 
 
-class _Shared(NamedTuple):
-    """What all units have in common."""
+def _prepare(
+    model: Callable,
+    key: Any,
+    n: int,
+    args: tuple,
+    do: World | None,
+    worlds: Sequence[World] | None,
+    evidence: Mapping[str, Any] | None,
+    draws: int,
+    logp: Sequence[str] | None,
+) -> tuple[Run, tuple[str, ...]]:
+    """Check everything that can be checked before a language model runs; the run, and labels of worlds."""
+    args = jax.tree.map(_as_array, args)
+    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    natural = structure(model, args)
+    regime = as_regime({} if do is None else do, natural, n)
+    first = {name: values[0] for name, values in regime.per_unit.items()}
+    sites = structure(under(model, regime, first), args) if do else natural
+    prepared = as_worlds([] if worlds is None else worlds, sites, n)
+    observed = check_evidence({} if evidence is None else evidence, sites, n)
+    choices = [site.name for site in sites if site.kind == "choice"]
+    for name in logp or ():
+        if name not in choices:
+            raise SiteError(f"logp names {name!r}, which is no choice site; {nearest(name, choices)}")
+    shared = Shared(
+        regime=replace(regime, per_unit={}),
+        # Labels are for people: a world of another name must not compile again.
+        worlds=replace(prepared, labels=(), per_unit={}),
+        evidence={name: value for name, (value, per_unit) in observed.items() if not per_unit},
+    )
+    per_unit = PerUnit(
+        regime.per_unit, prepared.per_unit, {name: value for name, (value, differ) in observed.items() if differ}
+    )
+    kept = tuple(choices if logp is None else logp)
+    return Run(model, key, args, sites, kept, shared, per_unit, n, draws), prepared.labels
 
-    regime: Regime
-    worlds: Worlds
-    evidence: dict[str, Any]
 
-
-class _PerUnit(NamedTuple):
-    """What differs between units, with a leading axis of them: interventions, worlds, evidence."""
-
-    regime: dict[str, Any]
-    worlds: dict[str, Any]
-    evidence: dict[str, Any]
-
-
-def _under(model: Callable, regime: Regime, of_unit: Mapping[str, Any]) -> Callable:
-    data = regime.data(of_unit)
-    return do_handler(model, data) if data else model
+def _executor(run: Run, execution: str | None, memory: int | None, store: Any, chunk: int | None) -> Executor:
+    if execution is not None and execution not in EXECUTIONS:
+        raise SDSCMError(
+            f"execution is one of {EXECUTIONS} or None, got {execution!r}; {nearest(execution, EXECUTIONS)}"
+        )
+    lms = language_models(run.args)
+    memory = default_memory(lms) if memory is None else _positive(memory, "memory is a number of bytes")
+    if execution != "in_graph" and lms:
+        try:
+            program = separate(run)
+        except NotSeparable as error:
+            if execution == "staged":
+                raise SDSCMError(f"this program cannot run staged: {error}") from error
+        else:
+            return Staged(run, program, chunk or ROWS, memory, store)
+    elif execution == "staged":
+        raise SDSCMError("this program cannot run staged: no language model is among its arguments")
+    if store is not None:
+        raise SDSCMError("a store keeps the scores of staged runs; this one is in graph")
+    size = chunk or rows_in_memory(run.sites, run.worlds, run.observed, lms, memory)
+    return InGraph(run, min(size, run.rows))
 
 
 def _positive(value: Any, what: str) -> int:
@@ -200,49 +226,3 @@ def _as_array(leaf: Any) -> Any:
     if isinstance(leaf, (bool, int, float, np.generic)):
         return np.asarray(leaf, jnp.result_type(leaf))
     raise SDSCMError(f"the model's arguments are arrays and language models; bind {leaf!r} with functools.partial")
-
-
-@lru_cache(maxsize=32)
-def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], structure: Any, shapes: tuple) -> Any:
-    """The program of one chunk, compiled for inputs of these shapes; a second run finds it here."""
-
-    def silent(*args: Any) -> None:
-        model(*args)
-
-    def row(key: Any, unit: Any, draw: Any, of_unit: _PerUnit, shared: _Shared, args: tuple) -> Any:
-        key = fold_unless_zero(jax.random.fold_in(key, unit), draw)
-        fn = _under(silent, shared.regime, of_unit.regime)
-        evidence = {**shared.evidence, **of_unit.evidence}
-        found = abduce(fn, evidence, key, sites, args) if evidence else Abduction({}, jnp.float32(0.0))
-        worlds = shared.worlds.of_unit(of_unit.worlds)
-        return run_worlds(fn, key, worlds, args, log_probs=kept, noise=found.noise), found.log_prob
-
-    def run(key: Any, units: Any, draws: Any, per_unit: _PerUnit, shared: _Shared, args: tuple) -> Any:
-        return jax.vmap(row, in_axes=(None, 0, 0, 0, None, None))(key, units, draws, per_unit, shared, args)
-
-    abstract = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    return jax.jit(run).lower(*abstract).compile()
-
-
-def default_chunk(sites: Sequence[Site], runs: int, observed: Collection[str], args: tuple) -> int:
-    """Rows whose keys, values and logits take about ``MEMORY`` bytes; a power of two."""
-    lms = [
-        x for x in jax.tree.leaves(args, is_leaf=lambda x: isinstance(x, LanguageModel)) if isinstance(x, LanguageModel)
-    ]
-    if not lms:
-        return 1 << 14
-    lm = lms[0]
-    phrases = [site.phrase for site in sites if site.phrase is not None]
-    tokens = sum(longest_tokens(phrase, lm.codec, False, False) for phrase in phrases)
-    c = lm.config
-    cached = 2 * c.layers * c.kv_heads * c.head_dim * lm.dtype.itemsize * tokens
-
-    def distributions(site: Site) -> int:
-        if site.kind == "text":
-            # Abducing a text keeps those of all its tokens, with their noise.
-            return 4 * (site.shape[-1] if site.name in observed else 1)
-        return sum(len(lm.codec.encode(option)) for option in site.options)
-
-    scored = 4 * c.vocab_size * max(map(distributions, sites), default=1)
-    units = max(1, MEMORY // max(1, runs * (2 * cached + scored)))
-    return 1 << min(10, int(units).bit_length() - 1)

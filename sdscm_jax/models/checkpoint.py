@@ -6,6 +6,7 @@ Torch is never imported: tensors are read by ``safetensors`` straight into array
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import ml_dtypes  # noqa: F401  safetensors reads bfloat16 only once numpy knows the dtype
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from transformers import AutoConfig
@@ -22,6 +24,7 @@ from ..errors import LoadError
 from .config import DecoderConfig
 from .decoder import Decoder
 from .families import FAMILIES, Family, Tensor, read_config
+from .sharding import parameter_sharding
 
 _STACKED = "blocks."
 
@@ -82,56 +85,102 @@ class TensorFiles:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self.sources[name].get_slice(name).get_shape())
 
-    def read(self, name: str) -> np.ndarray:
-        return self.sources[name].get_tensor(name)
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """Part of a tensor; nothing else of it is read."""
+        return self.sources[name].get_slice(name)[index]
 
 
-def load_parameters(directory: Path, config: DecoderConfig, dtype: Any) -> nnx.State:
-    """Parameters of a decoder from a directory's safetensors.
+def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Mesh | None = None) -> nnx.State:
+    """Parameters of a decoder from a directory's safetensors, read one at a time.
+
+    Args:
+        directory: the directory.
+        config: the switches of the decoder.
+        dtype: dtype of the parameters.
+        mesh: where they are placed (see ``sharding.parameter_spec``); each process reads only what
+            its own devices hold. None: on JAX's default device.
 
     Raises:
         LoadError: lists every missing, mis-shaped and unexpected tensor.
+        SDSCMError: the axes of the mesh have other names.
     """
     files = TensorFiles(directory)
     family = FAMILIES[config.family]
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
-    problems: list[str] = []
-    used: set[str] = set()
+    names = _find_tensors(files, family, config, {path: target.shape for path, target in wanted.items()})
     filled: dict[str, jax.Array] = {}
+    for path, target in wanted.items():
+        read = _reader(files, names[path], family.tensors[path], target.shape, path.startswith(_STACKED), dtype)
+        if mesh is None:
+            filled[path] = jnp.asarray(read(None))
+        else:
+            sharding = parameter_sharding(path, target.shape, config, mesh)
+            filled[path] = jax.make_array_from_callback(target.shape, sharding, read)
+    flat = [(path, leaf.replace(filled[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
+    return nnx.from_flat_state(flat)
+
+
+def _find_tensors(
+    files: TensorFiles, family: Family, config: DecoderConfig, wanted: dict[str, tuple[int, ...]]
+) -> dict[str, list[str]]:
+    """Path of a parameter -> the names of its stored tensors, one for each layer."""
+    problems: list[str] = []
+    names: dict[str, list[str]] = {}
 
     def stored_name(source: str) -> str | None:
         return next((p + source for p in (*family.prefixes, "") if p + source in files.sources), None)
 
-    for path, target in wanted.items():
+    for path, whole in wanted.items():
         tensor: Tensor = family.tensors[path]
         stacked = path.startswith(_STACKED)
-        layers = range(config.layers) if stacked else range(1)
-        shape = target.shape[1:] if stacked else target.shape
-        parts: list[np.ndarray] = []
-        for i in layers:
-            source = tensor.source.format(i=i)
-            name = stored_name(source)
+        shape = whole[1:] if stacked else whole
+        names[path] = []
+        for i in range(config.layers) if stacked else range(1):
+            name = stored_name(tensor.source.format(i=i))
             if name is None:
                 problems.append(f"missing {usual_name(family, tensor, i)} (for {path}, shape {shape})")
                 continue
-            used.add(name)
-            stored = files.shape(name)
-            expected = _stored_shape(tensor, shape)
+            names[path].append(name)
+            stored, expected = files.shape(name), _stored_shape(tensor, shape)
             if stored != expected:
                 problems.append(f"{name} has shape {stored}, expected {expected}")
-                continue
-            parts.append(tensor.convert(files.read(name)))
-        if len(parts) == len(layers):
-            filled[path] = jnp.asarray(np.stack(parts) if stacked else parts[0], dtype)
+    used = {name for found in names.values() for name in found}
     tied_copies = {"lm_head.weight"} if config.tied else set()
     for name in sorted(set(files.sources) - used - tied_copies):
         if not name.endswith(family.ignored or ("\0",)):
             problems.append(f"unexpected {name}")
     if problems:
-        raise LoadError(f"{directory} does not fit its config.json ({config.family}):\n  " + "\n  ".join(problems))
-    flat = [(path, leaf.replace(filled[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
-    return nnx.from_flat_state(flat)
+        raise LoadError(
+            f"{files.directory} does not fit its config.json ({config.family}):\n  " + "\n  ".join(problems)
+        )
+    return names
+
+
+def _reader(
+    files: TensorFiles, names: list[str], tensor: Tensor, shape: tuple[int, ...], stacked: bool, dtype: Any
+) -> Callable[[tuple[slice, ...] | None], np.ndarray]:
+    """A function from an index of the parameter (None: all of it) to the values there."""
+    # Devices along the data axis ask for the same values.
+    kept: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
+
+    def read(index: tuple[slice, ...] | None) -> np.ndarray:
+        index = (slice(None),) * len(shape) if index is None else index
+        bounds = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
+        if bounds not in kept:
+            if stacked:
+                part = _stored_index(tensor, shape[1:], bounds[1:])
+                layers = names[slice(*bounds[0])]
+                values = np.empty((len(layers), *(s.stop - s.start for s in part)), dtype)
+                for i, name in enumerate(layers):
+                    values[i] = files.read(name, part)
+            else:
+                values = files.read(names[0], _stored_index(tensor, shape, bounds)).astype(dtype, copy=False)
+            # A view: JAX copies it anyway, and transposes faster than NumPy.
+            kept[bounds] = np.swapaxes(values, -1, -2) if tensor.transpose else values
+        return kept[bounds]
+
+    return read
 
 
 def usual_name(family: Family, tensor: Tensor, layer: int) -> str:
@@ -145,6 +194,16 @@ def _stored_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     if tensor.part is not None:
         shape = (*shape[:-1], shape[-1] * tensor.part[1])
     return shape
+
+
+def _stored_index(tensor: Tensor, shape: tuple[int, ...], bounds: tuple[tuple[int, int], ...]) -> tuple[slice, ...]:
+    """Where the stored tensor has the part of a parameter (of one layer's ``shape``) within bounds."""
+    if tensor.transpose:
+        shape, bounds = shape[::-1], bounds[::-1]
+    if tensor.part is not None:
+        offset = tensor.part[0] * shape[-1]
+        bounds = (*bounds[:-1], (bounds[-1][0] + offset, bounds[-1][1] + offset))
+    return tuple(slice(*pair) for pair in bounds)
 
 
 def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dtype: Any) -> None:

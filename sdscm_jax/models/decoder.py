@@ -32,6 +32,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 # Of a block, its queries, keys and values: what each token takes from those that it sees.
 Attention = Callable[..., Array]
 
+# Tokens of earlier text that are looked at together.
+_PAST = 64
+
 # Finite, so that a query without any allowed key (padding) gives numbers, not NaN.
 _MASKED = -1e30
 
@@ -64,6 +67,30 @@ class KeyValues(NamedTuple):
         return self.keys.shape[-2]
 
 
+class Weighed(NamedTuple):
+    """Attention to some keys, before normalisation; what is taken from others can be added.
+
+    Attributes:
+        mixed: float32 ``[..., heads, T, head_dim]``, sum of the values times their weights.
+        total: float32 ``[..., heads, T, 1]``, sum of the weights.
+        top: float32 ``[..., heads, T, 1]``, logarithm of what the weights are in units of.
+    """
+
+    mixed: Array
+    total: Array
+    top: Array
+
+    def also(self, other: Weighed) -> Weighed:
+        """Attention to the keys of both (Milakov and Gimelshein 2018, arXiv 1805.02867)."""
+        top = jnp.maximum(self.top, other.top)
+        a, b = jnp.exp(self.top - top), jnp.exp(other.top - top)
+        return Weighed(self.mixed * a + other.mixed * b, self.total * a + other.total * b, top)
+
+    def values(self, dtype: Any) -> Array:
+        """Weighted means of the values, ``[..., heads, T, head_dim]``."""
+        return (self.mixed / self.total).astype(dtype)
+
+
 class Rows(NamedTuple):
     """How N tokens laid end to end belong to R texts, at most T of them to each.
 
@@ -71,7 +98,8 @@ class Rows(NamedTuple):
         members: int ``[R, T]``, which of the N tokens are a row's (any number where there are fewer).
         places: int ``[N]``, the place ``row * T + t`` of each token.
         ancestors: bool ``[R, T, T]``, True where a token (second axis) sees another of its row.
-        past: int ``[R, S]``, slots of the tokens that stand before the row, from position 0 on.
+        past: int ``[R, S]``, slots of the tokens that stand before the row, from position 0 on; S is a
+            multiple of 64.
         lengths: int ``[R]``, how many of these there are.
     """
 
@@ -184,8 +212,8 @@ class Block(nnx.Module):
             q, k = _rotate(q, *angles), _rotate(k, *angles)
         return q, k, v
 
-    def mix(self, q: Array, k: Array, v: Array, mask: Array) -> Array:
-        """Attention: ``[..., heads, T, head_dim]``, for a mask ``[..., T, S]``."""
+    def weigh(self, q: Array, k: Array, v: Array, mask: Array) -> Weighed:
+        """What queries ``[..., heads, T, head_dim]`` take from S keys, for a mask ``[..., T, S]``."""
         c = self.config
         # Query heads that share a key head are laid along the token axis: one plain batched product.
         groups, tokens = c.heads // c.kv_heads, q.shape[-2]
@@ -194,10 +222,16 @@ class Block(nnx.Module):
         scores = jnp.einsum("...qh,...sh->...qs", q, k, precision=precision, preferred_element_type=jnp.float32)
         scores = scores.reshape(*scores.shape[:-2], groups, tokens, -1)
         scores = jnp.where(mask[..., None, None, :, :], scores, _MASKED)
-        weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
-        weights = weights.reshape(*weights.shape[:-3], groups * tokens, -1)
-        mixed = jnp.einsum("...qs,...sh->...qh", weights, v, precision=precision)
-        return mixed.reshape(*mixed.shape[:-3], c.heads, tokens, c.head_dim)
+        top = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+        weights = jnp.exp(scores - top)
+        total = weights.sum(-1, keepdims=True)
+        weights = weights.astype(q.dtype).reshape(*weights.shape[:-3], groups * tokens, -1)
+        mixed = jnp.einsum("...qs,...sh->...qh", weights, v, precision=precision, preferred_element_type=jnp.float32)
+
+        def by_heads(x: Array) -> Array:
+            return x.reshape(*mask.shape[:-2], c.heads, tokens, -1)
+
+        return Weighed(by_heads(mixed), by_heads(total), by_heads(top))
 
     def mlp(self, x: Array) -> Array:
         activation = ACTIVATIONS[self.config.activation]
@@ -281,7 +315,7 @@ class Decoder(nnx.Module):
             if past is not None:
                 k = _concatenate_tokens(past.keys[None], k[None])[0]
                 v = _concatenate_tokens(past.values[None], v[None])[0]
-            return block.mix(q, k, v, _within(mask, positions, keys_at, window))
+            return block.weigh(q, k, v, _within(mask, positions, keys_at, window)).values(q.dtype)
 
         return self._run(tokens, positions, attention, past)
 
@@ -298,24 +332,29 @@ class Decoder(nnx.Module):
             ``[layers, N, kv_heads, head_dim]``.
         """
         slots = pool.keys.shape[1]
-        count, past = rows.members.shape[1], rows.past.shape[1]
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), pool)
-        known = jnp.broadcast_to(jnp.arange(past) < rows.lengths[:, None, None], (len(rows.past), count, past))
-        mask = jnp.concatenate([known, rows.ancestors], axis=-1)
         queries_at = positions[rows.members]
-        keys_at = jnp.concatenate([jnp.broadcast_to(jnp.arange(past), rows.past.shape), queries_at], axis=-1)
 
         def attention(block: Block, q: Array, k: Array, v: Array, window: Array | None, layer: Array) -> Array:
             def of_rows(x: Array) -> Array:  # [heads, N, head_dim] -> [R, heads, T, head_dim]
                 return jnp.moveaxis(x[:, rows.members], 0, 1)
 
-            def before(x: Array) -> Array:  # of the pool: [R, kv_heads, S, head_dim]
-                return jnp.swapaxes(jnp.take(x, layer * slots + rows.past, axis=0, mode="clip"), 1, 2)
+            q = of_rows(q)
+            own = block.weigh(q, of_rows(k), of_rows(v), _within(rows.ancestors, queries_at, queries_at, window))
 
-            keys = jnp.concatenate([before(flat.keys), of_rows(k)], axis=-2)
-            values = jnp.concatenate([before(flat.values), of_rows(v)], axis=-2)
-            mixed = block.mix(of_rows(q), keys, values, _within(mask, queries_at, keys_at, window))
-            mixed = jnp.moveaxis(mixed, 1, 0)
+            def further(number: Array, so_far: Weighed) -> Weighed:
+                start = number * _PAST
+                at = start + jnp.arange(_PAST)
+                slot = layer * slots + jax.lax.dynamic_slice_in_dim(rows.past, start, _PAST, axis=1)
+                keys, values = (jnp.swapaxes(jnp.take(x, slot, axis=0, mode="clip"), 1, 2) for x in flat)
+                known = (at < rows.lengths[:, None])[:, None, :]
+                mask = jnp.broadcast_to(known, (*queries_at.shape, _PAST))
+                mask = _within(mask, queries_at, jnp.broadcast_to(at, slot.shape), window)
+                return so_far.also(block.weigh(q, keys, values, mask))
+
+            # As far as the longest text goes, so that the shapes do not depend on it.
+            seen = jax.lax.fori_loop(0, (rows.lengths.max() + _PAST - 1) // _PAST, further, own)
+            mixed = jnp.moveaxis(seen.values(q.dtype), 1, 0)
             return jnp.take(mixed.reshape(mixed.shape[0], -1, mixed.shape[-1]), rows.places, axis=1, mode="clip")
 
         hidden, new = self._run(tokens, positions, attention, jnp.arange(self.config.layers))

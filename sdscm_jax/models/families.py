@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from transformers import AutoConfig
 
 from ..errors import LoadError
@@ -34,13 +33,6 @@ class Tensor:
     transpose: bool = False
     part: tuple[int, int] | None = None
     prefixed: bool = True
-
-    def convert(self, array: np.ndarray) -> np.ndarray:
-        """The parameter, from the stored array."""
-        if self.part is not None:
-            k, n = self.part
-            array = np.split(array, n, axis=-1)[k]
-        return array.T if self.transpose else array
 
 
 @dataclass(frozen=True)

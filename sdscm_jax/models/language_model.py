@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 from transformers import AutoTokenizer
 
 from ..errors import LoadError
@@ -20,6 +20,7 @@ from .checkpoint import abstract_decoder, load_parameters, read_directory_config
 from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
+from .sharding import checked_mesh, gather
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -120,11 +121,23 @@ class LanguageModel:
         return decoder.logits(decoder.encode(tokens, jnp.asarray(positions), allowed)[0])
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of tokenizer, switches, virtual tokens and parameters."""
-        digest = hashlib.sha256(f"{self.codec.fingerprint} {self.config} {self.prompt}".encode())
-        for leaf in jax.tree.leaves(self.params):
-            digest.update(np.asarray(leaf).tobytes())
-        return digest.hexdigest()
+        """Hexadecimal digest of tokenizer, switches, virtual tokens and parameters.
+
+        It does not depend on where the parameters lie. It is computed once for the parameters that
+        the model has; that is collective where they are spread over processes.
+        """
+        leaves = jax.tree.leaves(self.params)
+        kept, digest = self.__dict__.get("_fingerprint", ((), ""))
+        # The state that holds the parameters can be changed in place, the arrays cannot.
+        if digest and len(kept) == len(leaves) and all(a is b for a, b in zip(kept, leaves, strict=True)):
+            return digest
+        hashed = hashlib.sha256(f"{self.codec.fingerprint} {self.config} {self.prompt}".encode())
+        for leaf in leaves:
+            hashed.update(gather(leaf).tobytes())
+        digest = hashed.hexdigest()
+        if all(isinstance(leaf, Array) for leaf in leaves):
+            self.__dict__["_fingerprint"] = (leaves, digest)
+        return digest
 
 
 def absent_lm() -> LanguageModel:
@@ -145,7 +158,7 @@ def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype
     return LanguageModel(params, graph, Codec(tokenizer))
 
 
-def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32) -> LanguageModel:
+def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32, mesh: Mesh | None = None) -> LanguageModel:
     """Load a language model.
 
     Args:
@@ -153,6 +166,11 @@ def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32) -> La
             ``*.safetensors`` and a tokenizer; or a hub id such as ``"openai-community/gpt2"``,
             which is fetched (once, into the hub's cache).
         dtype: ``float32`` or ``bfloat16``; scores are float32 in either case.
+        mesh: devices that share the model, with axes named ``"data"`` (copies of the parameters)
+            and ``"tensor"`` (parts of them), either of which may be left out; see
+            ``sharding.parameter_spec``. Parameters are read one at a time, straight into their
+            parts, so that no device has to hold the whole model. Where several processes share the
+            mesh, each calls this and reads the parts of its own devices. None: the default device.
 
     Returns:
         the model, a pytree.
@@ -160,10 +178,15 @@ def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32) -> La
     Raises:
         LoadError: nothing is found, the family is not supported, or tensors are missing or have
             the wrong shape; the message lists them.
+        SDSCMError: the axes of the mesh have other names.
 
     >>> load_lm().config.family
     'llama'
+    >>> mesh = jax.make_mesh((1, 1), ("data", "tensor"))  # say (2, 4) on eight devices
+    >>> load_lm(mesh=mesh).fingerprint() == load_lm().fingerprint()
+    True
     """
+    mesh = None if mesh is None else checked_mesh(mesh)
     directory = _locate(source)
     dtype = jnp.dtype(dtype)
     if dtype not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
@@ -175,7 +198,7 @@ def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32) -> La
         raise LoadError(f"{directory} has no readable tokenizer: {error}") from error
     if not 1 < len(tokenizer) <= config.vocab_size + 256:
         raise LoadError(f"{directory}: the tokenizer has {len(tokenizer)} entries, the model {config.vocab_size}")
-    params = load_parameters(directory, config, dtype)
+    params = load_parameters(directory, config, dtype, mesh)
     graph, _ = abstract_decoder(config, dtype)
     return LanguageModel(params, graph, Codec(tokenizer))
 

@@ -1,0 +1,136 @@
+"""The language model on packed tokens, with keys and values of all texts in one pool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ..models.decoder import KeyValues, Rows
+from ..models.language_model import LanguageModel
+from ..models.sharding import DATA, TENSOR, axis_size, over_data, place, replicated
+from .packing import Layout
+
+
+class Read(NamedTuple):
+    """Which log-probabilities are wanted.
+
+    Attributes:
+        rows: int ``[E]``, places in the buffer.
+        tokens: int ``[E]``.
+    """
+
+    rows: np.ndarray
+    tokens: np.ndarray
+
+
+def token_bytes(lm: LanguageModel) -> int:
+    """Bytes that the keys and values of one token take."""
+    c = lm.config
+    return 2 * c.layers * c.kv_heads * c.head_dim * lm.dtype.itemsize
+
+
+def empty_pool(lm: LanguageModel, capacity: int, lanes: int, mesh: Mesh | None) -> KeyValues:
+    """A pool ``[lanes, layers, capacity + 1, kv_heads, head_dim]``; the last slot is for padding."""
+    c = lm.config
+    shape = (lanes, c.layers, capacity + 1, c.kv_heads, c.head_dim)
+    if mesh is None:
+        return KeyValues(jnp.zeros(shape, lm.dtype), jnp.zeros(shape, lm.dtype))
+    make = jax.jit(lambda: jnp.zeros(shape, lm.dtype), out_shardings=_pool_sharding(mesh, c.kv_heads))
+    return KeyValues(make(), make())
+
+
+def _pool_sharding(mesh: Mesh, kv_heads: int) -> NamedSharding:
+    split = TENSOR if axis_size(mesh, TENSOR) > 1 and kv_heads % axis_size(mesh, TENSOR) == 0 else None
+    lanes = DATA if axis_size(mesh, DATA) > 1 else None
+    return NamedSharding(mesh, PartitionSpec(lanes, None, None, split, None))
+
+
+def _step(lm: LanguageModel, pool: KeyValues, buffer: Array, arrays: Layout) -> tuple[Array, KeyValues]:
+    rows = Rows(*map(jnp.asarray, (arrays.members, arrays.places, arrays.ancestors, arrays.past, arrays.lengths)))
+    hidden, new = lm.decoder.encode_rows(jnp.asarray(arrays.tokens), jnp.asarray(arrays.positions), rows, pool)
+    put = jax.tree.map(lambda old, x: old.at[:, arrays.slots].set(x), pool, new)
+    return buffer.at[arrays.reads].set(hidden, mode="drop"), put
+
+
+def _edges(lm: LanguageModel, buffer: Array, read: Read, size: int) -> Array:
+    """Float32 log-probabilities ``[E]`` after the first ``size`` states of the buffer."""
+    logits = lm.decoder.logits(buffer[:size])
+    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    return logits[read.rows, read.tokens] - normaliser[read.rows]
+
+
+def _over_lanes(function: Callable, lanes: int) -> Callable:
+    """The function for arguments with a leading axis of lanes, apart from the language model's."""
+    if lanes > 1:
+        return lambda lm, *args: jax.vmap(partial(function, lm))(*args)
+
+    def single(lm: LanguageModel, *args: Any) -> Any:
+        return jax.tree.map(lambda x: x[None], function(lm, *jax.tree.map(lambda x: x[0], args)))
+
+    return single
+
+
+@lru_cache(maxsize=256)
+def _compiled(size: int | None, treedef: Any, leaves: tuple, lanes: int, mesh: Mesh | None) -> Any:
+    """A step, or (with a size) a reading of edges, compiled for arguments of these shapes."""
+    function = _step if size is None else partial(_edges, size=size)
+    args = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(s, d, sharding=where) for s, d, where in leaves])
+    options: dict[str, Any] = {}
+    if mesh is not None and size is None:
+        options["out_shardings"] = over_data(mesh), _pool_sharding(mesh, args[0].config.kv_heads)
+    elif mesh is not None:
+        options["out_shardings"] = replicated(mesh)
+    # Where buffers are reused, the old ones are given up.
+    donated = (1, 2) if size is None else ()
+    return jax.jit(_over_lanes(function, lanes), donate_argnums=donated, **options).lower(*args).compile()
+
+
+class Forward:
+    """Runs one language model; counts the time of compilation.
+
+    Args:
+        lm: the language model.
+        lanes: how many calls are made at once, each with a pool of its own (one for each place on
+            the mesh's data axis).
+        mesh: where its parameters are, or None.
+    """
+
+    def __init__(self, lm: LanguageModel, lanes: int, mesh: Mesh | None):
+        self.lm, self.lanes, self.mesh = lm, lanes, mesh
+        self.compile_seconds = 0.0
+
+    def _run(self, size: int | None, *args: Any) -> Any:
+        leaves, treedef = jax.tree.flatten((self.lm, *args))
+        placed = self.mesh is not None
+        described = tuple((jnp.shape(x), jnp.result_type(x), x.sharding if placed else None) for x in leaves)
+        started, before = time.perf_counter(), _compiled.cache_info().misses
+        compiled = _compiled(size, treedef, described, self.lanes, self.mesh)
+        if _compiled.cache_info().misses != before:
+            self.compile_seconds += time.perf_counter() - started
+        return compiled(self.lm, *args)
+
+    def _placed(self, arrays: list[Any]) -> Any:
+        """Host arrays of all lanes, stacked and put on the devices."""
+        stacked = jax.tree.map(lambda *xs: np.stack(xs), *arrays)
+        mesh = self.mesh
+        return stacked if mesh is None else jax.tree.map(lambda x: place(x, over_data(mesh)), stacked)
+
+    def empty_buffer(self, size: int) -> Any:
+        """A buffer for hidden states ``[lanes, size, width]``."""
+        return self._placed([np.zeros((size, self.lm.config.width), self.lm.dtype)] * self.lanes)
+
+    def step(self, pool: KeyValues, buffer: Array, layouts: list[Layout]) -> tuple[Array, KeyValues]:
+        """Encode a call in every lane; the buffer with what is read, and the pool. Both are used up."""
+        return self._run(None, pool, buffer, self._placed(layouts))
+
+    def edges(self, buffer: Array, reads: list[Read], size: int) -> Array:
+        """Log-probabilities ``[lanes, E]``, the same on every device."""
+        return self._run(size, buffer, self._placed(reads))

@@ -1,0 +1,123 @@
+"""In graph: units in all worlds in one jitted function, the language model included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..dsl.abduction import AT_ONCE, latent_causes
+from ..dsl.context import longest_tokens
+from ..dsl.structure import Site
+from ..dsl.worlds import WorldResults, run_worlds
+from ..models.language_model import LanguageModel
+from .forward import token_bytes
+from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
+
+# Rows that go together where no language model limits them.
+ROWS = 1 << 14
+
+
+class InGraph:
+    """Runs rows of a simulation in one jitted function.
+
+    Args:
+        run: the simulation.
+        size: rows that go together; a call with fewer is padded.
+    """
+
+    def __init__(self, run: Run, size: int):
+        self.run, self.size = run, size
+        started = time.perf_counter()
+        leaves, treedef = jax.tree.flatten(self._inputs(np.zeros(size, int)))
+        shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        self._compiled = hashable(_compiled)(run.model, run.kept, run.sites, treedef, shapes)
+        self.compile_seconds = time.perf_counter() - started
+
+    def _inputs(self, rows: np.ndarray) -> tuple[Any, ...]:
+        return (*self.run.inputs(rows), self.run.shared, self.run.args)
+
+    def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
+        """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
+        parts = []
+        for start in range(0, len(rows), self.size):
+            own = rows[start : start + self.size]
+            padded = np.concatenate([own, np.full(self.size - len(own), own[-1])])
+            found = self._compiled(*self._inputs(padded))
+            parts.append(jax.tree.map(lambda x, own=own: np.asarray(x)[: len(own)], found))
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+    def stats(self) -> dict[str, float]:
+        """Figures of the run."""
+        return {"compile_seconds": self.compile_seconds}
+
+
+def hashable(cached: Any) -> Callable:
+    """A cached function that also takes model functions that cannot be hashed; these are not cached."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return cached(*args)
+        except TypeError as error:
+            if "unhashable" not in str(error):
+                raise
+            return cached.__wrapped__(*args)
+
+    return call
+
+
+@lru_cache(maxsize=32)
+def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], treedef: Any, shapes: tuple) -> Any:
+    """The program of some rows, compiled for inputs of these shapes; a second run finds it here."""
+
+    def silent(*args: Any) -> None:
+        model(*args)
+
+    def row(key: Any, unit: Any, draw: Any, of_unit: PerUnit, shared: Shared, args: tuple) -> Any:
+        key = unit_key(key, unit, draw)
+        fn = under(silent, shared.regime, of_unit.regime)
+        found = noise_given_evidence(fn, of_unit, shared, key, sites, args)
+        worlds = shared.worlds.of_unit(of_unit.worlds)
+        return run_worlds(fn, key, worlds, args, log_probs=kept, noise=found.noise), found.log_prob
+
+    def run(key: Any, units: Any, draws: Any, per_unit: PerUnit, shared: Shared, args: tuple) -> Any:
+        return jax.vmap(row, in_axes=(None, 0, 0, 0, None, None))(key, units, draws, per_unit, shared, args)
+
+    abstract = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    return jax.jit(run).lower(*abstract).compile()
+
+
+def rows_in_memory(
+    sites: Sequence[Site], worlds: int, observed: Collection[str], lms: Sequence[LanguageModel], memory: int
+) -> int:
+    """Rows whose keys, values and logits take about ``memory`` bytes; a power of two.
+
+    Args:
+        sites: of the model.
+        worlds: number of worlds, the factual one included.
+        observed: sites that there is evidence on.
+        lms: the language models.
+        memory: in bytes.
+    """
+    if not lms:
+        return ROWS
+    # Runs of a row that are in memory together: its worlds, and the values of unobserved causes.
+    runs = worlds + (AT_ONCE if latent_causes(list(observed), sites) else bool(observed))
+    lm = lms[0]
+    phrases = [site.phrase for site in sites if site.phrase is not None]
+    tokens = sum(longest_tokens(phrase, lm.codec, False, False) for phrase in phrases)
+
+    def distributions(site: Site) -> int:
+        if site.kind == "text":
+            # Abducing a text keeps those of all its tokens, with their noise.
+            return 4 * (site.shape[-1] if site.name in observed else 1)
+        return sum(len(lm.codec.encode(option)) for option in site.options)
+
+    scored = 4 * lm.config.vocab_size * max(map(distributions, sites), default=1)
+    units = max(1, memory // max(1, runs * (2 * token_bytes(lm) * tokens + scored)))
+    return 1 << min(10, int(units).bit_length() - 1)

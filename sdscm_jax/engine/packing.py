@@ -1,0 +1,247 @@
+"""From tokens that are not encoded yet to calls of the language model without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from .slots import Slots
+from .trie import Trie
+
+# N tokens, R rows of at most T of them, S tokens before each row.
+Shape = tuple[int, int, int, int]
+
+# Tokens of one text in one call: more go in several, so that few shapes are compiled.
+MOST_IN_ROW = 32
+NARROW = 16
+
+
+@dataclass(frozen=True)
+class Call:
+    """Tokens that go through the language model together.
+
+    Attributes:
+        nodes: int ``[N]``; those of one row stand together, parents before children.
+        row: int ``[N]``, the row of each node.
+        place: int ``[N]``, its place in the row.
+        parent: int ``[N]``, the place of its parent in the row, -1 where that is encoded already.
+        attached: int ``[R]``, the encoded node that each row goes on from.
+    """
+
+    nodes: np.ndarray
+    row: np.ndarray
+    place: np.ndarray
+    parent: np.ndarray
+    attached: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """Most tokens of a row."""
+        return int(self.place.max(initial=-1)) + 1
+
+
+def waves(trie: Trie, missing: np.ndarray, resident: np.ndarray) -> list[list[np.ndarray]]:
+    """Rows of missing nodes, in waves: a wave needs only what is resident or in earlier waves.
+
+    Args:
+        missing: int ``[M]``, ascending; its nodes' ancestors are missing or resident.
+        resident: bool ``[trie.size]``.
+
+    Returns:
+        per wave, rows: nodes that go on from one encoded node, parents before children.
+    """
+    there = resident.copy()
+    there[missing] = False
+    found = []
+    while missing.size:
+        attached = _attached(trie, missing, there)
+        order = np.lexsort((trie.depth[missing], attached))
+        ordered, groups = missing[order], attached[order]
+        starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
+        rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
+        now = rank < MOST_IN_ROW
+        kept = np.flatnonzero(now & (rank == 0))
+        found.append(np.split(ordered[now], np.cumsum(now)[kept][1:] - 1))
+        there[ordered[now]] = True
+        missing = np.sort(ordered[~now])
+    return found
+
+
+def _attached(trie: Trie, missing: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Nearest encoded ancestor of each missing node (ascending, so parents come first)."""
+    nearest = np.arange(trie.size)
+    depth = trie.depth[missing]
+    for level in np.unique(depth):
+        nodes = missing[depth == level]
+        parents = trie.parent[nodes]
+        nearest[nodes] = np.where(there[parents], parents, nearest[parents])
+    return nearest[missing]
+
+
+def calls(trie: Trie, rows: list[np.ndarray], most: int) -> list[list[np.ndarray]]:
+    """Rows put together to calls of at most ``most`` tokens; rows after texts of like lengths together."""
+    order = np.lexsort(([len(row) for row in rows], [trie.depth[row[0]] for row in rows]))
+    waiting = [rows[i] for i in order]
+    left = sum(map(len, waiting))
+    found = []
+    while waiting:
+        size = next((size for size in sizes(most) if size <= left), sizes(most)[-1])
+        call, waiting = _fill(waiting, size, most)
+        found.append(call)
+        left -= sum(map(len, call))
+    return found
+
+
+def sizes(most: int) -> tuple[int, ...]:
+    """How many tokens a call may be padded to."""
+    return tuple(sorted({max(MOST_IN_ROW, most), max(MOST_IN_ROW, most // 4), MOST_IN_ROW}, reverse=True))
+
+
+def _fill(waiting: list[np.ndarray], size: int, most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows for a call of ``size`` tokens, and those that are left."""
+    taken: list[np.ndarray] = []
+    left: list[np.ndarray] = []
+    room, width = size, 0
+    for i, row in enumerate(waiting):
+        wider = max(width, len(row))
+        if len(row) <= room and len(taken) < shape_for(size, 1, wider, most)[1]:
+            taken.append(row)
+            room, width = room - len(row), wider
+        else:
+            left.append(row)
+            if room < 2 or len(left) > 64:
+                # What fits into the rest is looked for among the next ones only.
+                return taken, left + waiting[i + 1 :]
+    return taken, left
+
+
+def shape_for(tokens: int, rows: int, width: int, most: int) -> tuple[int, int, int]:
+    """Tokens, rows and tokens of a row that a call is padded to."""
+    shapes = []
+    for size in reversed(sizes(most)):
+        narrow = NARROW if width <= NARROW and size == most else MOST_IN_ROW
+        # Few rows: room for more costs little, another shape to compile costs more.
+        shapes.append((size, (2 if size == most else 4) * size // narrow, narrow))
+    return next((s for s in shapes if s[0] >= tokens and s[1] >= rows), shapes[-1])
+
+
+def call_of(trie: Trie, rows: list[np.ndarray]) -> Call:
+    """Lay rows end to end."""
+    nodes = np.concatenate(rows)
+    lengths = np.array([len(row) for row in rows])
+    row = np.repeat(np.arange(len(rows)), lengths)
+    place = np.arange(len(nodes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    attached = trie.parent[[int(nodes_of_row[0]) for nodes_of_row in rows]]
+    at = np.full(trie.size, -1, np.int32)
+    at[nodes] = place
+    parent = np.where(trie.parent[nodes] == attached[row], -1, at[trie.parent[nodes]])
+    return Call(nodes, row, place, parent, attached)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Layout:
+    """The arrays of a call, padded to a few shapes; see ``models.decoder.Rows``.
+
+    Attributes:
+        tokens, positions, slots, places: int32 ``[N]``.
+        members: int32 ``[R, T]``.
+        ancestors: bool ``[R, T, T]``.
+        past: int32 ``[R, S]``.
+        lengths: int32 ``[R]``.
+        reads: int32 ``[N]``, where the hidden state of a token that is read goes.
+    """
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    slots: np.ndarray
+    places: np.ndarray
+    members: np.ndarray
+    ancestors: np.ndarray
+    past: np.ndarray
+    lengths: np.ndarray
+    reads: np.ndarray
+
+
+def shape_of(trie: Trie, call: Call, most: int) -> Shape:
+    """The shape (N, R, T, S) that a call is padded to."""
+    longest = int(trie.depth[call.attached].max(initial=0))
+    return *shape_for(len(call.nodes), len(call.attached), call.width, most), rounded(longest, 512)
+
+
+def widest(shapes: Iterable[Shape]) -> Shape:
+    """A shape that calls of all these shapes fit in."""
+    found = list(shapes)
+    return max(s[0] for s in found), max(s[1] for s in found), max(s[2] for s in found), max(s[3] for s in found)
+
+
+def nothing() -> Call:
+    """A call without tokens, for a lane that has none left."""
+    none = np.zeros(0, np.int64)
+    return Call(none, none, none, none, none)
+
+
+def lay_out(trie: Trie, slots: Slots, call: Call, shape: Shape, read: np.ndarray, first: int, most: int) -> Layout:
+    """Pad a call.
+
+    Args:
+        trie, slots: what it is of; padding goes to the slot behind the last.
+        call: the call.
+        shape: see ``shape_of``.
+        read: bool ``[N]``, which of the nodes are read; their hidden states go to a buffer.
+        first: the first free place of the buffer.
+        most: size of the buffer; what is not read goes behind its end.
+    """
+    count, rows, width, past = shape
+    real = len(call.nodes)
+
+    def padded(values: np.ndarray, fill: int = 0) -> np.ndarray:
+        return np.concatenate([values, np.full(count - real, fill, values.dtype)]).astype(np.int32)
+
+    members = np.zeros((rows, width), np.int32)
+    members[call.row, call.place] = np.arange(real)
+    ancestors = np.zeros((rows, width, width), bool)
+    ancestors[call.row, call.place, call.place] = True
+    parent = np.full((rows, width), -1, np.int32)
+    parent[call.row, call.place] = call.parent
+    for t in range(1, call.width):
+        has = np.flatnonzero(parent[:, t] >= 0)
+        ancestors[has, t] |= ancestors[has, parent[has, t]]
+    lengths = np.zeros(rows, np.int32)
+    lengths[: len(call.attached)] = trie.depth[call.attached]
+    before = np.zeros((rows, past), np.int32)
+    current, row = call.attached.copy(), np.arange(len(call.attached))
+    slot = slots.slot
+    while True:
+        going = current > 0
+        if not going.any():
+            break
+        current, row = current[going], row[going]
+        before[row, trie.depth[current] - 1] = slot[current]
+        current = trie.parent[current]
+    return Layout(
+        tokens=padded(trie.token[call.nodes]),
+        positions=padded(trie.depth[call.nodes] - 1),
+        slots=padded(slot[call.nodes], slots.capacity),
+        places=padded(call.row * width + call.place),
+        members=members,
+        ancestors=ancestors,
+        past=before,
+        lengths=lengths,
+        reads=padded(np.where(read, first + np.cumsum(read) - 1, most), most),
+    )
+
+
+def rounded(count: int, least: int = 8) -> int:
+    """``least`` times the power of four that is at least ``count``.
+
+    >>> [rounded(n) for n in (3, 20, 129)]
+    [8, 32, 512]
+    """
+    size = least
+    while size < count:
+        size *= 4
+    return size

@@ -1,0 +1,234 @@
+"""A program with its language models taken out: what it asks of them goes out, the answers come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro.ops.provenance import eval_provenance
+
+from ..dsl.asked import Visit, asked, language_models
+from ..dsl.do import do
+from ..dsl.intervention import Alternatives
+from ..dsl.structure import Site
+from ..dsl.worlds import WorldResults, Worlds, run_once
+from ..models.language_model import LanguageModel
+from .in_graph import hashable
+from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
+
+# Names of visits begin with where they are made, names of sources with what they are.
+_EVIDENCE, _WORLD = "evidence ", "world "
+_ANSWER, _WHICH = "answer ", "which "
+
+
+class Outputs(NamedTuple):
+    """What a program gives, each with a leading axis of rows.
+
+    Attributes:
+        results: values and log-probabilities, right where all answers are in.
+        log_evidence: float32.
+        contexts: visit -> int32 ``[*shape, m]``, or ``[worlds, *shape, m]`` where worlds differ.
+    """
+
+    results: WorldResults
+    log_evidence: Array
+    contexts: dict[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A model whose language models are asked outside of it.
+
+    Attributes:
+        visits: name -> what is asked, in the order of the program.
+        levels: names of visits, those first whose contexts do not depend on answers.
+        in_worlds: visits whose contexts may differ between worlds.
+    """
+
+    visits: dict[str, Visit]
+    levels: tuple[tuple[str, ...], ...]
+    in_worlds: frozenset[str]
+
+
+def separate(run: Run) -> Program:
+    """Find what a program asks of its language models, and in what order.
+
+    Raises:
+        NotSeparable: it asks in a way that cannot be taken out.
+    """
+    described = _described(run, 1)
+    return hashable(_separated)(*described)
+
+
+def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
+    """The program for ``size`` rows, compiled: a function of their numbers and of the answers.
+
+    Answers are float32 ``[size, *shape, E]``, or ``[size, worlds, *shape, E]`` for visits in worlds.
+    """
+    call = hashable(_compiled)(*_described(run, size), program)
+    _, rest, _ = _without_parameters(run)
+    return lambda rows, answers: call(*run.inputs(rows), run.shared, rest, answers)
+
+
+def _described(run: Run, size: int) -> tuple[Any, ...]:
+    """What the program of ``size`` rows depends on, in a form that can be looked up."""
+    lms, rest, treedef = _without_parameters(run)
+    leaves, inputs = jax.tree.flatten((*run.inputs(np.zeros(size, int)), run.shared, rest))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return run.model, run.kept, run.sites, lms, treedef, inputs, shapes
+
+
+def _without_parameters(run: Run) -> tuple[tuple[Any, ...], list[Any], Any]:
+    """The arguments without language models, whose parameters a separated program never reads."""
+    leaves, treedef = jax.tree.flatten(run.args, is_leaf=lambda x: isinstance(x, LanguageModel))
+    lms = tuple(_Abstract(x) if isinstance(x, LanguageModel) else None for x in leaves)
+    return lms, [None if isinstance(x, LanguageModel) else x for x in leaves], treedef
+
+
+class _Abstract:
+    """A language model without its parameters; compares by structure and shapes."""
+
+    def __init__(self, lm: LanguageModel):
+        self.lm = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lm)
+        leaves, treedef = jax.tree.flatten(self.lm)
+        self._what = treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Abstract) and self._what == other._what
+
+    def __hash__(self) -> int:
+        return hash(self._what)
+
+
+def _row(
+    model: Callable,
+    kept: tuple[str, ...],
+    sites: tuple[Site, ...],
+    lms: tuple[Any, ...],
+    treedef: Any,
+    visits: dict[str, Visit],
+    in_worlds: frozenset[str] | None,
+) -> Callable:
+    """The function of one row; it notes the visits that it meets, which differ in worlds (None: all)."""
+
+    def silent(*args: Any) -> None:
+        model(*args)
+
+    def row(
+        key: Any, unit: Any, draw: Any, of_unit: PerUnit, shared: Shared, rest: list[Any], answers: Mapping[str, Array]
+    ) -> Outputs:
+        args = jax.tree.unflatten(treedef, [x if lm is None else lm.lm for lm, x in zip(lms, rest, strict=True)])
+        models = language_models(args)
+        key = unit_key(key, unit, draw)
+
+        def named(prefix: str) -> dict[str, Array]:
+            return {name.removeprefix(prefix): x for name, x in answers.items() if name.startswith(prefix)}
+
+        seen = asked(silent, models, named(_EVIDENCE))
+        found = noise_given_evidence(under(seen, shared.regime, of_unit.regime), of_unit, shared, key, sites, args)
+        visits.update({_EVIDENCE + name: visit for name, visit in seen.visits.items()})
+        contexts = {_EVIDENCE + name: x for name, x in seen.contexts.items()}
+        worlds: Worlds = shared.worlds.of_unit(of_unit.worlds)
+        changes = dict(worlds.changes)
+
+        def one(which: dict[str, Array], constants: dict[str, Array], answers: dict[str, Array]) -> Any:
+            fn = asked(silent, models, answers)
+            data = {
+                name: Alternatives(which[name], constants[name], tuple(c.value for c in changes[name]))
+                for name in which
+            }
+            intervened = do(under(fn, shared.regime, of_unit.regime), data)
+            results = run_once(intervened, key, {}, args, log_probs=kept, noise=found.noise)
+            visits.update({_WORLD + name: visit for name, visit in fn.visits.items()})
+            return results, {_WORLD + name: x for name, x in fn.contexts.items()}
+
+        own = named(_WORLD)
+        axes = {name: 0 if in_worlds is None or _WORLD + name in in_worlds else None for name in own}
+        if worlds.which:
+            results, asked_in = jax.vmap(one, in_axes=(0, 0, axes))(worlds.which, worlds.constants, own)
+        else:
+            results, asked_in = jax.tree.map(lambda x: x[None], one({}, {}, own))
+        # Where worlds agree, one of them speaks for all.
+        contexts |= {name: x if in_worlds is None or name in in_worlds else x[0] for name, x in asked_in.items()}
+        return Outputs(results, found.log_prob, contexts)
+
+    return row
+
+
+@lru_cache(maxsize=32)
+def _separated(
+    model: Callable,
+    kept: tuple[str, ...],
+    sites: tuple[Site, ...],
+    lms: tuple[Any, ...],
+    treedef: Any,
+    structure: Any,
+    shapes: tuple,
+) -> Program:
+    key, *of_rows, shared, rest = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    of_row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), of_rows)
+    visits: dict[str, Visit] = {}
+    row = _row(model, kept, sites, lms, treedef, visits, None)
+    jax.eval_shape(row, key, *of_row, shared, rest, {})
+    if not visits:
+        return Program({}, (), frozenset())
+    which = shared.worlds.which
+    answers = {}
+    for name, visit in visits.items():
+        worlds = next(iter(which.values())).shape if which and name.startswith(_WORLD) else ()
+        answers[name] = jax.ShapeDtypeStruct((*worlds, *visit.shape, len(visit.question.tree.edge_rows)), jnp.float32)
+
+    # Which answers, and which interventions, the contexts of a visit depend on.
+    def contexts_of(**named: Any) -> dict[str, Array]:
+        def filled(tree: Any) -> Any:
+            return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+
+        own = {name: named[_ANSWER + name] for name in answers}
+        worlds = replace(filled(shared.worlds), which={name: named[_WHICH + name] for name in which})
+        same = shared._replace(regime=filled(shared.regime), worlds=worlds, evidence=filled(shared.evidence))
+        return row(jax.random.key(0), *filled(of_row), same, filled(rest), own).contexts
+
+    inputs = {_ANSWER + name: x for name, x in answers.items()} | {_WHICH + name: x for name, x in which.items()}
+    sources = eval_provenance(contexts_of, **inputs)
+    return _ordered(visits, {name: set().union(*jax.tree.leaves(x)) for name, x in sources.items()})
+
+
+def _ordered(visits: dict[str, Visit], sources: Mapping[str, set[str]]) -> Program:
+    level: dict[str, int] = {}
+    in_worlds: set[str] = set()
+    for name in visits:
+        answers = [source.removeprefix(_ANSWER) for source in sources[name] if source.startswith(_ANSWER)]
+        level[name] = max((level[answer] + 1 for answer in answers), default=0)
+        if any(source.startswith(_WHICH) for source in sources[name]) or in_worlds & set(answers):
+            in_worlds.add(name)
+    levels = [tuple(n for n in visits if level[n] == i) for i in range(1 + max(level.values()))]
+    return Program(visits, tuple(levels), frozenset(in_worlds))
+
+
+@lru_cache(maxsize=32)
+def _compiled(
+    model: Callable,
+    kept: tuple[str, ...],
+    sites: tuple[Site, ...],
+    lms: tuple[Any, ...],
+    treedef: Any,
+    structure: Any,
+    shapes: tuple,
+    program: Program,
+) -> Any:
+    key, *of_rows, shared, rest = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    row = _row(model, kept, sites, lms, treedef, {}, program.in_worlds)
+    which = shared.worlds.which
+    answers = {}
+    for name, visit in program.visits.items():
+        worlds = next(iter(which.values())).shape if name in program.in_worlds else ()
+        shape = (len(of_rows[0]), *worlds, *visit.shape, len(visit.question.tree.edge_rows))
+        answers[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    over_rows = jax.vmap(row, in_axes=(None, 0, 0, 0, None, None, 0))
+    return jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers).compile()

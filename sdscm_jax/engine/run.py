@@ -1,0 +1,105 @@
+"""What a simulation is of: a checked model with its worlds, evidence and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..dsl.abduction import Abduction, abduce
+from ..dsl.do import do
+from ..dsl.noise import fold_unless_zero
+from ..dsl.structure import Site
+from ..dsl.worlds import Regime, Worlds
+
+
+class Shared(NamedTuple):
+    """What all units have in common."""
+
+    regime: Regime
+    worlds: Worlds
+    evidence: dict[str, Any]
+
+
+class PerUnit(NamedTuple):
+    """What differs between units, with a leading axis of them: interventions, worlds, evidence."""
+
+    regime: dict[str, Any]
+    worlds: dict[str, Any]
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A simulation, checked.
+
+    Attributes:
+        model: the model function.
+        key: PRNG key of the run.
+        args: arguments of the model.
+        sites: its structure, under the run's intervention.
+        kept: choice sites whose log-probabilities are wanted.
+        shared, per_unit: interventions, worlds and evidence.
+        units: number of units.
+        draws: rows for each of them.
+    """
+
+    model: Callable
+    key: Any
+    args: tuple
+    sites: tuple[Site, ...]
+    kept: tuple[str, ...]
+    shared: Shared
+    per_unit: PerUnit
+    units: int
+    draws: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.units * self.draws
+
+    @property
+    def worlds(self) -> int:
+        """Number of worlds, the factual one included."""
+        which = self.shared.worlds.which
+        return len(next(iter(which.values()))) if which else 1
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Sites that there is evidence on."""
+        return (*self.shared.evidence, *self.per_unit.evidence)
+
+    def inputs(self, rows: np.ndarray) -> tuple[Any, ...]:
+        """What the program of some rows takes: key, units, draws, and what differs between units.
+
+        Args:
+            rows: int ``[R]``; numbers past the end stand for nothing and get any unit's data.
+        """
+        unit = np.minimum(rows // self.draws, self.units - 1)
+        return self.key, rows // self.draws, rows % self.draws, jax.tree.map(lambda x: x[unit], self.per_unit)
+
+
+def under(model: Callable, regime: Regime, of_unit: Mapping[str, Any]) -> Callable:
+    """The model under the intervention of a run."""
+    data = regime.data(of_unit)
+    return do(model, data) if data else model
+
+
+def unit_key(key: Any, unit: Any, draw: Any) -> Any:
+    """Key of a row."""
+    return fold_unless_zero(jax.random.fold_in(key, unit), draw)
+
+
+def noise_given_evidence(
+    fn: Callable, of_unit: PerUnit, shared: Shared, key: Any, sites: tuple[Site, ...], args: tuple
+) -> Abduction:
+    """Noise of a row; nothing is known of it where there is no evidence."""
+    evidence = {**shared.evidence, **of_unit.evidence}
+    if not evidence:
+        return Abduction({}, jnp.float32(0.0))
+    return abduce(fn, evidence, key, sites, args)

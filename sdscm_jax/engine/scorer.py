@@ -1,0 +1,389 @@
+"""Answers the questions of many units on one language model, each distinct token once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..dsl.question import Question
+from ..dsl.tree import OptionTree
+from ..errors import SDSCMError
+from ..models.language_model import LanguageModel
+from ..models.sharding import data_axis_size, mesh_of
+from .forward import Forward, Read, empty_pool, token_bytes
+from .packing import call_of, calls, lay_out, nothing, shape_of, sizes, waves, widest
+from .slots import Slots
+from .store import Store
+from .trie import ROOT, Trie
+
+# Tokens of one call: from here on a processor is busy.
+CALL_TOKENS = 512
+
+
+@dataclass
+class Counts:
+    """What a run asked of a language model.
+
+    Attributes:
+        tokens: tokens that went through it.
+        positions: the same with the padding.
+        trie_tokens: distinct ones that had to (the lower bound).
+        recomputed: of ``tokens``, those that had been computed before.
+        calls: how many times it was called.
+        contexts: questions that were asked of it.
+        stored: questions that the store answered.
+        reference_tokens: what one forward over its context and one over each option, anew for every
+            unit, world and site, would take.
+    """
+
+    tokens: int = 0
+    positions: int = 0
+    trie_tokens: int = 0
+    recomputed: int = 0
+    calls: int = 0
+    contexts: int = 0
+    stored: int = 0
+    reference_tokens: int = 0
+
+
+@dataclass
+class _Lane:
+    """A trie with its pool, for one place on the mesh's data axis."""
+
+    trie: Trie
+    slots: Slots
+    # Ends of a text by (node, piece), trees by (node, question), what was answered by the same.
+    ends: dict[tuple[int, int], int] = field(default_factory=dict)
+    trees: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    answers: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    computed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def note(self, nodes: np.ndarray) -> tuple[int, int]:
+        """Count nodes that are computed: how many for the first time, and again."""
+        if len(self.computed) < self.trie.size:
+            more = np.zeros(max(self.trie.size, 2 * len(self.computed)) - len(self.computed), bool)
+            self.computed = np.concatenate([self.computed, more])
+        again = int(self.computed[nodes].sum())
+        self.computed[nodes] = True
+        return len(nodes) - again, again
+
+
+class Scorer:
+    """Answers questions on one language model.
+
+    Contexts become paths in a trie of tokens; a token is computed where it is met first, and its keys
+    and values are kept in a pool of bounded size. What was asked before is not computed again.
+
+    Args:
+        lm: the language model; its mesh says on which devices.
+        memory: bytes that the pool may take, on each place of the mesh's data axis.
+        call_tokens: tokens that go through the language model together.
+        store: scores of earlier runs, or None.
+    """
+
+    def __init__(self, lm: LanguageModel, memory: int, call_tokens: int = CALL_TOKENS, store: Store | None = None):
+        self.lm, self.store, self.counts = lm, store, Counts()
+        mesh = mesh_of(lm)
+        self.lanes = data_axis_size(mesh)
+        self.call_tokens = call_tokens
+        self.capacity = max(1, memory // token_bytes(lm))
+        self.forward = Forward(lm, self.lanes, mesh)
+        self._lanes = [self._new_lane() for _ in range(self.lanes)]
+        self._pool: Any = None
+        self._questions: dict[Question, int] = {}
+        self._pieces: dict[tuple[int, ...], int] = {}
+
+    def _new_lane(self) -> _Lane:
+        trie = Trie()
+        return _Lane(trie, Slots(trie, self.capacity))
+
+    def check(self, question: Question) -> None:
+        """Refuse a question whose text does not fit the pool.
+
+        Raises:
+            SDSCMError: says how much memory is needed.
+        """
+        if question.longest > self.capacity:
+            needed = question.longest * token_bytes(self.lm)
+            raise SDSCMError(
+                f"memory holds the keys and values of {self.capacity} tokens, and one text may have "
+                f"{question.longest}; give at least memory={needed}"
+            )
+
+    def edges(self, question: Question, contexts: np.ndarray) -> np.ndarray:
+        """Log-probabilities of the edges of the question's tree.
+
+        Args:
+            question: what is asked.
+            contexts: int ``[C, m]``, option numbers of the phrases that are given.
+
+        Returns:
+            float32 ``[C, E]``.
+        """
+        distinct, which = _distinct(contexts)
+        return self._edges(question, distinct)[which]
+
+    def note_reference(self, question: Question, contexts: np.ndarray, times: int) -> None:
+        """Count what the published procedure would take for these contexts, each ``times`` times."""
+        fixed = len(question.start) + len(question.shared) + sum(map(len, question.rows))
+        tokens = np.full(len(contexts), fixed, np.int64)
+        column = iter(range(contexts.shape[1]))
+        for i, texts in enumerate(question.pieces):
+            lengths = np.array([len(text) for text in texts])
+            tokens += lengths[contexts[:, next(column)]] if i in question.varying else lengths[0]
+        self.counts.reference_tokens += times * int(tokens.sum())
+
+    def forget(self) -> None:
+        """Begin anew, with an empty trie and pool; counts go on."""
+        self._lanes = [self._new_lane() for _ in range(self.lanes)]
+
+    def estimate(self, question: Question, contexts: np.ndarray) -> int:
+        """Tokens that new answers would add to the pool, at most."""
+        return len(_distinct(contexts)[0]) * question.own
+
+    def _edges(self, question: Question, contexts: np.ndarray) -> np.ndarray:
+        """Log-probabilities of the tree's edges, float32 ``[C, E]``; contexts are distinct and sorted."""
+        self.check(question)
+        number = self._questions.setdefault(question, len(self._questions))
+        shares = np.array_split(np.arange(len(contexts)), self.lanes)
+        ends = [self._ends(lane, question, contexts[share]) for lane, share in zip(self._lanes, shares, strict=True)]
+        todo = []
+        for lane, nodes in zip(self._lanes, ends, strict=True):
+            new = np.array([node for node in np.unique(nodes) if (int(node), number) not in lane.answers], np.int64)
+            todo.append(self._from_store(lane, question, number, new))
+        self._answer(question, number, todo)
+        found = [
+            np.stack([lane.answers[int(node), number] for node in nodes])
+            if len(nodes)
+            else np.zeros((0, len(question.tree.edge_rows)), np.float32)
+            for lane, nodes in zip(self._lanes, ends, strict=True)
+        ]
+        return np.concatenate(found)
+
+    def _ends(self, lane: _Lane, question: Question, contexts: np.ndarray) -> np.ndarray:
+        """The last node before the options, of each context."""
+        nodes = np.full(len(contexts), lane.trie.extend(ROOT, question.start), np.int64)
+        column = iter(range(contexts.shape[1]))
+        for i, texts in enumerate(question.pieces):
+            numbers = [self._pieces.setdefault(text, len(self._pieces)) for text in texts]
+            chosen = contexts[:, next(column)] if i in question.varying else np.zeros(len(contexts), np.int64)
+            nodes = self._extended(lane, nodes, texts, numbers, chosen)
+        numbers = [self._pieces.setdefault(question.shared, len(self._pieces))]
+        return self._extended(lane, nodes, (question.shared,), numbers, np.zeros(len(contexts), np.int64))
+
+    def _extended(
+        self,
+        lane: _Lane,
+        nodes: np.ndarray,
+        texts: Sequence[tuple[int, ...]],
+        numbers: Sequence[int],
+        chosen: np.ndarray,
+    ) -> np.ndarray:
+        pairs, which = np.unique(nodes * len(texts) + chosen, return_inverse=True)
+        after = np.empty(len(pairs), np.int64)
+        for i, pair in enumerate(pairs.tolist()):
+            node, k = divmod(pair, len(texts))
+            end = lane.ends.get((node, numbers[k]))
+            if end is None:
+                end = lane.ends[node, numbers[k]] = lane.trie.extend(node, texts[k])
+            after[i] = end
+        return after[which]
+
+    def _from_store(self, lane: _Lane, question: Question, number: int, nodes: np.ndarray) -> np.ndarray:
+        """Answer what the store knows; the rest of the nodes."""
+        if self.store is None or not len(nodes):
+            return nodes
+        known = self.store.read(question, [lane.trie.path(int(node)) for node in nodes])
+        for node, edges in zip(nodes, known, strict=True):
+            if edges is not None:
+                lane.answers[int(node), number] = edges
+        missing = np.array([edges is None for edges in known])
+        self.counts.stored += int((~missing).sum())
+        return nodes[missing]
+
+    def _reads(self, lane: _Lane, question: Question, number: int, ends: np.ndarray) -> np.ndarray:
+        """Nodes whose distributions are read, ``[len(ends), 1 + tree.size]``."""
+        tree = question.tree
+        found = np.empty((len(ends), 1 + tree.size), np.int64)
+        for i, end in enumerate(ends.tolist()):
+            nodes = lane.trees.get((end, number))
+            if nodes is None:
+                places = [end]
+                for n in range(tree.size):
+                    above = np.flatnonzero(tree.ancestors[n] & (tree.depth == tree.depth[n] - 1))
+                    parent = places[1 + int(above[0])] if tree.depth[n] else end
+                    places.append(lane.trie.extend(parent, (int(tree.tokens[n]),)))
+                nodes = lane.trees[end, number] = np.array(places)
+            found[i] = nodes
+        return found
+
+    def _answer(self, question: Question, number: int, ends: list[np.ndarray]) -> None:
+        """Compute the answers of each lane's ends, as many at a time as the pool holds."""
+        reads = [self._reads(lane, question, number, nodes) for lane, nodes in zip(self._lanes, ends, strict=True)]
+        stack = [[np.arange(len(nodes)) for nodes in ends]]
+        while stack:
+            part = stack.pop()
+            if not sum(map(len, part)):
+                continue
+            needed = [
+                lane.trie.above(read[own].ravel()) for lane, read, own in zip(self._lanes, reads, part, strict=True)
+            ]
+            if max(map(len, needed)) > self.capacity:
+                halves = [np.array_split(own, 2) for own in part]
+                stack += [[half[1] for half in halves], [half[0] for half in halves]]
+                continue
+            for lane, nodes in zip(self._lanes, needed, strict=True):
+                lane.slots.hold(nodes)
+            values = self._with_less_memory(
+                question, [read[own] for read, own in zip(reads, part, strict=True)], needed
+            )
+            for lane, nodes, own, edges in zip(self._lanes, ends, part, values, strict=True):
+                lane.answers.update(((int(node), number), x) for node, x in zip(nodes[own], edges, strict=True))
+                self.counts.contexts += len(own)
+                if self.store is not None and len(own):
+                    self.store.add(question, [lane.trie.path(int(node)) for node in nodes[own]], edges)
+
+    def _with_less_memory(
+        self, question: Question, reads: list[np.ndarray], needed: list[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Compute; where the device's memory does not suffice, again with smaller calls."""
+        while True:
+            try:
+                return self._compute(question, reads, needed)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or self.call_tokens <= 8:
+                    raise
+                self.call_tokens //= 2
+                warnings.warn(
+                    f"the device is out of memory; from now on {self.call_tokens} tokens go through the language "
+                    "model together",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                # The call took the pool with it.
+                self._pool = None
+                for lane, nodes in zip(self._lanes, needed, strict=True):
+                    lane.slots.clear()
+                    lane.slots.hold(nodes)
+
+    def _compute(self, question: Question, reads: list[np.ndarray], needed: list[np.ndarray]) -> list[np.ndarray]:
+        """Log-probabilities ``[ends, E]`` of each lane, whose needed nodes are held."""
+        wanted = [Edges(question.tree, nodes) for nodes in reads]
+        planned = []
+        for lane, edges, nodes in zip(self._lanes, wanted, needed, strict=True):
+            resident = lane.slots.resident
+            missing = nodes[~resident[nodes]]
+            # What is read must be computed now: hidden states are not kept.
+            todo = np.union1d(missing, edges.nodes)
+            lane.slots.take(missing)
+            first, before = lane.note(todo)
+            self.counts.trie_tokens += first
+            self.counts.recomputed += before
+            self.counts.tokens += first + before
+            planned.append(
+                [
+                    call_of(lane.trie, rows)
+                    for wave in waves(lane.trie, todo, resident)
+                    for rows in calls(lane.trie, wave, self.call_tokens)
+                ]
+            )
+        if self._pool is None:
+            self._pool = empty_pool(self.lm, self.capacity, self.lanes, self.forward.mesh)
+        buffer, pending = self.forward.empty_buffer(self.call_tokens), []
+        waiting: list[list[np.ndarray]] = [[] for _ in self._lanes]
+        for number in range(max(map(len, planned))):
+            batch = [plan[number] if number < len(plan) else nothing() for plan in planned]
+            read = [call.nodes[edges.read(call.nodes)] for call, edges in zip(batch, wanted, strict=True)]
+            if max(sum(map(len, old)) + len(new) for old, new in zip(waiting, read, strict=True)) > self.call_tokens:
+                pending += self._read(buffer, wanted, waiting)
+                waiting = [[] for _ in self._lanes]
+            shape = widest(
+                shape_of(lane.trie, call, self.call_tokens) for lane, call in zip(self._lanes, batch, strict=True)
+            )
+            layouts = [
+                lay_out(
+                    lane.trie, lane.slots, call, shape, edges.read(call.nodes), sum(map(len, old)), self.call_tokens
+                )
+                for lane, call, edges, old in zip(self._lanes, batch, wanted, waiting, strict=True)
+            ]
+            buffer, self._pool = self.forward.step(self._pool, buffer, layouts)
+            self.counts.calls += 1
+            self.counts.positions += shape[0] * self.lanes
+            for old, new in zip(waiting, read, strict=True):
+                old.append(new)
+        pending += self._read(buffer, wanted, waiting)
+        values = [np.zeros(edges.shape, np.float32) for edges in wanted]
+        for places, array in pending:
+            for value, place, row in zip(values, places, np.asarray(array), strict=True):
+                value.ravel()[place] = row[: len(place)]
+        return values
+
+    def _read(
+        self, buffer: Any, wanted: list[Edges], waiting: list[list[np.ndarray]]
+    ) -> list[tuple[list[np.ndarray], Any]]:
+        """Edges of the nodes whose hidden states are in the buffer: their places, and values on the device."""
+        found = [edges.of(np.concatenate([*nodes, _NONE])) for edges, nodes in zip(wanted, waiting, strict=True)]
+        rows = max(sum(map(len, nodes)) for nodes in waiting)
+        if not rows:
+            return []
+        size = next(s for s in reversed(sizes(self.call_tokens)) if s >= rows)
+        pending = []
+        for start in range(0, max(len(places) for places, _, _ in found), 2 * size):
+            parts = [tuple(x[start : start + 2 * size] for x in lane) for lane in found]
+            reads = [Read(_padded(at, 2 * size), _padded(tokens, 2 * size)) for _, at, tokens in parts]
+            pending.append(([places for places, _, _ in parts], self.forward.edges(buffer, reads, size)))
+        return pending
+
+
+_NONE = np.zeros(0, np.int64)
+
+
+class Edges:
+    """Which log-probabilities some texts want: edges of a tree that stands after each of them.
+
+    Args:
+        tree: the options.
+        reads: int ``[ends, 1 + tree.size]``, nodes of the trie that are the rows of the tree.
+
+    Attributes:
+        nodes: the distinct nodes that are read.
+        shape: ``(ends, E)``.
+    """
+
+    def __init__(self, tree: OptionTree, reads: np.ndarray):
+        of_edges = reads[:, tree.edge_rows]
+        self.shape = of_edges.shape
+        self._tokens = np.broadcast_to(tree.edge_tokens, of_edges.shape).ravel()
+        self._order = np.argsort(of_edges.ravel(), kind="stable")
+        self.nodes, self._starts = np.unique(of_edges.ravel()[self._order], return_index=True)
+        self._counts = np.diff(np.r_[self._starts, of_edges.size])
+
+    def read(self, nodes: np.ndarray) -> np.ndarray:
+        """bool: are these nodes read?"""
+        return np.isin(nodes, self.nodes)
+
+    def of(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Edges of nodes that are read: their places in ``[ends, E]``, numbers of the nodes, and tokens."""
+        at = np.searchsorted(self.nodes, nodes)
+        counts = self._counts[at]
+        rows = np.repeat(np.arange(len(nodes)), counts)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = self._order[np.repeat(self._starts[at], counts) + within]
+        return places, rows, self._tokens[places]
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([values, np.zeros(size - len(values), values.dtype)]).astype(np.int32)
+
+
+def _distinct(contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows, sorted, and which of them each row is."""
+    if contexts.shape[1] == 0:
+        return contexts[:1], np.zeros(len(contexts), np.int64)
+    found, which = np.unique(contexts, axis=0, return_inverse=True)
+    return found, which.reshape(-1)

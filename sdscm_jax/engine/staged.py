@@ -1,0 +1,159 @@
+"""Staged: level by level over many rows, the language models asked once for each distinct token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..dsl.asked import Visit, language_models
+from ..dsl.worlds import WorldResults
+from .program import Outputs, Program, compiled
+from .run import Run
+from .scorer import Counts, Scorer
+from .store import Store
+
+# Rows that the program runs together: it is small once the language models are out.
+ROWS = 1 << 12
+
+
+class Staged:
+    """Runs rows of a simulation, with the language models taken out of the program.
+
+    A level holds the sites whose contexts are known once those of the levels before are answered.
+    Rows go through a level together as long as what is new fits in memory next to what was encoded;
+    where it does not, they are sorted by their contexts and finished group by group, so that the texts
+    of a group share as much as they can.
+
+    Args:
+        run: the simulation.
+        program: what it asks.
+        size: rows that go together.
+        memory: bytes for keys and values.
+        store: directory of scores of earlier runs, or None.
+        call_tokens: tokens that go through a language model together; None: a fitting number.
+    """
+
+    def __init__(
+        self, run: Run, program: Program, size: int, memory: int, store: Any = None, call_tokens: int | None = None
+    ):
+        self.run, self.program, self.size = run, program, min(size, run.rows)
+        self._programs: dict[int, Callable[..., Outputs]] = {}
+        self._compile_seconds = 0.0
+        options = {} if call_tokens is None else {"call_tokens": call_tokens}
+        lms = language_models(run.args)
+        used = sorted({visit.lm for visit in program.visits.values()})
+        self._scorers: dict[int, Scorer] = {}
+        for i in used:
+            same = next((j for j in self._scorers if lms[j] is lms[i]), None)
+            kept = None if store is None else Store(store, lms[i].fingerprint())
+            self._scorers[i] = (
+                self._scorers[same] if same is not None else Scorer(lms[i], memory // len(used), store=kept, **options)
+            )
+        for visit in program.visits.values():
+            self._scorers[visit.lm].check(visit.question)
+
+    def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
+        """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
+        parts = [self._chunk(rows[start : start + self.size]) for start in range(0, len(rows), self.size)]
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+    def forget(self) -> None:
+        """Begin anew: what follows does not depend on what was asked before."""
+        for scorer in self._scorers.values():
+            scorer.forget()
+
+    def flush(self) -> None:
+        """Write new scores to the store."""
+        for scorer in self._scorers.values():
+            if scorer.store is not None:
+                scorer.store.flush()
+
+    def stats(self) -> dict[str, float]:
+        """Figures of the run: ``compile_seconds`` and those of ``Counts``."""
+        counts: dict[str, float] = dict.fromkeys(asdict(Counts()), 0)
+        scorers = list({id(scorer): scorer for scorer in self._scorers.values()}.values())
+        for scorer in scorers:
+            for name, number in asdict(scorer.counts).items():
+                counts[name] += number
+        seconds = self._compile_seconds + sum(scorer.forward.compile_seconds for scorer in scorers)
+        return {"compile_seconds": seconds, **counts}
+
+    # -- levels ---------------------------------------------------------------------------------
+
+    def _chunk(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
+        answers = {name: self._no_answers(visit, name, len(rows)) for name, visit in self.program.visits.items()}
+        self._levels(rows, answers, np.arange(len(rows)), 0, self.size)
+        found = self._outputs(rows, answers, np.arange(len(rows)), self.size)
+        return jax.tree.map(lambda x: np.asarray(x)[: len(rows)], (found.results, found.log_evidence))
+
+    def _levels(self, rows: np.ndarray, answers: dict[str, np.ndarray], own: np.ndarray, level: int, size: int) -> None:
+        """Answer the rows ``own`` from a level on."""
+        for number in range(level, len(self.program.levels)):
+            names = self.program.levels[number]
+            outputs = self._outputs(rows, answers, own, size)
+            contexts = {name: np.asarray(outputs.contexts[name])[: len(own)] for name in names}
+            group = self._group(number)
+            if group < len(own) and not self._fits(contexts):
+                # Rows whose contexts are alike go together.
+                flat = np.concatenate([x.reshape(len(own), -1) for x in contexts.values()], axis=1)
+                order = own[np.lexsort(flat.T[::-1])] if flat.shape[1] else own
+                for start in range(0, len(order), group):
+                    self._levels(rows, answers, order[start : start + group], number, group)
+                return
+            for name in names:
+                self._ask(name, contexts[name], answers[name], own)
+
+    def _ask(self, name: str, contexts: np.ndarray, answers: np.ndarray, own: np.ndarray) -> None:
+        visit = self.program.visits[name]
+        scorer = self._scorers[visit.lm]
+        flat = _flat(contexts)
+        answers[own] = scorer.edges(visit.question, flat).reshape(len(own), *answers.shape[1:])
+        again = 1 if name in self.program.in_worlds or name.startswith("evidence") else self.run.worlds
+        scorer.note_reference(visit.question, flat, again)
+
+    def _outputs(self, rows: np.ndarray, answers: dict[str, np.ndarray], own: np.ndarray, size: int) -> Outputs:
+        if size not in self._programs:
+            started = time.perf_counter()
+            self._programs[size] = compiled(self.run, self.program, size)
+            self._compile_seconds += time.perf_counter() - started
+        padded = np.concatenate([own, np.full(size - len(own), own[-1])])
+        return self._programs[size](rows[padded], {name: x[padded] for name, x in answers.items()})
+
+    def _no_answers(self, visit: Visit, name: str, count: int) -> np.ndarray:
+        worlds = (self.run.worlds,) if name in self.program.in_worlds else ()
+        return np.zeros((count, *worlds, *visit.shape, len(visit.question.tree.edge_rows)), np.float32)
+
+    # -- memory ---------------------------------------------------------------------------------
+
+    def _group(self, level: int) -> int:
+        """Rows that can be finished from a level on without losing anything they share; a power of two."""
+        remaining: dict[int, int] = {}
+        for names in self.program.levels[level:]:
+            for name in names:
+                visit = self.program.visits[name]
+                copies = int(np.prod(visit.shape)) * (self.run.worlds if name in self.program.in_worlds else 1)
+                remaining[visit.lm] = remaining.get(visit.lm, 0) + copies * visit.question.own
+        fitting = min(self._scorers[lm].capacity * self._scorers[lm].lanes // need for lm, need in remaining.items())
+        return 1 << max(0, (fitting // 2).bit_length() - 1)
+
+    def _fits(self, contexts: dict[str, np.ndarray]) -> bool:
+        """Is what a level adds small next to the memory?"""
+        for lm, scorer in self._scorers.items():
+            new = 0
+            for name, numbers in contexts.items():
+                visit = self.program.visits[name]
+                if visit.lm == lm:
+                    new += scorer.estimate(visit.question, _flat(numbers))
+            if 8 * new > scorer.capacity * scorer.lanes:
+                return False
+        return True
+
+
+def _flat(contexts: np.ndarray) -> np.ndarray:
+    """Contexts ``[C, m]``; m may be 0."""
+    return contexts.reshape(int(np.prod(contexts.shape[:-1])), contexts.shape[-1])

@@ -1,0 +1,210 @@
+"""Language models on a device mesh: which part of which parameter lies on which device.
+
+The decoder knows nothing of this. Its parameters are placed, and the compiler (GSPMD) splits the
+computation accordingly and inserts the communication. A mesh has up to two axes, by name:
+
+- ``"data"``: devices that hold the same parameters and compute different rows of a batch.
+- ``"tensor"``: devices that share the parameters as in Megatron-LM (Shoeybi et al. 2019, arXiv
+  1909.08053): what projects into heads or into the MLP's hidden layer is split by columns, what
+  projects back by rows, the embedding and the head by vocabulary, and norms are not split. Each
+  layer then needs two sums over the devices.
+
+Several processes (``jax.distributed``) run the same program on one mesh; each has the parts of its
+own devices. Functions that say they are collective must be called by every one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ..errors import SDSCMError
+from .config import DecoderConfig
+
+if TYPE_CHECKING:
+    from .language_model import LanguageModel
+
+DATA = "data"
+TENSOR = "tensor"
+
+# Projection -> the size that counts what a device gets whole: a head is never cut in two.
+_COLUMNS = {"query": "heads", "key": "kv_heads", "value": "kv_heads", "gate": "mlp_width", "up": "mlp_width"}
+_ROWS = {"out": "heads", "down": "mlp_width"}
+_VOCABULARY = ("embedding.embedding", "head")
+
+
+def checked_mesh(mesh: Mesh) -> Mesh:
+    """The mesh, with axes that leave the communication to the compiler.
+
+    ``jax.make_mesh`` makes axes of type ``Explicit`` unless told otherwise, under which the decoder
+    would have to say how its gathers are split; they become ``Auto`` here.
+
+    Raises:
+        SDSCMError: not a mesh, or one with an axis that is neither ``"data"`` nor ``"tensor"``.
+
+    >>> checked_mesh(jax.make_mesh((1, 1), ("data", "tensor"))).axis_types
+    (Auto, Auto)
+    """
+    expected = f"a jax.sharding.Mesh whose axes are named {DATA!r} and {TENSOR!r} (either may be left out)"
+    if not isinstance(mesh, Mesh):
+        raise SDSCMError(f"got {mesh!r} as a mesh, expected {expected}")
+    if not mesh.axis_names or not set(mesh.axis_names) <= {DATA, TENSOR}:
+        raise SDSCMError(f"got a mesh with axes {mesh.axis_names}, expected {expected}")
+    if all(kind == AxisType.Auto for kind in mesh.axis_types):
+        return mesh
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
+def parameter_spec(path: str, shape: tuple[int, ...], config: DecoderConfig, mesh: Mesh) -> PartitionSpec:
+    """How one parameter is split over the ``"tensor"`` axis; never over ``"data"``.
+
+    A parameter that the axis does not divide is replicated; keys and values are split only if
+    their heads can be.
+
+    Args:
+        path: dotted path, see ``checkpoint.parameter_paths``.
+        shape: its shape; parameters of blocks have a leading axis of layers, which is never split.
+        config: the switches of the decoder.
+        mesh: the mesh.
+
+    Raises:
+        SDSCMError: the axes of the mesh have other names.
+
+    >>> from sdscm_jax.models.families import tiny_config
+    >>> mesh = jax.make_mesh((1, 1), ("data", "tensor"))
+    >>> parameter_spec("blocks.up.kernel", (2, 32, 48), tiny_config(), mesh)  # one device: nothing to split
+    P()
+    """
+    size = axis_size(mesh, TENSOR)
+    axis, units = _split_axis(path, shape, config)
+    if size == 1 or axis is None or units % size or shape[axis] % size:
+        return PartitionSpec()
+    return PartitionSpec(*(None,) * axis, TENSOR)
+
+
+def _split_axis(path: str, shape: tuple[int, ...], config: DecoderConfig) -> tuple[int | None, int]:
+    """The axis that may be split, and the number of things along it that may not."""
+    if path in _VOCABULARY:
+        return 0, shape[0]
+    *_, module, kind = ("", *path.split("."))
+    if module in _COLUMNS:  # the outputs: last in the kernel, and all of the bias
+        return len(shape) - 1, getattr(config, _COLUMNS[module])
+    if module in _ROWS and kind == "kernel":  # the inputs; the bias is added once, after the sum
+        return len(shape) - 2, getattr(config, _ROWS[module])
+    return None, 1
+
+
+def parameter_sharding(path: str, shape: tuple[int, ...], config: DecoderConfig, mesh: Mesh) -> NamedSharding:
+    """``parameter_spec`` on the mesh, with axes as in ``checked_mesh``."""
+    return NamedSharding(checked_mesh(mesh), parameter_spec(path, shape, config, mesh))
+
+
+def axis_size(mesh: Mesh | None, name: str) -> int:
+    """Number of devices along an axis; 1 where there is no such axis, or no mesh.
+
+    >>> axis_size(jax.make_mesh((1,), ("data",)), "tensor"), axis_size(None, "tensor")
+    (1, 1)
+    """
+    return 1 if mesh is None else checked_mesh(mesh).shape.get(name, 1)
+
+
+def data_axis_size(mesh: Mesh | None) -> int:
+    """In how many parts ``over_data`` splits a batch, whose leading axis this has to divide."""
+    return axis_size(mesh, DATA)
+
+
+def over_data(mesh: Mesh) -> NamedSharding:
+    """Sharding of a batch: the leading axis is split over ``"data"``, the others are not split.
+
+    >>> over_data(jax.make_mesh((1, 1), ("data", "tensor"))).spec
+    P('data',)
+    """
+    mesh = checked_mesh(mesh)
+    return NamedSharding(mesh, PartitionSpec(DATA) if DATA in mesh.axis_names else PartitionSpec())
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Sharding of what every device has a copy of."""
+    return NamedSharding(checked_mesh(mesh), PartitionSpec())
+
+
+def place(value: Array | np.ndarray, sharding: NamedSharding) -> Array:
+    """The array, distributed. With several processes each has the same whole ``value``, and keeps
+    what lies on its own devices; this moves nothing between them.
+
+    Raises:
+        ValueError: an axis that is split is not divisible.
+
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> place(np.zeros((4, 2)), over_data(mesh)).sharding == over_data(mesh)
+    True
+    """
+    # Between processes device_put would first compare the values, by sending all of them around.
+    if sharding.is_fully_addressable or not getattr(value, "is_fully_addressable", True):
+        return jax.device_put(value, sharding)
+    whole = np.asarray(value)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def gather(value: Array | np.ndarray) -> np.ndarray:
+    """The whole array on the host, in every process; collective if it is spread over processes.
+
+    >>> gather(jax.numpy.arange(3))
+    array([0, 1, 2], dtype=int32)
+    """
+    if getattr(value, "is_fully_addressable", True) or value.is_fully_replicated:  # type: ignore[union-attr]
+        return np.asarray(value)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(value, tiled=True))
+
+
+def shard_lm(lm: LanguageModel, mesh: Mesh) -> LanguageModel:
+    """The language model with its parameters on a mesh; ``lm`` is left as it is.
+
+    ``load_lm(source, mesh=mesh)`` gives the same without a device that has to hold all of it. With
+    several processes each calls this with the same model.
+
+    Args:
+        lm: a model on one device, or on a mesh of the same devices.
+        mesh: up to two axes, ``"data"`` and ``"tensor"``; see ``parameter_spec`` for the layout.
+
+    Raises:
+        SDSCMError: the axes of the mesh have other names.
+
+    >>> import sdscm_jax as sd
+    >>> lm = sd.load_lm()
+    >>> sharded = shard_lm(lm, jax.make_mesh((1, 1), ("data", "tensor")))
+    >>> sharded.fingerprint() == lm.fingerprint(), mesh_of(sharded).axis_names, mesh_of(lm)
+    (True, ('data', 'tensor'), None)
+    """
+    mesh = checked_mesh(mesh)
+
+    def placed(path: tuple[Any, ...], value: Array) -> Array:
+        dotted = ".".join(map(str, path))
+        return place(value, parameter_sharding(dotted, value.shape, lm.config, mesh))
+
+    flat = [(path, leaf.replace(placed(path, leaf.get_value()))) for path, leaf in nnx.to_flat_state(lm.params)]
+    return replace(lm, params=nnx.from_flat_state(flat))
+
+
+def mesh_of(lm: LanguageModel) -> Mesh | None:
+    """The mesh that the parameters lie on, with axes as in ``checked_mesh``.
+
+    None if they lie on one device without a mesh, or are no arrays with a place: within ``jax.jit``
+    ask before.
+
+    Raises:
+        SDSCMError: the axes of their mesh have other names.
+    """
+    for leaf in jax.tree.leaves(lm.params):
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+            return checked_mesh(sharding.mesh)
+    return None
