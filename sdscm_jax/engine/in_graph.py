@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
@@ -29,14 +30,17 @@ class InGraph:
     Args:
         run: the simulation.
         size: rows that go together; a call with fewer is padded.
+        memory: bytes that ``size`` was chosen for.
     """
 
-    def __init__(self, run: Run, size: int):
-        self.run, self.size = run, size
+    execution = "in_graph"
+
+    def __init__(self, run: Run, size: int, memory: int):
+        self.run, self.size, self.memory = run, size, memory
         started = time.perf_counter()
         leaves, treedef = jax.tree.flatten(self._inputs(np.zeros(size, int)))
         shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-        self._compiled = hashable(_compiled)(run.model, run.kept, run.sites, treedef, shapes)
+        self._lowered, self._compiled = hashable(_compiled)(run.model, run.kept, run.sites, treedef, shapes)
         self.compile_seconds = time.perf_counter() - started
 
     def _inputs(self, rows: np.ndarray) -> tuple[Any, ...]:
@@ -55,6 +59,16 @@ class InGraph:
     def stats(self) -> dict[str, float]:
         """Figures of the run."""
         return {"compile_seconds": self.compile_seconds}
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
+    def finish(self) -> None:
+        """Nothing outlives the run."""
+
+    def digest(self) -> str:
+        """SHA-256 of the program, whatever the language models' parameters."""
+        return hashlib.sha256(self._lowered.as_text().encode()).hexdigest()
 
 
 def hashable(cached: Any) -> Callable:
@@ -89,7 +103,8 @@ def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], t
         return jax.vmap(row, in_axes=(None, 0, 0, 0, None, None))(key, units, draws, per_unit, shared, args)
 
     abstract = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    return jax.jit(run).lower(*abstract).compile()
+    lowered = jax.jit(run).lower(*abstract)
+    return lowered, lowered.compile()
 
 
 def rows_in_memory(

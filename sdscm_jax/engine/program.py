@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -71,9 +72,15 @@ def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
 
     Answers are float32 ``[size, *shape, E]``, or ``[size, worlds, *shape, E]`` for visits in worlds.
     """
-    call = hashable(_compiled)(*_described(run, size), program)
+    _, call = hashable(_compiled)(*_described(run, size), program)
     _, rest, _ = _without_parameters(run)
     return lambda rows, answers: call(*run.inputs(rows), run.shared, rest, answers)
+
+
+def digest(run: Run, program: Program, size: int) -> str:
+    """SHA-256 of a program and of what it asks, whatever the language models' parameters."""
+    lowered, _ = hashable(_compiled)(*_described(run, size), program)
+    return hashlib.sha256(f"{program.visits} {lowered.as_text()}".encode()).hexdigest()
 
 
 def _described(run: Run, size: int) -> tuple[Any, ...]:
@@ -231,4 +238,5 @@ def _compiled(
         shape = (len(of_rows[0]), *worlds, *visit.shape, len(visit.question.tree.edge_rows))
         answers[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
     over_rows = jax.vmap(row, in_axes=(None, 0, 0, 0, None, None, 0))
-    return jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers).compile()
+    lowered = jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers)
+    return lowered, lowered.compile()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from ..dsl.abduction import Abduction, abduce
 from ..dsl.do import do
 from ..dsl.noise import fold_unless_zero
 from ..dsl.structure import Site
-from ..dsl.worlds import Regime, Worlds
+from ..dsl.worlds import Regime, WorldResults, Worlds
 
 
 class Shared(NamedTuple):
@@ -103,3 +103,32 @@ def noise_given_evidence(
     if not evidence:
         return Abduction({}, jnp.float32(0.0))
     return abduce(fn, evidence, key, sites, args)
+
+
+class Executor(Protocol):
+    """A way to run the rows of a simulation.
+
+    Attributes:
+        execution: its name.
+        size: rows that go together.
+        memory: bytes that it keeps to.
+    """
+
+    execution: str
+    size: int
+    memory: int
+
+    def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
+        """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
+
+    def stats(self) -> dict[str, float]:
+        """Figures of the run so far; ``compile_seconds`` is among them."""
+
+    def forget(self) -> None:
+        """Let nothing that follows depend on what was computed before."""
+
+    def finish(self) -> None:
+        """Write what is to outlive the run."""
+
+    def digest(self) -> str:
+        """SHA-256 of the program, whatever the language models' parameters."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,28 +20,18 @@ from ..dsl.abduction import check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
 from ..dsl.graph import Graph
 from ..dsl.structure import structure
-from ..dsl.worlds import World, WorldResults, as_regime, as_worlds
+from ..dsl.worlds import World, as_regime, as_worlds
 from ..errors import SDSCMError, SiteError, nearest
+from .columns import arrays_of
 from .in_graph import InGraph, rows_in_memory
+from .manifest import open_parts
 from .memory import default_memory
 from .program import separate
-from .run import PerUnit, Run, Shared, under
+from .run import Executor, PerUnit, Run, Shared, under
 from .simulation import Simulation
 from .staged import ROWS, Staged
 
 EXECUTIONS = ("staged", "in_graph")
-
-
-class Executor(Protocol):
-    """Runs rows of a simulation."""
-
-    size: int
-
-    def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
-        """Results ``[R, worlds, ...]`` and log-probabilities of the evidence."""
-
-    def stats(self) -> dict[str, float]:
-        """Figures of the run."""
 
 
 def simulate(
@@ -57,6 +47,7 @@ def simulate(
     execution: str | None = None,
     memory: int | None = None,
     store: str | Path | None = None,
+    out: str | Path | None = None,
     chunk: int | None = None,
     progress: bool | None = None,
 ) -> Simulation:
@@ -87,6 +78,9 @@ def simulate(
             what an accelerator has left.
         store: a directory that keeps scores of staged runs, so that a repeated or extended one pays for
             what is new only.
+        out: a directory that parts of ``chunk`` rows are written to, as Parquet with the columns of
+            ``Simulation.to_pandas``; if the run is killed, the same call goes on from those that are
+            there, to the same bytes.
         chunk: rows that go through the program together; by default what fits.
         progress: show a bar on stderr; by default where stderr is a terminal.
 
@@ -99,6 +93,7 @@ def simulate(
     Raises:
         InterventionError, EvidenceError, OptionError, ContextLengthError, SiteError, …: bad input is
             found before the language model is run; impossible evidence, when it has been.
+        ResumeError: ``out`` holds another run (the message says in what it differs), or a damaged part.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -120,21 +115,25 @@ def simulate(
     executor = _executor(run, execution, memory, store, chunk)
     show = sys.stderr.isatty() if progress is None else progress
     bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
-    parts: list[WorldResults] = []
+    results: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     cpu_started = time.process_time()
-    with bar:
+    starts = range(0, run.rows, executor.size)
+    with nullcontext() if out is None else open_parts(out, run, executor, labels, len(starts)) as parts, bar:
+        done: frozenset[int] = frozenset() if parts is None else parts.done
         task = bar.add_task("units", total=run.rows) if show else None
-        for start in range(0, run.rows, executor.size):
+        for number, start in enumerate(starts):
             rows = np.arange(start, min(start + executor.size, run.rows))
-            part, log_evidence = executor(rows)
-            if run.observed:
-                check_possible(log_evidence, "simulate", start // draws)
-            parts.append(part)
+            if parts is not None and number in done:
+                results.append(arrays_of(parts.read(number), run.sites, ("", *labels), run.kept))
+            else:
+                part = _part(run, executor, rows, anew=parts is not None)
+                results.append(part)
+                if parts is not None:
+                    parts.write(number, _simulation(run, labels, part, {}).to_arrow())
             if show:
                 bar.update(task, completed=int(rows[-1]) + 1)
-    if isinstance(executor, Staged):
-        executor.flush()
-    result: Any = parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+    executor.finish()
+    result = jax.tree.map(lambda *xs: np.concatenate(xs) if len(xs) > 1 else xs[0], *results)
     figures = executor.stats()
     stats = {
         "units": n,
@@ -143,15 +142,27 @@ def simulate(
         "cpu_seconds": time.process_time() - cpu_started,
         **figures,
     }
-    order = [site.name for site in run.sites]
-    return Simulation(
-        graph=Graph(run.sites),
-        worlds=("", *labels),
-        values={name: result.values[name] for name in order},
-        log_probs={name: result.log_probs[name] for name in order if name in result.log_probs},
-        draws=draws,
-        stats=stats,
-    )
+    return _simulation(run, labels, result, stats)
+
+
+def _part(
+    run: Run, executor: Executor, rows: np.ndarray, anew: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Values and log-probabilities of rows; ``anew``: they do not depend on what was computed before."""
+    if anew:
+        executor.forget()
+    found, log_evidence = executor(rows)
+    if run.observed:
+        check_possible(log_evidence, "simulate", int(rows[0]) // run.draws)
+    if anew:
+        # Before the part is there: a part that is computed again finds what it found the first time.
+        executor.finish()
+    return dict(found.values), dict(found.log_probs)  # type: ignore[arg-type]
+
+
+def _simulation(run: Run, labels: tuple[str, ...], part: Any, stats: dict[str, float]) -> Simulation:
+    values, log_probs = ({site.name: x[site.name] for site in run.sites if site.name in x} for x in part)
+    return Simulation(Graph(run.sites), ("", *labels), values, log_probs, run.draws, stats)
 
 
 def _prepare(
@@ -211,7 +222,7 @@ def _executor(run: Run, execution: str | None, memory: int | None, store: Any, c
     if store is not None:
         raise SDSCMError("a store keeps the scores of staged runs; this one is in graph")
     size = chunk or rows_in_memory(run.sites, run.worlds, run.observed, lms, memory)
-    return InGraph(run, min(size, run.rows))
+    return InGraph(run, min(size, run.rows), memory)
 
 
 def _positive(value: Any, what: str) -> int:

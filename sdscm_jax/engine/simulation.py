@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ..dsl.graph import Graph
 from ..dsl.text_phrase import TextPhrase
 from ..errors import SiteError, nearest
+from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,8 +30,12 @@ class Simulation:
         log_probs: choice site -> float32 ``[n, worlds, K]``: log-probabilities of its options given
             its parents in that world.
         draws: rows for each unit; those of unit i are ``i * draws`` to ``(i + 1) * draws - 1``.
-        stats: figures of the run: ``units``, ``chunk``, ``seconds`` (wall), ``cpu_seconds`` (all threads),
-            ``compile_seconds``.
+        stats: figures of the run: ``units``, ``chunk``, ``seconds`` (wall, without compilation),
+            ``cpu_seconds`` (all threads), ``compile_seconds``. Of a staged run also ``tokens`` that went
+            through language models, ``positions`` (the same with padding), ``trie_tokens`` (distinct
+            ones, the lower bound), ``recomputed``, ``calls``, ``contexts``, ``stored`` (answers from the
+            store) and ``reference_tokens``: what one forward over its context and one over each option,
+            anew for every unit, world and site, would take.
     """
 
     graph: Graph
@@ -91,13 +97,13 @@ class Simulation:
                 options, phrase = self.graph[name].options, self.graph[name].phrase
                 column = array[:, w]
                 if isinstance(phrase, TextPhrase):
-                    columns[_labelled(name, label)] = phrase.at(column).text
+                    columns[labelled(name, label)] = phrase.at(column).text
                     if w:
                         differ = phrase.at(column).first_difference(phrase.at(array[:, 0]))
-                        columns[_labelled(f"parts({name})", label)] = np.asarray(differ)
+                        columns[labelled(f"parts({name})", label)] = np.asarray(differ)
                 else:
                     for i in np.ndindex(column.shape[1:]):
-                        columns[_labelled(_indexed(name, i), label)] = _texts(column[(slice(None), *i)], options)
+                        columns[labelled(indexed(name, i), label)] = texts(column[(slice(None), *i)], options)
         sites = list(self.log_probs) if logp is True else [] if logp is False else list(logp)
         for name in sites:
             if name not in self.log_probs:
@@ -109,12 +115,18 @@ class Simulation:
                 array = self.log_probs[name][:, w]
                 for i in np.ndindex(array.shape[1:-1]):
                     for k, option in enumerate(self.graph[name].options):
-                        columns[_labelled(f"logp({_indexed(name, i)}={option})", label)] = array[(slice(None), *i, k)]
+                        columns[log_prob_column(name, i, option, label)] = array[(slice(None), *i, k)]
         return pd.DataFrame(columns)
 
     def to_parquet(self, path: str | Path, logp: bool | Sequence[str] = True) -> None:
         """Write ``to_pandas`` as Parquet; option texts are dictionary-encoded, in their order."""
         self.to_pandas(logp).to_parquet(path, index=False)
+
+    def to_arrow(self) -> pa.Table:
+        """``to_pandas`` as an Arrow table, with the tokens of free texts; ``arrays_of`` reads it back."""
+        frame = self.to_pandas()
+        add_tokens(frame, self.graph.sites, self.worlds, self.values)
+        return pa.Table.from_pandas(frame, preserve_index=False)
 
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""
@@ -126,18 +138,3 @@ class Simulation:
                 # Several of them where the site is in a loop.
                 sentences.extend(np.ravel(phrase.at(array[unit, w]).sentence))
         return " ".join(sentences)
-
-
-def _indexed(name: str, index: tuple[int, ...]) -> str:
-    return f"{name}[{','.join(map(str, index))}]" if index else name
-
-
-def _texts(column: np.ndarray, options: tuple[str, ...]) -> object:
-    """A column of option numbers as an ordered categorical; other numbers as they are."""
-    if not options:
-        return column
-    return pd.Categorical.from_codes(column, categories=pd.Index(list(options)), ordered=True)
-
-
-def _labelled(name: str, label: str) -> str:
-    return f"{name}|{label}" if label else name

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..dsl.asked import Visit, language_models
 from ..dsl.worlds import WorldResults
-from .program import Outputs, Program, compiled
+from .program import Outputs, Program, compiled, digest
 from .run import Run
 from .scorer import Counts, Scorer
 from .store import Store
@@ -38,10 +38,12 @@ class Staged:
         call_tokens: tokens that go through a language model together; None: a fitting number.
     """
 
+    execution = "staged"
+
     def __init__(
         self, run: Run, program: Program, size: int, memory: int, store: Any = None, call_tokens: int | None = None
     ):
-        self.run, self.program, self.size = run, program, min(size, run.rows)
+        self.run, self.program, self.size, self.memory = run, program, min(size, run.rows), memory
         self._programs: dict[int, Callable[..., Outputs]] = {}
         self._compile_seconds = 0.0
         options = {} if call_tokens is None else {"call_tokens": call_tokens}
@@ -67,7 +69,11 @@ class Staged:
         for scorer in self._scorers.values():
             scorer.forget()
 
-    def flush(self) -> None:
+    def digest(self) -> str:
+        """SHA-256 of the program, whatever the language models' parameters."""
+        return digest(self.run, self.program, self.size)
+
+    def finish(self) -> None:
         """Write new scores to the store."""
         for scorer in self._scorers.values():
             if scorer.store is not None:

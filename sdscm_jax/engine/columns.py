@@ -1,0 +1,91 @@
+"""Columns of a table of units: their names, and the way there from arrays and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ..dsl.structure import Site
+from ..dsl.text_phrase import TextPhrase
+
+
+def indexed(name: str, index: tuple[int, ...]) -> str:
+    """Name of one number of a site that has several.
+
+    >>> indexed("z", (1, 0)), indexed("z", ())
+    ('z[1,0]', 'z')
+    """
+    return f"{name}[{','.join(map(str, index))}]" if index else name
+
+
+def labelled(name: str, label: str) -> str:
+    """Name of a column in a world.
+
+    >>> labelled("drug", "do(pdl1=low)"), labelled("drug", "")
+    ('drug|do(pdl1=low)', 'drug')
+    """
+    return f"{name}|{label}" if label else name
+
+
+def log_prob_column(name: str, index: tuple[int, ...], option: str, label: str) -> str:
+    """Name of the column with an option's log-probability."""
+    return labelled(f"logp({indexed(name, index)}={option})", label)
+
+
+def texts(column: np.ndarray, options: tuple[str, ...]) -> object:
+    """A column of option numbers as an ordered categorical; other numbers as they are."""
+    if not options:
+        return column
+    return pd.Categorical.from_codes(column, categories=pd.Index(list(options)), ordered=True)
+
+
+def add_tokens(
+    frame: pd.DataFrame, sites: Sequence[Site], worlds: Sequence[str], values: dict[str, np.ndarray]
+) -> None:
+    """Add the tokens of free texts, of which the text alone does not tell."""
+    for site in sites:
+        if isinstance(site.phrase, TextPhrase):
+            for w, label in enumerate(worlds):
+                frame[labelled(f"tokens({site.name})", label)] = list(values[site.name][:, w])
+
+
+def arrays_of(
+    table: pa.Table, sites: Sequence[Site], worlds: Sequence[str], kept: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Values ``[n, worlds, ...]`` and log-probabilities ``[n, worlds, ..., K]`` of a table with all columns.
+
+    Args:
+        table: as ``Simulation.to_pandas`` names its columns, with tokens of free texts.
+        sites: of the model.
+        worlds: labels, the factual world's first.
+        kept: sites whose log-probabilities are there.
+    """
+
+    def column(name: str, options: tuple[str, ...] = ()) -> np.ndarray:
+        array = table[name].combine_chunks()
+        if not options:
+            return array.to_numpy(zero_copy_only=False)
+        known = pa.array(options)
+        return pa.compute.index_in(array.cast(pa.string()), known).to_numpy(zero_copy_only=False).astype(np.int32)
+
+    def of_site(site: Site, label: str) -> np.ndarray:
+        if isinstance(site.phrase, TextPhrase):
+            return np.stack(list(column(labelled(f"tokens({site.name})", label)))).astype(np.int32)
+        numbers = [column(labelled(indexed(site.name, i), label), site.options) for i in np.ndindex(site.shape)]
+        return np.stack(numbers, axis=1).reshape(len(table), *site.shape)
+
+    def log_probs(site: Site, label: str) -> np.ndarray:
+        shape = site.shape
+        found = [
+            column(log_prob_column(site.name, i, option, label)) for i in np.ndindex(shape) for option in site.options
+        ]
+        return np.stack(found, axis=1).reshape(len(table), *shape, len(site.options))
+
+    values = {site.name: np.stack([of_site(site, label) for label in worlds], axis=1) for site in sites}
+    logits = {
+        site.name: np.stack([log_probs(site, label) for label in worlds], axis=1) for site in sites if site.name in kept
+    }
+    return values, logits

@@ -1,0 +1,67 @@
+"""What a run in a directory is: everything that its bytes depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..dsl.asked import language_models
+from ..errors import SDSCMError
+from ..models.language_model import LanguageModel
+from .parts import Parts
+from .run import Executor, Run
+
+PACKAGES = ("sdscm-jax", "jax", "jaxlib", "flax", "numpyro", "numpy")
+
+
+def open_parts(out: str | Path, run: Run, executor: Executor, labels: Sequence[str], count: int) -> Parts:
+    """The directory of a run, new or to be gone on with.
+
+    Raises:
+        ResumeError: it holds another run; the message lists what differs.
+        SDSCMError: several processes are one run (``jax.distributed``).
+    """
+    if jax.process_count() > 1:
+        raise SDSCMError("out is for runs of one process; with jax.distributed keep what simulate returns instead")
+    return Parts.open(out, manifest_of(run, executor, labels), count)
+
+
+def manifest_of(run: Run, executor: Executor, labels: Sequence[str]) -> dict[str, Any]:
+    """The manifest, as JSON values."""
+    rest = [x for x in jax.tree.leaves(run.args, is_leaf=_is_model) if not _is_model(x)]
+    key = jax.random.key_data(run.key) if jnp.issubdtype(run.key.dtype, jax.dtypes.prng_key) else run.key
+    return {
+        "program": executor.digest(),
+        "language_models": [lm.fingerprint() for lm in language_models(run.args)],
+        "arguments": _digest(rest),
+        "key": np.asarray(key).tolist(),
+        "units": run.units,
+        "draws": run.draws,
+        "worlds": list(labels),
+        "interventions": _digest((run.shared.regime, run.shared.worlds, run.per_unit.regime, run.per_unit.worlds)),
+        "evidence": {"sites": list(run.observed), "values": _digest((run.shared.evidence, run.per_unit.evidence))},
+        "log_probabilities": list(run.kept),
+        "execution": executor.execution,
+        "chunk": executor.size,
+        "memory": executor.memory,
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def _is_model(x: Any) -> bool:
+    return isinstance(x, LanguageModel)
+
+
+def _digest(tree: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
