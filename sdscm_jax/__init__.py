@@ -13,6 +13,7 @@ from .dsl.text import Text
 from .dsl.verbalize import verbalize
 from .effects.contrast import Contrast, contrast
 from .effects.plot import plot_contrast
+from .engine.plan import Plan, plan
 from .engine.simulate import simulate
 from .engine.simulation import Simulation
 from .errors import (
@@ -46,6 +47,7 @@ __all__ = [
     "LowRank",
     "OptionError",
     "Phrase",
+    "Plan",
     "Predictive",
     "ResumeError",
     "SDSCMError",
@@ -60,6 +62,7 @@ __all__ = [
     "handlers",
     "load_lm",
     "load_table",
+    "plan",
     "plot_contrast",
     "random_lm",
     "sample",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import jax
@@ -35,6 +35,7 @@ class Counts:
         trie_tokens: distinct ones that had to (the lower bound).
         recomputed: of ``tokens``, those that had been computed before.
         calls: how many times it was called.
+        reads: tokens whose next-token distribution was read.
         contexts: questions that were asked of it.
         stored: questions that the store answered.
         reference_tokens: what one forward over its context and one over each option, anew for every
@@ -46,9 +47,16 @@ class Counts:
     trie_tokens: int = 0
     recomputed: int = 0
     calls: int = 0
+    reads: int = 0
     contexts: int = 0
     stored: int = 0
     reference_tokens: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass
@@ -274,24 +282,35 @@ class Scorer:
     def _compute(self, question: Question, reads: list[np.ndarray], needed: list[np.ndarray]) -> list[np.ndarray]:
         """Log-probabilities ``[ends, E]`` of each lane, whose needed nodes are held."""
         wanted = [Edges(question.tree, nodes) for nodes in reads]
-        planned = []
+        todo = []
         for lane, edges, nodes in zip(self._lanes, wanted, needed, strict=True):
             resident = lane.slots.resident
             missing = nodes[~resident[nodes]]
             # What is read must be computed now: hidden states are not kept.
-            todo = np.union1d(missing, edges.nodes)
+            todo.append((np.union1d(missing, edges.nodes), resident))
             lane.slots.take(missing)
-            first, before = lane.note(todo)
+            first, before = lane.note(todo[-1][0])
             self.counts.trie_tokens += first
             self.counts.recomputed += before
             self.counts.tokens += first + before
-            planned.append(
-                [
-                    call_of(lane.trie, rows)
-                    for wave in waves(lane.trie, todo, resident)
-                    for rows in calls(lane.trie, wave, self.call_tokens)
-                ]
-            )
+            self.counts.reads += len(edges.nodes)
+        return self._run(wanted, todo)
+
+    def _run(self, wanted: list[Edges], todo: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+        """Put nodes through the language model, and read edges.
+
+        Args:
+            wanted: per lane, the edges.
+            todo: per lane, the nodes, and what was in memory before they were given slots.
+        """
+        planned = [
+            [
+                call_of(lane.trie, rows)
+                for wave in waves(lane.trie, nodes, resident)
+                for rows in calls(lane.trie, wave, self.call_tokens)
+            ]
+            for lane, (nodes, resident) in zip(self._lanes, todo, strict=True)
+        ]
         if self._pool is None:
             self._pool = empty_pool(self.lm, self.capacity, self.lanes, self.forward.mesh)
         buffer, pending = self.forward.empty_buffer(self.call_tokens), []

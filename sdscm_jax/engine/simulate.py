@@ -110,7 +110,7 @@ def simulate(
     n, draws = _positive(n, "n is the number of units"), _positive(draws, "draws is a number of draws")
     if chunk is not None:
         _positive(chunk, "chunk is a number of rows")
-    run, labels = _prepare(model, key, n, args, do, worlds, evidence, draws, logp)
+    run, labels = prepare(model, key, n, args, do, worlds, evidence, draws, logp)
     started = time.perf_counter()
     executor = _executor(run, execution, memory, store, chunk)
     show = sys.stderr.isatty() if progress is None else progress
@@ -165,7 +165,7 @@ def _simulation(run: Run, labels: tuple[str, ...], part: Any, stats: dict[str, f
     return Simulation(Graph(run.sites), ("", *labels), values, log_probs, run.draws, stats)
 
 
-def _prepare(
+def prepare(
     model: Callable,
     key: Any,
     n: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -35,18 +35,27 @@ class Staged:
         size: rows that go together.
         memory: bytes for keys and values.
         store: directory of scores of earlier runs, or None.
-        call_tokens: tokens that go through a language model together; None: a fitting number.
+        scorer: what answers the questions.
+
+    Attributes:
+        by_visit: figures of each visit.
     """
 
     execution = "staged"
 
     def __init__(
-        self, run: Run, program: Program, size: int, memory: int, store: Any = None, call_tokens: int | None = None
+        self,
+        run: Run,
+        program: Program,
+        size: int,
+        memory: int,
+        store: Any = None,
+        scorer: Callable[..., Scorer] = Scorer,
     ):
         self.run, self.program, self.size, self.memory = run, program, min(size, run.rows), memory
+        self.by_visit = dict.fromkeys(program.visits, Counts())
         self._programs: dict[int, Callable[..., Outputs]] = {}
         self._compile_seconds = 0.0
-        options = {} if call_tokens is None else {"call_tokens": call_tokens}
         lms = language_models(run.args)
         used = sorted({visit.lm for visit in program.visits.values()})
         self._scorers: dict[int, Scorer] = {}
@@ -54,7 +63,7 @@ class Staged:
             same = next((j for j in self._scorers if lms[j] is lms[i]), None)
             kept = None if store is None else Store(store, lms[i].fingerprint())
             self._scorers[i] = (
-                self._scorers[same] if same is not None else Scorer(lms[i], memory // len(used), store=kept, **options)
+                self._scorers[same] if same is not None else scorer(lms[i], memory // len(used), store=kept)
             )
         for visit in program.visits.values():
             self._scorers[visit.lm].check(visit.question)
@@ -81,13 +90,12 @@ class Staged:
 
     def stats(self) -> dict[str, float]:
         """Figures of the run: ``compile_seconds`` and those of ``Counts``."""
-        counts: dict[str, float] = dict.fromkeys(asdict(Counts()), 0)
         scorers = list({id(scorer): scorer for scorer in self._scorers.values()}.values())
+        total = Counts()
         for scorer in scorers:
-            for name, number in asdict(scorer.counts).items():
-                counts[name] += number
+            total = total + scorer.counts
         seconds = self._compile_seconds + sum(scorer.forward.compile_seconds for scorer in scorers)
-        return {"compile_seconds": seconds, **counts}
+        return {"compile_seconds": seconds, **asdict(total)}
 
     # -- levels ---------------------------------------------------------------------------------
 
@@ -118,9 +126,11 @@ class Staged:
         visit = self.program.visits[name]
         scorer = self._scorers[visit.lm]
         flat = _flat(contexts)
+        before = replace(scorer.counts)
         answers[own] = scorer.edges(visit.question, flat).reshape(len(own), *answers.shape[1:])
         again = 1 if name in self.program.in_worlds or name.startswith("evidence") else self.run.worlds
         scorer.note_reference(visit.question, flat, again)
+        self.by_visit[name] = self.by_visit[name] + (scorer.counts - before)
 
     def _outputs(self, rows: np.ndarray, answers: dict[str, np.ndarray], own: np.ndarray, size: int) -> Outputs:
         if size not in self._programs:

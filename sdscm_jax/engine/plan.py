@@ -1,0 +1,202 @@
+"""``plan``: what a run will cost, before the language model is asked."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from ..dsl.asked import NotSeparable, Visit, language_models
+from ..dsl.worlds import World
+from ..errors import SDSCMError
+from ..models.language_model import LanguageModel
+from .forward import token_bytes
+from .memory import default_memory
+from .program import separate
+from .run import Run
+from .scorer import Counts, Edges, Scorer
+from .simulate import prepare
+from .staged import ROWS, Staged
+
+# Units that are drawn; what more of them cost is extrapolated.
+SAMPLED = 2048
+# Tokens of the calibration.
+CALIBRATED = 4096
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """What a staged run will cost.
+
+    Attributes:
+        units: number of units.
+        worlds: number of worlds, the factual one included.
+        sites: one row a site: ``contexts`` that are scored, ``tokens``, ``flops``.
+        tokens: that go through language models.
+        reference_tokens: what one forward over its context and one over each option, anew for every
+            unit, world and site, would take.
+        flops: floating-point operations of the language models.
+        kv_bytes: of the keys and values of all tokens; ``simulate`` keeps to ``memory``.
+        seconds: time of the language models on this machine, without compilation; NaN where it was not
+            measured.
+    """
+
+    units: int
+    worlds: int
+    sites: pd.DataFrame
+    tokens: int
+    reference_tokens: int
+    flops: float
+    kv_bytes: int
+    seconds: float
+
+    def __repr__(self) -> str:
+        console = Console(width=100, record=True, file=open_nowhere())
+        table = Table(title=f"{self.units} units, {self.worlds} worlds", title_justify="left")
+        for name in ("site", *self.sites.columns):
+            table.add_column(name, justify="left" if name == "site" else "right")
+        for site, row in self.sites.iterrows():
+            table.add_row(str(site), *(f"{x:.3g}" if name == "flops" else f"{x:,.0f}" for name, x in row.items()))
+        console.print(table)
+        time_ = "" if math.isnan(self.seconds) else f", about {self.seconds:,.0f} s on this machine"
+        return (
+            console.export_text()
+            + f"{self.tokens:,} tokens ({self.reference_tokens / max(1, self.tokens):.0f} times fewer than unit by "
+            f"unit), {self.flops:.3g} FLOP, {self.kv_bytes / 2**20:,.0f} MiB of keys and values{time_}"
+        )
+
+
+def open_nowhere() -> Any:
+    """A file that keeps nothing."""
+    import io
+
+    return io.StringIO()
+
+
+class _Counting(Scorer):
+    """Counts instead of asking: every option is as likely as another."""
+
+    def _run(self, wanted: list[Edges], todo: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+        return [np.zeros(edges.shape, np.float32) for edges in wanted]
+
+
+def plan(
+    model: Callable,
+    n: int,
+    *args: Any,
+    do: World | None = None,
+    worlds: Sequence[World] | None = None,
+    evidence: Mapping[str, Any] | None = None,
+    draws: int = 1,
+    measure: bool = True,
+) -> Plan:
+    """Say what ``simulate`` with these arguments will cost.
+
+    The program is run without its language models, with options drawn as if all were alike: where a
+    language model prefers some of them, contexts repeat more often and the run costs less. Beyond 2048
+    units the cost is extrapolated.
+
+    Args:
+        model, n, *args, do, worlds, evidence, draws: as for ``simulate``.
+        measure: time some 4,000 tokens on the language models, for ``seconds``.
+
+    Raises:
+        SDSCMError: the program cannot run staged; what ``simulate`` raises.
+
+    >>> import jax, sdscm_jax as sd
+    >>> lm = sd.load_lm()
+    >>> def model(lm):
+    ...     pdl1 = sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
+    ...     sd.sample("drug", sd.Choice(lm, "The best choice is to {}.", ["wait", "treat"], given=[pdl1]))
+    >>> cost = plan(model, 1000, lm, measure=False)
+    >>> cost.sites["contexts"].tolist(), cost.tokens < cost.reference_tokens / 100
+    ([1, 2], True)
+    """
+    run, _ = prepare(model, jax.random.key(0), n, args, do, worlds, evidence, draws, ())
+    lms = language_models(run.args)
+    try:
+        program = separate(run)
+    except NotSeparable as error:
+        raise SDSCMError(f"this program runs in graph, which is not planned: {error}") from error
+    memory = default_memory(lms)
+    sampled = min(run.rows, SAMPLED)
+    counting = Staged(run, program, min(sampled, ROWS), memory, scorer=_Counting)
+    counting(np.arange(sampled // 2))
+    half = dict(counting.by_visit)
+    counting(np.arange(sampled // 2, sampled))
+    figures: dict[str, dict[str, float]] = {}
+    for name, visit in program.visits.items():
+        counts = _extrapolated(visit, half[name], counting.by_visit[name], sampled, run)
+        row = figures.setdefault(_site(name), {"contexts": 0.0, "tokens": 0.0, "flops": 0.0, "kv": 0.0, "all": 0.0})
+        lm = lms[visit.lm]
+        row["contexts"] += counts["contexts"]
+        row["tokens"] += counts["tokens"]
+        row["flops"] += _flops(lm, counts["tokens"], counts["reads"], visit.question.longest)
+        row["kv"] += counts["trie_tokens"] * token_bytes(lm)
+        row["all"] += counts["reference_tokens"]
+    table = pd.DataFrame.from_dict(figures, orient="index", columns=["contexts", "tokens", "flops", "kv", "all"])
+    seconds = _seconds_per_token(run, program, memory, sampled) * table["tokens"].sum() if measure else float("nan")
+    sites = table[["contexts", "tokens", "flops"]].astype({"contexts": int, "tokens": int})
+    return Plan(
+        units=n,
+        worlds=run.worlds,
+        sites=sites,
+        tokens=int(sites["tokens"].sum()),
+        reference_tokens=int(table["all"].sum()),
+        flops=float(table["flops"].sum()),
+        kv_bytes=int(table["kv"].sum()),
+        seconds=float(seconds),
+    )
+
+
+def _site(visit: str) -> str:
+    """The site of a visit."""
+    return visit.split(" ", 1)[1].rsplit(" ", 1)[0].removesuffix(" alone")
+
+
+def _extrapolated(visit: Visit, half: Counts, whole: Counts, sampled: int, run: Run) -> dict[str, float]:
+    """Figures for all rows: what the second half of the sample added goes on being added."""
+    further = (run.rows - sampled) / max(1, sampled - sampled // 2)
+    names = ("contexts", "tokens", "trie_tokens", "reads", "reference_tokens")
+    found = {name: getattr(whole, name) + further * (getattr(whole, name) - getattr(half, name)) for name in names}
+    # There are no more contexts than the values of what is given allow.
+    most = math.prod(visit.question.sizes)
+    if found["contexts"] > most:
+        share = most / found["contexts"]
+        found.update({name: found[name] * share for name in names[:4]})
+    return found
+
+
+def _flops(lm: LanguageModel, tokens: float, reads: float, length: int) -> float:
+    """Products count twice; the attention is to half of the longest text."""
+    c = lm.config
+    head = c.vocab_size * c.width
+    body = sum(x.size for x in jax.tree.leaves(lm.params["blocks"]))
+    attention = 2 * c.layers * c.heads * c.head_dim * length / 2
+    return tokens * 2 * (body + attention) + reads * 2 * head
+
+
+def _seconds_per_token(run: Run, program: Any, memory: int, sampled: int) -> float:
+    """Time of a token in a run of a few units, after compilation."""
+    staged = Staged(run, program, min(sampled, ROWS), memory)
+    rows = 1
+    while True:
+        before = staged.stats()
+        started = time.perf_counter()
+        staged(np.arange(rows))
+        passed, after = time.perf_counter() - started, staged.stats()
+        tokens = after["tokens"] - before["tokens"]
+        compiled = after["compile_seconds"] - before["compile_seconds"]
+        if rows >= sampled or (tokens >= CALIBRATED and compiled == 0):
+            return (passed - compiled) / max(1.0, tokens)
+        staged.forget()
+        if tokens < CALIBRATED:
+            rows = min(sampled, 4 * rows)
