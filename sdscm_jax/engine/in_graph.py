@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..dsl.abduction import AT_ONCE, latent_causes
+from ..dsl.asked import language_models
 from ..dsl.context import longest_tokens
 from ..dsl.structure import Site
 from ..dsl.worlds import WorldResults, run_worlds
 from ..models.language_model import LanguageModel
+from ..models.sharding import data_axis_size, mesh_of, over_data, place, replicated
 from .forward import token_bytes
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 
@@ -36,15 +38,35 @@ class InGraph:
     execution = "in_graph"
 
     def __init__(self, run: Run, size: int, memory: int):
-        self.run, self.size, self.memory = run, size, memory
+        self.run, self.memory = run, memory
+        lms = language_models(run.args)
+        self._mesh = mesh_of(lms[0]) if lms else None
+        lanes = data_axis_size(self._mesh)
+        self.size = -(-size // lanes) * lanes
         started = time.perf_counter()
-        leaves, treedef = jax.tree.flatten(self._inputs(np.zeros(size, int)))
-        shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        leaves, treedef = jax.tree.flatten(self._inputs(np.zeros(self.size, int)))
+        placed = self._mesh is not None
+        shapes = tuple((jnp.shape(x), jnp.result_type(x), x.sharding if placed else None) for x in leaves)
         self._lowered, self._compiled = hashable(_compiled)(run.model, run.kept, run.sites, treedef, shapes)
         self.compile_seconds = time.perf_counter() - started
 
     def _inputs(self, rows: np.ndarray) -> tuple[Any, ...]:
-        return (*self.run.inputs(rows), self.run.shared, self.run.args)
+        mesh, (key, *of_rows) = self._mesh, self.run.inputs(rows)
+        if mesh is None:
+            return key, *of_rows, self.run.shared, self.run.args
+
+        def put(tree: Any, where: Any) -> Any:
+            return jax.tree.map(lambda x: place(x, where), tree)
+
+        # Rows are split over the data axis; the language models are where they are.
+        leaves, treedef = jax.tree.flatten(self.run.args, is_leaf=lambda x: isinstance(x, LanguageModel))
+        args = [x if isinstance(x, LanguageModel) else put(x, replicated(mesh)) for x in leaves]
+        return (
+            put(key, replicated(mesh)),
+            *put(of_rows, over_data(mesh)),
+            put(self.run.shared, replicated(mesh)),
+            jax.tree.unflatten(treedef, args),
+        )
 
     def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
         """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
@@ -102,8 +124,11 @@ def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], t
     def run(key: Any, units: Any, draws: Any, per_unit: PerUnit, shared: Shared, args: tuple) -> Any:
         return jax.vmap(row, in_axes=(None, 0, 0, 0, None, None))(key, units, draws, per_unit, shared, args)
 
-    abstract = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    lowered = jax.jit(run).lower(*abstract)
+    abstract = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(s, d, sharding=where) for s, d, where in shapes])
+    where = next((sharding for _, _, sharding in shapes if sharding is not None), None)
+    # Results are read on every host.
+    options: dict[str, Any] = {} if where is None else {"out_shardings": replicated(where.mesh)}
+    lowered = jax.jit(run, **options).lower(*abstract)
     return lowered, lowered.compile()
 
 

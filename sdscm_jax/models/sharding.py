@@ -145,6 +145,8 @@ def place(value: Array | np.ndarray, sharding: NamedSharding) -> Array:
     >>> place(np.zeros((4, 2)), over_data(mesh)).sharding == over_data(mesh)
     True
     """
+    if isinstance(value, Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(place(jax.random.key_data(value), sharding), impl=jax.random.key_impl(value))
     # Between processes device_put would first compare the values, by sending all of them around.
     if sharding.is_fully_addressable or not getattr(value, "is_fully_addressable", True):
         return jax.device_put(value, sharding)
