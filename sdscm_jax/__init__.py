@@ -13,6 +13,7 @@ from .dsl.text import Text
 from .dsl.verbalize import verbalize
 from .effects.contrast import Contrast, contrast
 from .effects.plot import plot_contrast
+from .engine.many import simulate_many
 from .engine.plan import Plan, plan
 from .engine.simulate import simulate
 from .engine.simulation import Simulation
@@ -67,6 +68,7 @@ __all__ = [
     "random_lm",
     "sample",
     "simulate",
+    "simulate_many",
     "tabulate",
     "train_lm",
     "verbalize",

@@ -23,7 +23,7 @@ from .forward import token_bytes
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 
 # Rows that go together where no language model limits them.
-ROWS = 1 << 14
+ROWS = 1 << 16
 
 
 class InGraph:

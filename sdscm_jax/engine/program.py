@@ -239,4 +239,6 @@ def _compiled(
         answers[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
     over_rows = jax.vmap(row, in_axes=(None, 0, 0, 0, None, None, 0))
     lowered = jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers)
-    return lowered, lowered.compile()
+    # It is run a few times and is small next to the language models: compiling it is what takes time.
+    quick: Any = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return lowered, lowered.compile(compiler_options=quick)

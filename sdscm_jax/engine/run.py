@@ -12,7 +12,7 @@ import numpy as np
 
 from ..dsl.abduction import Abduction, abduce
 from ..dsl.do import do
-from ..dsl.noise import fold_unless_zero
+from ..dsl.noise import fold_in, fold_unless_zero
 from ..dsl.structure import Site
 from ..dsl.worlds import Regime, WorldResults, Worlds
 
@@ -92,7 +92,7 @@ def under(model: Callable, regime: Regime, of_unit: Mapping[str, Any]) -> Callab
 
 def unit_key(key: Any, unit: Any, draw: Any) -> Any:
     """Key of a row."""
-    return fold_unless_zero(jax.random.fold_in(key, unit), draw)
+    return fold_unless_zero(fold_in(key, unit), draw)
 
 
 def noise_given_evidence(

@@ -19,6 +19,7 @@ from rich.progress import Progress
 from ..dsl.abduction import check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
 from ..dsl.graph import Graph
+from ..dsl.look_up import check_known
 from ..dsl.structure import structure
 from ..dsl.worlds import World, as_regime, as_worlds
 from ..errors import SDSCMError, SiteError, nearest
@@ -134,6 +135,7 @@ def simulate(
                 bar.update(task, completed=int(rows[-1]) + 1)
     executor.finish()
     result = jax.tree.map(lambda *xs: np.concatenate(xs) if len(xs) > 1 else xs[0], *results)
+    del results
     figures = executor.stats()
     stats = {
         "units": n,
@@ -162,6 +164,7 @@ def _part(
 
 def _simulation(run: Run, labels: tuple[str, ...], part: Any, stats: dict[str, float]) -> Simulation:
     values, log_probs = ({site.name: x[site.name] for site in run.sites if site.name in x} for x in part)
+    check_known(run.sites, values)
     return Simulation(Graph(run.sites), ("", *labels), values, log_probs, run.draws, stats)
 
 

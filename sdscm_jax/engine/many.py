@@ -1,0 +1,89 @@
+"""``simulate_many``: a data set for each of many models, spread over processes or machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import SDSCMError
+from ..models.language_model import LanguageModel, load_lm
+from .simulate import simulate
+
+
+def simulate_many(
+    models: Sequence[Callable],
+    key: Any,
+    n: int,
+    *args: Any,
+    out: str | Path,
+    jobs: int = 1,
+    backend: str | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Simulate a data set from each model, in a directory of its own.
+
+    Data set i has the key ``fold_in(key, i)``, whatever runs it: its bytes do not depend on ``jobs`` and
+    ``backend``. What is finished is not computed again; see ``simulate``.
+
+    Args:
+        models: model functions that can be pickled (such as members of a family).
+        key: PRNG key, or an int seed.
+        n: units of each data set.
+        *args: arguments of the models. A path stands for the language model in that directory, which every
+            process loads once; a ``LanguageModel`` is sent to each.
+        out: directory; data set i goes to ``out/00000`` and so on.
+        jobs: how many at a time.
+        backend: of joblib: ``"loky"`` (processes, the default), ``"dask"`` (a ``dask.distributed`` client
+            must be there), …; extra ``parallel``.
+        **options: further arguments of ``simulate``, such as ``worlds`` or ``chunk``.
+
+    Returns:
+        the directories.
+
+    Raises:
+        ImportError: ``jobs`` or ``backend`` without the extra.
+        SDSCMError: there are no models; what ``simulate`` raises.
+
+    >>> import tempfile, sdscm_jax as sd
+    >>> from sdscm_jax.bench.family import Family
+    >>> family = Family.from_vignette(sd.vignettes.confounder)
+    >>> [d.name for d in simulate_many([family.member(1)], 0, 3, sd.load_lm(), out=tempfile.mkdtemp())]
+    ['00000']
+    """
+    if not models:
+        raise SDSCMError("there are no models to simulate from")
+    keys = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    directory = Path(out)
+    width = max(5, len(str(len(models) - 1)))
+    places = [directory / f"{i:0{width}}" for i in range(len(models))]
+    tasks = [
+        (model, np.asarray(jax.random.key_data(jax.random.fold_in(keys, i))), n, args, place, options)
+        for i, (model, place) in enumerate(zip(models, places, strict=True))
+    ]
+    if jobs == 1 and backend is None:
+        for task in tasks:
+            _one(*task)
+        return places
+    try:
+        import joblib
+    except ImportError as error:
+        raise ImportError("several jobs need joblib: pip install 'sdscm-jax[parallel]'") from error
+    with joblib.parallel_config(backend=backend or "loky", n_jobs=jobs):
+        joblib.Parallel()(joblib.delayed(_one)(*task) for task in tasks)
+    return places
+
+
+def _one(model: Callable, key: np.ndarray, n: int, args: tuple, out: Path, options: dict[str, Any]) -> None:
+    loaded = [_loaded(str(x)) if isinstance(x, (str, Path)) else x for x in args]
+    simulate(model, jax.random.wrap_key_data(jnp.asarray(key)), n, *loaded, out=out, progress=False, **options)
+
+
+@lru_cache(maxsize=2)
+def _loaded(source: str) -> LanguageModel:
+    return load_lm(source)
