@@ -53,6 +53,19 @@ class Encoding(NamedTuple):
         """This text followed by pending tokens ``[..., P']``, of which the valid ones count."""
         return self._replace(pending=_join(self.pending, tokens), pending_valid=_join(self.pending_valid, valid))
 
+    def without_last(self, slots: int) -> Encoding:
+        """This text, all of it encoded, without its last ``slots``, of which each is valid."""
+        if not slots:
+            return self
+        assert self.cache is not None
+        end = self.valid.shape[-1] - slots
+        return self._replace(
+            cache=jax.tree.map(lambda x: x[..., :end, :], self.cache),
+            positions=self.positions[..., :end],
+            valid=self.valid[..., :end],
+            length=self.length - slots,
+        )
+
 
 class ScoredTree(NamedTuple):
     """What scoring a site leaves behind, for the sites that read it.
@@ -191,17 +204,8 @@ def choose(scored: ScoredTree, blank: OptionTokens, tree: OptionTree, index: Arr
         encoded = (*blank.shared, *(int(tree.tokens[n]) for n in path))
         reused.append(min(common_prefix(sentence, encoded), len(sentence) - 1))
     kept = min(len(blank.shared), *reused)
-    dropped = len(blank.shared) - kept
-    text = scored.text
-    if dropped:
-        end = text.valid.shape[-1] - dropped
-        assert text.cache is not None
-        text = text._replace(
-            cache=jax.tree.map(lambda x: x[..., :end, :], text.cache),
-            positions=text.positions[..., :end],
-            valid=text.valid[..., :end],
-            length=text.length - dropped,
-        )
+    text = scored.text.without_last(len(blank.shared) - kept)
+    if kept < len(blank.shared):
         reused = [kept] * len(reused)
     paths, on_path = padded([path[: n - kept] for path, n in zip(tree.paths, reused, strict=True)])
     rest, rest_valid = padded([s[n:] for s, n in zip(blank.sentences, reused, strict=True)])

@@ -7,14 +7,16 @@ responds to the same noise elsewhere; abduction draws the noise given the value.
 from __future__ import annotations
 
 import copy
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from jax.extend.core import get_opaque_trace_state
 
 from ..errors import ContextLengthError, OptionError, nearest
 from ..models.codec import Tokens
@@ -24,6 +26,24 @@ from .coupling import COUPLINGS
 from .encoding import Encoding
 from .phrase import Phrase
 from .template import Template
+
+
+class _Read(NamedTuple):
+    """A list of given texts that a site has had encoded, for other sites that are given the same.
+
+    Attributes:
+        trace: the JAX trace that it belongs to; in another its arrays may be dead.
+        lm: the language model.
+        leading_space: does a space stand before the first text?
+        items: the strings, and weak references to the phrases (which lead to what holds this).
+        text: the encoded text.
+    """
+
+    trace: Any
+    lm: LanguageModel
+    leading_space: bool
+    items: tuple[Any, ...]
+    text: Encoding
 
 
 class Mechanism(dist.Distribution):
@@ -63,6 +83,9 @@ class Mechanism(dist.Distribution):
         if not isinstance(temperature, jax.core.Tracer) and not np.all(np.asarray(temperature) > 0):
             raise OptionError(f"{where}: temperature is positive, got {temperature!r}")
         self.lm, self.temperature, self.coupling, self.noise = lm, temperature, coupling, None
+        # What was computed in a trace. Copies that differ in noise or coupling share it: the model is
+        # asked once.
+        self._memo: dict[str, Any] = {}
 
     @property
     def given(self) -> Given:
@@ -87,8 +110,14 @@ class Mechanism(dist.Distribution):
     def _needs_start(self) -> bool:
         """Does nothing precede what the language model is asked for?"""
 
-    def encoding_at(self, phrase: Phrase, reader: Mechanism) -> Encoding | None:
-        """The text up to and with a phrase of this site, where it was encoded in this trace."""
+    def encoding_at(self, phrase: Phrase, reader: Mechanism, last: bool) -> Encoding | None:
+        """The text up to and with a phrase of this site, where it was encoded in this trace.
+
+        Args:
+            phrase: the phrase.
+            reader: the site that is given it.
+            last: does nothing follow it before the reader asks? Its last token is pending then.
+        """
         return None
 
     def _start(self) -> Tokens:
@@ -117,11 +146,18 @@ class Mechanism(dist.Distribution):
                 f"this language model has {limit}. Give the site fewer texts or use a model with more positions"
             )
 
-    def _text(self) -> Encoding:
-        """The given texts, encoded as far as the sites they come from have done so."""
+    def _text(self, own: int) -> Encoding:
+        """The given texts, encoded as far as sites of this trace have done so.
+
+        Args:
+            own: how many tokens of the template follow before something is asked. Where there are
+                none, the last token of the given texts is pending: what follows it is asked.
+        """
         text, known = Encoding.of_tokens(self._start()), 0
         for n in range(len(self.given), 0, -1):
-            encoded = self._encoded(n)
+            last = not own and n == len(self.given)
+            read = None if last else self._read(n)
+            encoded = self._encoded(n, last) if read is None else read
             if encoded is not None:
                 text, known = encoded, n
                 break
@@ -129,7 +165,40 @@ class Mechanism(dist.Distribution):
             text = text.then(*pending_tokens(self.given[i], self.lm.codec, i == 0, self._leading_space))
         return text
 
-    def _encoded(self, n: int) -> Encoding | None:
+    def _kept_reads(self, given: Given) -> list[_Read] | None:
+        """Where encodings of lists of given texts are kept: at the last phrase's origin."""
+        for item in reversed(given):
+            if isinstance(item, Phrase) and isinstance(item.origin, Mechanism):
+                return item.origin.__dict__.setdefault("_memo", {}).setdefault("reads", [])
+        return None
+
+    def _remember(self, text: Encoding, own: int) -> None:
+        """Keep the given texts' part of ``text``, all of which is encoded; the last ``own`` tokens are the template's.
+
+        Of no shorter list: a parent that other sites do not have may vary where theirs do not
+        (between worlds, in a plate), and the slots of the whole list vary with it.
+        """
+        reads = self._kept_reads(self.given)
+        if reads is not None and self._read(len(self.given)) is None:
+            items = tuple(item if isinstance(item, str) else weakref.ref(item) for item in self.given)
+            read = _Read(get_opaque_trace_state(), self.lm, self._leading_space, items, text.without_last(own))
+            reads.append(read)
+
+    def _read(self, n: int) -> Encoding | None:
+        """The first ``n`` given texts, if another site was given exactly those and had them encoded."""
+        given = self.given[:n]
+        for read in self._kept_reads(given) or ():
+            items = tuple(item if isinstance(item, str) else item() for item in read.items)
+            if (
+                read.lm is self.lm
+                and read.leading_space == self._leading_space
+                and read.trace == get_opaque_trace_state()
+                and same_items(items, given)
+            ):
+                return read.text
+        return None
+
+    def _encoded(self, n: int, last: bool) -> Encoding | None:
         """The first ``n`` given texts, if the site of the n-th was given exactly those before."""
         item = self.given[n - 1]
         if not isinstance(item, Phrase) or not isinstance(item.origin, Mechanism):
@@ -137,7 +206,7 @@ class Mechanism(dist.Distribution):
         origin = item.origin
         if origin.lm is not self.lm or not same_items(origin.given, self.given[: n - 1]):
             return None
-        return origin.encoding_at(item, self)
+        return origin.encoding_at(item, self, last)
 
     # -- noise ----------------------------------------------------------------------------------
 

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
 from ..errors import OptionError
 from ..models.automaton import pattern_automaton, stop_automaton
+from ..models.codec import Tokens
 from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
 from .coupling import truncated_gumbels
@@ -130,9 +132,29 @@ class Text(Mechanism):
     def support(self) -> Any:
         return constraints.independent(constraints.integer_interval(PADDING, self.lm.config.vocab_size - 1), 1)
 
+    @property
+    def _opening(self) -> Tokens:
+        return self.form.opening(not self.texts)
+
     def _prompt(self) -> Encoding:
-        opening = jnp.array(self.form.opening(not self.texts), jnp.int32)
-        return self._text().then(opening, jnp.ones(opening.shape, bool))
+        opening = jnp.array(self._opening, jnp.int32)
+        return self._text(len(opening)).then(opening, jnp.ones(opening.shape, bool))
+
+    def encoding_at(self, phrase: Phrase, reader: Mechanism, last: bool) -> Encoding | None:
+        """The text up to and with the phrase, where this site wrote it in this trace."""
+        trace, tokens, written = self.__dict__.get("_memo", {}).get("written", (None, None, None))
+        if (
+            last
+            or not isinstance(phrase, TextPhrase)
+            or phrase.tokens is not tokens
+            or trace != get_opaque_trace_state()
+            or reader._leading_space != self._leading_space
+            or self._needs_start
+        ):
+            return None
+        # Without what ended the text, and with what its template has after it.
+        rest, valid = (x[..., len(self._opening) :] for x in phrase.context_tokens(not self.texts))
+        return written.text(rest, valid)
 
     # -- the distribution of a token ------------------------------------------------------------
 
@@ -237,11 +259,10 @@ class Text(Mechanism):
             return jnp.where(ended, PADDING, token), jnp.where(ended, state, after[state, classes[token]])
 
         logits, text = read_on(lm, self._prompt())
+        self._remember(text, len(self._opening))
         logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
         token, state = pick(logits, jnp.zeros(shape, jnp.int32), 0)
-        if most == 1:
-            return token[..., None]
-        written = _Written.begin(text, shape, most - 1)
+        begun = _Written.begin(text, shape, most - 1)
 
         def step(carry: tuple[_Written, Array, Array], number: Array) -> tuple[Any, Array]:
             written, token, state = carry
@@ -249,8 +270,13 @@ class Text(Mechanism):
             token, state = pick(lm.decoder.logits(hidden), state, number)
             return (written, token, state), token
 
-        _, later = jax.lax.scan(step, (written, token, state), jnp.arange(1, most))
-        return jnp.concatenate([token[..., None], jnp.moveaxis(later, 0, -1)], axis=-1)
+        written, tokens = begun, token[..., None]
+        if most > 1:
+            (written, _, _), later = jax.lax.scan(step, (begun, token, state), jnp.arange(1, most))
+            tokens = jnp.concatenate([tokens, jnp.moveaxis(later, 0, -1)], axis=-1)
+        memo = self.__dict__.setdefault("_memo", {})
+        memo["written"] = get_opaque_trace_state(), tokens, written._replace(start=begun.start)
+        return tokens
 
     def as_value(self, value: Any, where: str | None = None) -> Any:
         """Tokens ``[..., T]`` of a text, a list of texts or a phrase; arrays of tokens pass.
@@ -296,6 +322,19 @@ class _Written(NamedTuple):
             jnp.pad(jnp.broadcast_to(text.valid, (*shape, slots)), pad),
             jnp.broadcast_to(text.length, shape),
             slots,
+        )
+
+    def text(self, tokens: Array, valid: Array) -> Encoding:
+        """All of the text: the buffer's tokens as far as they are valid, then those that are not in it."""
+        room = self.valid.shape[-1] - self.start
+        kept = valid[..., :room]
+        return Encoding(
+            cache=self.cache,
+            positions=self.positions,
+            valid=jnp.concatenate([self.valid[..., : self.start], kept], axis=-1),
+            length=self.length + kept.sum(-1, dtype=jnp.int32),
+            pending=tokens[..., room:],
+            pending_valid=valid[..., room:],
         )
 
     def append(self, lm: LanguageModel, token: Array, real: Array, number: Array) -> tuple[Array, _Written]:

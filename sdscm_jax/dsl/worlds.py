@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax import Array
+from numpyro.primitives import Messenger
 
 from ..errors import InterventionError, OptionError, nearest
 from .do import do
 from .exogenous import exogenous
 from .intervention import UNIFORM, Alternatives, Fixed, Nested, describe, is_callable
 from .mechanism import mechanism_of
+from .phrase import Phrase
 from .structure import Site
 
 World = Mapping[str, Any]
@@ -56,6 +60,22 @@ class Regime:
         return {**self.constants, **of_unit, **{name: change.value for name, change in self.changes}}
 
 
+class Grid(NamedTuple):
+    """Worlds that between them set some sites to all their options.
+
+    One of them is the factual world (consistency), which need not be run beside them.
+
+    Attributes:
+        sites: the sites, in program order.
+        sizes: how many options each has.
+        places: of each world, its place among all settings; the last site's options vary fastest.
+    """
+
+    sites: tuple[str, ...]
+    sizes: tuple[int, ...]
+    places: tuple[int, ...]
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Worlds:
@@ -67,6 +87,7 @@ class Worlds:
         per_unit: site -> the same with a leading axis of units, where units differ.
         changes: site -> interventions that are no constants (static).
         labels: of the W other worlds, such as ``do(pdl1=low)`` (static).
+        grid: where the W other worlds cover all that some sites can be set to (static).
     """
 
     which: dict[str, Array]
@@ -74,6 +95,7 @@ class Worlds:
     per_unit: dict[str, Array]
     changes: tuple[tuple[str, tuple[_ByIdentity, ...]], ...] = field(metadata={"static": True})
     labels: tuple[str, ...] = field(metadata={"static": True})
+    grid: Grid | None = field(default=None, metadata={"static": True})
 
     def of_unit(self, values: Mapping[str, Array]) -> Worlds:
         """The worlds of a unit whose slices of ``per_unit`` are ``values``."""
@@ -237,7 +259,42 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
         stacked = jnp.stack([jnp.broadcast_to(number, shape) for number in numbers], axis=1 if differ else 0)
         (per_unit if differ else constants)[name] = stacked
         changes.append((name, tuple(others)))
-    return Worlds(which, constants, per_unit, tuple(changes), labels)
+    return Worlds(which, constants, per_unit, tuple(changes), labels, _grid(worlds, found_in, structure))
+
+
+def _grid(worlds: Sequence[World], found: Sequence[dict[str, _Constant]], structure: Sequence[Site]) -> Grid | None:
+    """The grid that worlds make up, if they do.
+
+    Args:
+        worlds: the worlds.
+        found: their values as numbers.
+        structure: the sites of the model.
+    """
+    names = [site.name for site in structure if worlds and site.name in worlds[0]]
+    start = min((i for i, site in enumerate(structure) if site.name in names), default=0)
+    # A site whose noise depends on what is upstream breaks consistency.
+    if not names or any(site.coupling == "independent" for site in structure[start + 1 :]):
+        return None
+    sites = [site for site in structure if site.name in names]
+    if any(site.kind != "choice" or site.shape or site.looped for site in sites):
+        return None
+    sizes = tuple(len(site.options) for site in sites)
+    places = []
+    for world, constants in zip(worlds, found, strict=True):
+        static = [_static_number(world.get(site.name), constants.get(site.name), site) for site in sites]
+        numbers = [number for number in static if number is not None]
+        if not len(world) == len(sites) == len(numbers):
+            return None
+        places.append(int(np.ravel_multi_index(numbers, sizes)))
+    return Grid(tuple(names), sizes, tuple(places)) if len(set(places)) == math.prod(sizes) else None
+
+
+def _static_number(value: Any, constant: _Constant, site: Site) -> int | None:
+    """The option number of a value, if it is one for all units that is known before the program runs."""
+    if constant is None or constant[1] or site.phrase is None:
+        return None
+    number = site.phrase.as_value(value, site.name)
+    return None if isinstance(number, jax.core.Tracer) else int(number)
 
 
 def run_worlds(
@@ -268,8 +325,42 @@ def run_worlds(
         return run_once(fn, key, data, args, kwargs, log_probs, noise)
 
     if not worlds.which:
-        return jax.tree.map(lambda x: x[None], one({}, {}))
+        return jax.tree.map(lambda x: jnp.asarray(x)[None], one({}, {}))
+    if worlds.grid is not None:
+        return _run_grid(fn, key, worlds.grid, args, kwargs, log_probs, noise)
     return jax.vmap(one)(worlds.which, worlds.constants)
+
+
+def _run_grid(fn: Callable, key: Array, grid: Grid, *rest: Any) -> WorldResults:
+    """Run one unit under all settings of some sites; the factual world is the one of the natural values.
+
+    Each site is an axis of its own, so that what only some of them reach is not run again for the others.
+    """
+
+    def one(*numbers: Array) -> tuple[WorldResults, list[Array]]:
+        natural: dict[str, Array] = {}
+
+        def set_to(name: str, number: Array) -> Callable[[Phrase], Array]:
+            def change(phrase: Phrase) -> Array:
+                natural[name] = phrase.index
+                return number
+
+            return change
+
+        data = {name: set_to(name, number) for name, number in zip(grid.sites, numbers, strict=True)}
+        return run_once(fn, key, data, *rest), [natural[name] for name in grid.sites]
+
+    run: Callable = one
+    for axis in reversed(range(len(grid.sites))):
+        run = jax.vmap(run, in_axes=[0 if i == axis else None for i in range(len(grid.sites))])
+    results, natural = run(*(jnp.arange(size, dtype=jnp.int32) for size in grid.sizes))
+    # The natural value of a site is the one where those before it have theirs.
+    factual: tuple[Array, ...] = ()
+    for values in natural:
+        factual = (*factual, values[(*factual, *(0,) * (values.ndim - len(factual)))])
+    place = jnp.ravel_multi_index(factual, grid.sizes, mode="clip")
+    places = jnp.concatenate([place[None].astype(jnp.int32), jnp.array(grid.places, jnp.int32)])
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(grid.sizes) :])[places], results)
 
 
 def run_once(
@@ -282,16 +373,37 @@ def run_once(
     noise: Mapping[str, Any] | None = None,
 ) -> WorldResults:
     """Run one unit in one world; the arrays have no axis of worlds."""
+    scored = _Scored(log_probs)
     # Handlers around this call see the worlds together, not the sites of each.
-    with numpyro.handlers.block(), numpyro.handlers.trace() as trace, exogenous(key=key, noise=noise):
+    with numpyro.handlers.block(), numpyro.handlers.trace() as trace, scored, exogenous(key=key, noise=noise):
         returned = do(fn, data)(*args, **(kwargs or {}))
     values, logits = {}, {}
     for name, msg in trace.items():
         if msg["type"] not in ("sample", "deterministic"):
             continue
         values[name] = msg["value"]
-        fixed = msg["type"] != "sample" or isinstance(msg["fn"], Fixed)
-        mechanism = None if fixed else mechanism_of(msg["fn"])
-        if mechanism is not None and mechanism.kind == "choice" and (log_probs is None or name in log_probs):
+        mechanism = scored.wanted(msg)
+        if mechanism is not None:
             logits[name] = mechanism.logits
     return WorldResults(returned, values, logits)
+
+
+class _Scored(Messenger):
+    """Scores sites when they are met, also those that have a value: what reads one finds its text encoded."""
+
+    def __init__(self, names: Sequence[str] | None):
+        self.names = names
+        super().__init__()
+
+    def wanted(self, msg: dict[str, Any]) -> Any:
+        """The choice whose log-probabilities are wanted, at its site."""
+        if msg["type"] != "sample" or isinstance(msg["fn"], Fixed):
+            return None
+        mechanism = mechanism_of(msg["fn"])
+        named = self.names is None or msg["name"] in self.names
+        return mechanism if mechanism is not None and mechanism.kind == "choice" and named else None
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        mechanism = self.wanted(msg)
+        if mechanism is not None:
+            _ = mechanism.logits

@@ -32,8 +32,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 # Of a block, its queries, keys and values: what each token takes from those that it sees.
 Attention = Callable[..., Array]
 
-# Tokens of earlier text that are looked at together.
+# Tokens of earlier text that are looked at together, and rows that look at them.
 _PAST = 64
+_ROWS = 8
 
 # Finite, so that a query without any allowed key (padding) gives numbers, not NaN.
 _MASKED = -1e30
@@ -334,27 +335,46 @@ class Decoder(nnx.Module):
         slots = pool.keys.shape[1]
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), pool)
         queries_at = positions[rows.members]
+        count, width = rows.members.shape
+        # On a processor rows go a few at a time, those that are there only and as far as their texts go.
+        together = _ROWS if jax.default_backend() == "cpu" and count % _ROWS == 0 else count
+        there = rows.ancestors.any((1, 2)).sum()
 
         def attention(block: Block, q: Array, k: Array, v: Array, window: Array | None, layer: Array) -> Array:
-            def of_rows(x: Array) -> Array:  # [heads, N, head_dim] -> [R, heads, T, head_dim]
-                return jnp.moveaxis(x[:, rows.members], 0, 1)
+            def some(x: Array, first: Array) -> Array:
+                return jax.lax.dynamic_slice_in_dim(x, first, together)
 
-            q = of_rows(q)
-            own = block.weigh(q, of_rows(k), of_rows(v), _within(rows.ancestors, queries_at, queries_at, window))
+            def of_rows(number: Array, mixed: Array) -> Array:
+                first = number * together
+                members, ancestors, past, lengths, at = (
+                    some(x, first) for x in (rows.members, rows.ancestors, rows.past, rows.lengths, queries_at)
+                )
 
-            def further(number: Array, so_far: Weighed) -> Weighed:
-                start = number * _PAST
-                at = start + jnp.arange(_PAST)
-                slot = layer * slots + jax.lax.dynamic_slice_in_dim(rows.past, start, _PAST, axis=1)
-                keys, values = (jnp.swapaxes(jnp.take(x, slot, axis=0, mode="clip"), 1, 2) for x in flat)
-                known = (at < rows.lengths[:, None])[:, None, :]
-                mask = jnp.broadcast_to(known, (*queries_at.shape, _PAST))
-                mask = _within(mask, queries_at, jnp.broadcast_to(at, slot.shape), window)
-                return so_far.also(block.weigh(q, keys, values, mask))
+                def own(x: Array) -> Array:  # [heads, N, head_dim] -> [rows, heads, T, head_dim]
+                    return jnp.moveaxis(x[:, members], 0, 1)
 
-            # As far as the longest text goes, so that the shapes do not depend on it.
-            seen = jax.lax.fori_loop(0, (rows.lengths.max() + _PAST - 1) // _PAST, further, own)
-            mixed = jnp.moveaxis(seen.values(q.dtype), 1, 0)
+                queries = own(q)
+
+                def further(number: Array, so_far: Weighed) -> Weighed:
+                    start = number * _PAST
+                    place = start + jnp.arange(_PAST)
+                    slot = layer * slots + jax.lax.dynamic_slice_in_dim(past, start, _PAST, axis=1)
+                    keys, values = (jnp.swapaxes(jnp.take(x, slot, axis=0, mode="clip"), 1, 2) for x in flat)
+                    known = jnp.broadcast_to((place < lengths[:, None])[:, None, :], (together, width, _PAST))
+                    mask = _within(known, at, jnp.broadcast_to(place, slot.shape), window)
+                    return so_far.also(block.weigh(queries, keys, values, mask))
+
+                seen = jax.lax.fori_loop(
+                    0,
+                    (lengths.max() + _PAST - 1) // _PAST,
+                    further,
+                    block.weigh(queries, own(k), own(v), _within(ancestors, at, at, window)),
+                )
+                return jax.lax.dynamic_update_slice_in_dim(mixed, seen.values(q.dtype), first, 0)
+
+            mixed = jnp.zeros((count, q.shape[0], width, q.shape[-1]), q.dtype)
+            mixed = jax.lax.fori_loop(0, (there + together - 1) // together, of_rows, mixed)
+            mixed = jnp.moveaxis(mixed, 1, 0)
             return jnp.take(mixed.reshape(mixed.shape[0], -1, mixed.shape[-1]), rows.places, axis=1, mode="clip")
 
         hidden, new = self._run(tokens, positions, attention, jnp.arange(self.config.layers))

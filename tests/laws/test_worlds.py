@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import chex
 import jax
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
+from sdscm_jax.dsl.intervention import Alternatives
+from sdscm_jax.dsl.structure import structure
+from sdscm_jax.dsl.worlds import WorldResults, as_worlds, run_once, run_worlds
 
 from ..conftest import make_tiny_lm
 from .programs import Program, programs
@@ -149,3 +153,59 @@ def test_jitted_is_eager(lm: sd.LanguageModel) -> None:
         key = jax.random.fold_in(jax.random.key(3), i)
         phrase = sd.handlers.exogenous(program, key)(lm)
         assert phrase.text == result.to_pandas()["x2"][i]
+
+
+# Scores per token, which leave some chance to every option.
+STEPS = Program(
+    ((), (0,), (0, 1)), (("sun", "rain"), ("low", "high"), ("a run", "home", "25")), ("It is {}.",) * 3, "mean"
+)
+
+
+def test_worlds_that_cover_every_setting_are_as_one_at_a_time(lm: sd.LanguageModel) -> None:
+    settings = [(1, 1), (0, 1), (1, 0), (0, 0)]
+    worlds = as_worlds([{"x1": b, "x0": a} for a, b in settings], structure(STEPS, (lm,)))
+    assert worlds.grid is not None
+    keys = jax.random.split(jax.random.key(1), UNITS)
+
+    def silent(lm: sd.LanguageModel) -> None:
+        STEPS(lm)
+
+    @jax.jit
+    def alone(lm: sd.LanguageModel, which: int, numbers: tuple[int, int]) -> WorldResults:
+        data = {name: Alternatives(which, number, ()) for name, number in zip(("x0", "x1"), numbers, strict=True)}
+        return jax.vmap(lambda key: run_once(silent, key, data, (lm,)))(keys)
+
+    together = jax.jit(lambda lm: jax.vmap(lambda key: run_worlds(silent, key, worlds, (lm,)))(keys))(lm)
+    singles = [alone(lm, 0, (0, 0)), *(alone(lm, 1, numbers) for numbers in settings)]
+    for world, single in enumerate(singles):
+        for name in STEPS.names:
+            chex.assert_trees_all_equal(together.values[name][:, world], single.values[name])
+            of_world = together.log_probs[name][:, world]
+            chex.assert_trees_all_close(of_world, single.log_probs[name], atol=2e-5, rtol=0)
+    # The factual world, which is not run, is one of each kind for some unit.
+    factual = {(int(a), int(b)) for a, b in zip(singles[0].values["x0"], singles[0].values["x1"], strict=True)}
+    assert len(factual) > 2
+
+
+@pytest.mark.parametrize(
+    ("worlds", "couplings"),
+    [
+        ([{"x0": "sun"}], None),
+        ([{"x0": "sun"}, {"x1": "low"}], None),
+        ([{"x0": "sun", "x1": "low"}, {"x0": "rain", "x1": "high"}], None),
+        ([{"x0": "sun"}, {"x0": lambda natural: natural}], None),
+        ([{"x0": ["sun", "rain", "sun"]}, {"x0": ["rain", "sun", "rain"]}], None),
+        # The noise below an intervention is other noise there: no world is the factual one.
+        ([{"x0": "sun"}, {"x0": "rain"}], ("gumbel", "gumbel", "independent")),
+    ],
+)
+def test_worlds_that_need_the_factual_one_beside_them(
+    lm: sd.LanguageModel, worlds: list[dict[str, Any]], couplings: tuple[str, ...] | None
+) -> None:
+    assert as_worlds(worlds, structure(replace(STEPS, couplings=couplings), (lm,)), 3).grid is None
+
+
+def test_noise_that_is_drawn_anew_upstream_of_all_interventions_is_shared(lm: sd.LanguageModel) -> None:
+    program = replace(STEPS, couplings=("independent", "independent", "inverse_cdf"))
+    worlds = as_worlds([{"x1": "high"}, {"x1": "low"}], structure(program, (lm,)))
+    assert worlds.grid == (("x1",), (2,), (1, 0))

@@ -1,0 +1,71 @@
+"""Causal models and language models that several benchmarks run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+SHARED = Path(os.environ.get("SDSCM_SHARED", HERE.parent.parent / "shared"))
+WORDS = ("low", "high", "25", "55", "a run", "home", "sunny", "rainy", "with friends", "in the morning", "never")
+TEMPLATES = (
+    "It is {}.",
+    "The doctor says that the level is {}.",
+    "We saw {} today.",
+    "Today {} was there again.",
+    "On the next day it is {} again.",
+)
+
+
+def oncology(scoring: str = "sequence") -> tuple[Any, list[dict[str, str]]]:
+    """The 14-site oncology model, and its two counterfactual worlds."""
+    from sdscm_jax.bench.family import Family
+    from sdscm_jax.vignettes import oncology as vignette
+
+    assert vignette.treatment is not None
+    worlds = [{vignette.treatment: option} for option in vignette[vignette.treatment].options]
+    return Family.from_vignette(vignette).member(0, scoring), worlds
+
+
+def confounder() -> tuple[Any, list[dict[str, str]]]:
+    """The 5-site confounder story, and its counterfactual worlds."""
+    from sdscm_jax.bench.family import Family
+    from sdscm_jax.vignettes import confounder as vignette
+
+    family = Family.from_vignette(vignette)
+    assert family.treatment is not None
+    return family.member(0), [{family.treatment: option} for option in family[family.treatment].options]
+
+
+def random_dag(sites: int, seed: int = 0, chain: bool = False) -> Callable:
+    """A model whose sites are given earlier ones: each with probability 0.3, or (a chain) all of them."""
+    import sdscm_jax as sd
+
+    rng = np.random.default_rng(seed)
+    parents = [[j for j in range(i) if chain or rng.random() < 0.3] for i in range(sites)]
+    options = [list(rng.choice(WORDS, size=rng.integers(2, 5), replace=False)) for _ in range(sites)]
+    templates = [TEMPLATES[rng.integers(len(TEMPLATES))] for _ in range(sites)]
+
+    def model(lm: sd.LanguageModel) -> None:
+        phrases: list[sd.Phrase] = []
+        for i in range(sites):
+            given = [phrases[j] for j in parents[i]]
+            phrases.append(sd.sample(f"x{i}", sd.Choice(lm, templates[i], options[i], given=given)))
+
+    return model
+
+
+def random_gpt2(small: bool = True) -> Any:
+    """GPT-2's architecture with random weights: small (124 M parameters), or two narrow layers."""
+    from transformers import AutoTokenizer, GPT2Config
+
+    import sdscm_jax as sd
+    from sdscm_jax.models.families import read_config
+
+    tokenizer = AutoTokenizer.from_pretrained(SHARED / "lms" / "tokenizer-gpt2")
+    sizes = {} if small else {"n_layer": 2, "n_embd": 32, "n_head": 4}
+    return sd.random_lm(read_config(GPT2Config(**sizes)), tokenizer)

@@ -1,0 +1,200 @@
+"""The batched PyTorch baseline of benchmarks/ against ``Choice(scoring="sequence")``, on the same weights."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sdscm_jax as sd
+from sdscm_jax.bench.family import Family, Member
+
+from ..conftest import ROOT, shared_path
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.oracle
+
+UNITS = 12
+
+
+class Pair(NamedTuple):
+    """The same weights on both sides."""
+
+    lm: sd.LanguageModel
+    model: Any
+    tokenizer: Any
+
+
+def load_pair(directory: Path) -> Pair:
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    return Pair(sd.load_lm(directory), model, transformers.AutoTokenizer.from_pretrained(directory))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def batched() -> Iterator[ModuleType]:
+    """benchmarks/ is no package: the module is loaded from its path."""
+    spec = importlib.util.spec_from_file_location("batched_torch", ROOT / "benchmarks" / "batched_torch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture(scope="module")
+def gpt2_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """A tiny random GPT-2 with the real tokenizer, which has no BOS."""
+    directory = tmp_path_factory.mktemp("gpt2")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(shared_path("lms", "tokenizer-gpt2"))
+    torch.manual_seed(0)
+    # Weights small enough that no option is certain, large enough that the context matters.
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=2, n_head=4, n_positions=256, vocab_size=len(tokenizer), initializer_range=0.2
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return load_pair(directory)
+
+
+@pytest.fixture(scope="module")
+def stories_pair() -> Pair:
+    """A real Llama, whose tokenizer has a BOS; fewer heads of keys than of queries."""
+    return load_pair(shared_path("lms", "stories260K"))
+
+
+def variable(name: str, template: tuple[str, str], options: list[str], parents: list[int], **rest: Any) -> dict:
+    return {
+        "variable_name": name,
+        "possible_prefix_suffix_pairs": [list(template)],
+        "candidate_set": options,
+        "parent_indices": parents,
+        "exogenous": False,
+        **rest,
+    }
+
+
+# The text begins with a blank; one sentence begins another; lengths differ; the last site does not go
+# on from the one before it, and is given a site that the model is not asked about.
+STORY = Family.from_reference_json(
+    {
+        "setup_sequence_sample_space": [
+            variable("who", ("", " went to the park."), ["Lily", "Tom", "The old man"], []),
+            variable("sky", ("It was a ", " day."), ["sunny", "very sunny", "rainy and cold"], [0]),
+            variable("deed", ("The best thing was to ", ""), ["wait", "wait and see", "run"], [0, 1]),
+            variable("coin", ("The coin showed ", "."), ["heads", "tails"], [], intervention_choice="uniform"),
+            variable("mood", ("In the end all were ", "."), ["happy", "sad and tired"], [0, 1, 2]),
+            variable("meal", ("They ate ", "."), ["bread", "red apples"], [1, 3]),
+        ]
+    }
+)
+CONFOUNDER = Family.from_vignette(sd.vignettes.confounder)
+
+
+def any_values(family: Family) -> dict[str, np.ndarray]:
+    """Option numbers ``[B]`` of every site, whatever the language model thinks of them."""
+    rng = np.random.default_rng(0)
+    return {v.name: rng.integers(len(v.options), size=UNITS) for v in family.variables}
+
+
+@partial(jax.jit, static_argnames="member")
+def choice_log_probs(lm: sd.LanguageModel, values: dict[str, jax.Array], member: Member) -> dict[str, jax.Array]:
+    """Log-probabilities ``[B, K]`` of every site where the sites have these values ``[B]``."""
+    phrases, found = {}, {}
+    for v, wording in zip(member.family.variables, member.wordings, strict=True):
+        given = [phrases[parent] for parent in v.parents]
+        scoring = "uniform" if v.uniform else "sequence"
+        choice = sd.Choice(lm, v.templates[wording], v.options, given=given, scoring=scoring)
+        phrases[v.name] = choice.phrase(values[v.name])
+        found[v.name] = jnp.broadcast_to(choice.logits, (UNITS, len(v.options)))
+    return found
+
+
+@pytest.mark.parametrize(("pair", "family"), [("gpt2_pair", STORY), ("stories_pair", CONFOUNDER)])
+def test_log_probabilities_are_those_of_choice(
+    request: pytest.FixtureRequest, batched: ModuleType, pair: str, family: Family
+) -> None:
+    lm, model, tokenizer = request.getfixturevalue(pair)
+    member = family.member(0)
+    # Every option of every site is gone on from, which draws would not be.
+    values = any_values(family)
+    expected = choice_log_probs(lm, values, member)
+    # Units differ, so that they are compared and not one row with itself.
+    assert max(np.ptp(log_probs, axis=0).max() for log_probs in expected.values()) > 0.1
+    counts = []
+    for merge in (True, False):
+        count = SimpleNamespace(tokens=0, forwards=0)
+        found = batched.run_batch(model, tokenizer, member, UNITS, fixed=values, count=count, merge=merge)
+        counts.append(count)
+        chex.assert_trees_all_equal({name: indices.numpy() for name, (indices, _) in found.items()}, values)
+        chex.assert_trees_all_close(
+            {name: log_probs.numpy() for name, (_, log_probs) in found.items()}, expected, atol=2e-4
+        )
+    assert counts[0].tokens < counts[1].tokens
+    assert counts[0].forwards == counts[1].forwards == sum(not v.uniform for v in family.variables)
+
+
+def test_whole_units_share_what_they_have_in_common(gpt2_pair: Pair, batched: ModuleType) -> None:
+    """Twice the same units cost the tokens of once; without merging, twice as many."""
+    values = any_values(STORY)
+    twice = {name: np.tile(value, 2) for name, value in values.items()}
+
+    def tokens(fixed: dict[str, Any], merge: bool) -> int:
+        count = SimpleNamespace(tokens=0, forwards=0)
+        units = len(fixed["who"])
+        batched.run_batch(
+            gpt2_pair.model, gpt2_pair.lm.codec, STORY.member(0), units, fixed=fixed, count=count, merge=merge
+        )
+        return count.tokens
+
+    assert tokens(twice, True) == tokens(values, True)
+    assert tokens(twice, False) == 2 * tokens(values, False)
+
+
+def test_draws_follow_the_probabilities(stories_pair: Pair, batched: ModuleType) -> None:
+    member, units = CONFOUNDER.member(0), 400
+
+    def run(seed: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(seed)
+        return batched.run_batch(stories_pair.model, stories_pair.tokenizer, member, units, generator)
+
+    found = run(1)
+    for name in ("weather", "gym", "marathon"):
+        indices, log_probs = found[name]
+        options = log_probs.shape[1]
+        share = np.bincount(indices, minlength=options) / units
+        chex.assert_trees_all_close(share, log_probs.exp().mean(0).double().numpy(), atol=4 * np.sqrt(0.25 / units))
+        chex.assert_trees_all_equal(indices, run(1)[name][0])
+    assert any(not torch.equal(found[name][0], value) for name, (value, _) in run(2).items())
+
+
+def test_fused_activation_changes_no_probability(gpt2_pair: Pair, batched: ModuleType) -> None:
+    member, codec = STORY.member(0), gpt2_pair.lm.codec
+    fused = batched.fuse_activation(copy.deepcopy(gpt2_pair.model))
+    assert not any("NewGELU" in type(module).__name__ for module in fused.modules())
+    plain, quick = (
+        batched.run_batch(model, codec, member, UNITS, fixed=any_values(STORY)) for model in (gpt2_pair.model, fused)
+    )
+    for name in plain:
+        chex.assert_trees_all_close(quick[name][1].numpy(), plain[name][1].numpy(), atol=1e-4)
