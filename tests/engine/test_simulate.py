@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.engine.simulate import _compiled
+from sdscm_jax.engine import forward, in_graph, program
 
 
 def model(lm: sd.LanguageModel, shift: float = 0.0) -> None:
@@ -95,11 +95,16 @@ def test_other_worlds_change_nothing(result: sd.Simulation, lm: sd.LanguageModel
     assert list(alone.log_probs) == ["y"]
 
 
-def test_a_second_run_is_not_compiled_again(lm: sd.LanguageModel) -> None:
-    sd.simulate(model, 1, 8, lm, 0.5, worlds=[{"x": "low"}])
-    compiled = _compiled.cache_info().misses
-    again = sd.simulate(model, 2, 8, lm, 0.25, worlds=[{"x": "high"}])
-    assert _compiled.cache_info().misses == compiled
+@pytest.mark.parametrize("execution", ["staged", "in_graph"])
+def test_a_second_run_is_not_compiled_again(lm: sd.LanguageModel, execution: str) -> None:
+    def compiled() -> int:
+        caches = forward._compiled, in_graph._compiled, program._compiled, program._separated
+        return sum(cache.cache_info().misses for cache in caches)
+
+    sd.simulate(model, 1, 8, lm, 0.5, worlds=[{"x": "low"}], execution=execution)
+    before = compiled()
+    again = sd.simulate(model, 2, 8, lm, 0.25, worlds=[{"x": "high"}], execution=execution)
+    assert compiled() == before
     assert again.worlds == ("", "do(x=high)")
 
 
