@@ -104,7 +104,7 @@ def measure(name: str, options: argparse.Namespace, scratch: Path) -> dict[str, 
         return time.perf_counter() - started
 
     def run_jax(scoring: str, n: int, key: int) -> sd.Simulation:
-        return sd.simulate(members[scoring], key, n, lm, chunk=options.chunk, progress=False)
+        return sd.simulate(members[scoring], key, n, lm, execution="in_graph", chunk=options.chunk, progress=False)
 
     # Warm up; for JAX this is the compilation.
     rows: dict[str, dict[str, Any]] = {way: {"rounds": []} for way in WAYS}

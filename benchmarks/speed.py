@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     import torch
     from in_graph import locate
-    from measured import provenance, recorded_tokens
+    from measured import provenance
     from models import oncology
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -88,13 +88,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     def run_simulate(execution: str, units: int, seed: int) -> tuple[float, float]:
         size = 16 if execution == "in_graph" else None
         stats = sd.simulate(member, seed, units, lm, execution=execution, chunk=size, progress=False).stats
-        return stats.get("positions", per_unit["in_graph"] * units), stats["compile_seconds"]
+        return stats.get("positions", stats["tokens"]), stats["compile_seconds"]
 
-    per_unit = {"in_graph": 0}
-    with recorded_tokens() as lengths:
-        sd.simulate(member, 0, 16, lm, execution="in_graph", chunk=16, progress=False)
-    per_unit["in_graph"] = sum(lengths)
-    for units in options.units_staged:  # compiles
+    sd.simulate(member, 0, 16, lm, execution="in_graph", chunk=16, progress=False)  # compiles
+    for units in options.units_staged:
         sd.simulate(member, 0, units, lm, progress=False)
     run_batched(0)
     for seed in range(1, 1 + options.rounds):

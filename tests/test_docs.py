@@ -27,12 +27,13 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 
 
-def test_the_gallery_of_handlers_runs() -> None:
+@pytest.mark.parametrize("page", ["handlers.md", "execution.md"])
+def test_pages_run(page: str) -> None:
     names: dict[str, Any] = {}
-    for i, block in enumerate(blocks("handlers.md")):
+    for i, block in enumerate(blocks(page)):
         printed = io.StringIO()
         with redirect_stdout(printed):
-            exec(compile(block, f"docs/handlers.md, block {i}", "exec"), names)
+            exec(compile(block, f"docs/{page}, block {i}", "exec"), names)
         expected = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
         assert printed.getvalue().splitlines() == expected, block
 

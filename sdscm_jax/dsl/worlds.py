@@ -101,6 +101,13 @@ class Worlds:
         """The worlds of a unit whose slices of ``per_unit`` are ``values``."""
         return replace(self, constants={**self.constants, **values}, per_unit={})
 
+    def data(self, which: Mapping[str, Array], constants: Mapping[str, Array]) -> dict[str, Any]:
+        """What ``do`` takes in the world that these slices are of."""
+        changes = dict(self.changes)
+        return {
+            name: Alternatives(which[name], constants[name], tuple(c.value for c in changes[name])) for name in which
+        }
+
 
 class WorldResults(NamedTuple):
     """Values of one unit, each with a leading axis of worlds, the factual one first."""
@@ -316,13 +323,9 @@ def run_worlds(
         log_probs: choice sites whose option log-probabilities are wanted; None: all.
         noise: site name -> noise that is at hand (abduced).
     """
-    changes = dict(worlds.changes)
 
     def one(which: dict[str, Array], constants: dict[str, Array]) -> WorldResults:
-        data = {
-            name: Alternatives(which[name], constants[name], tuple(c.value for c in changes[name])) for name in which
-        }
-        return run_once(fn, key, data, args, kwargs, log_probs, noise)
+        return run_once(fn, key, worlds.data(which, constants), args, kwargs, log_probs, noise)
 
     if not worlds.which:
         return jax.tree.map(lambda x: jnp.asarray(x)[None], one({}, {}))

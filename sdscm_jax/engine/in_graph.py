@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,26 @@ from ..dsl.worlds import WorldResults, run_worlds
 from ..models.language_model import LanguageModel
 from ..models.sharding import data_axis_size, mesh_of, over_data, place, replicated
 from .forward import token_bytes
+from .memory import exhausted, with_less
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
+from .traced_tokens import traced_tokens
 
 # Rows that go together where no language model limits them.
 ROWS = 1 << 16
+
+
+class Compiled(NamedTuple):
+    """A program of some rows.
+
+    Attributes:
+        lowered: before compilation.
+        run: the compiled function.
+        tokens: that go through language models, padding included.
+    """
+
+    lowered: Any
+    run: Any
+    tokens: int
 
 
 class InGraph:
@@ -42,13 +58,18 @@ class InGraph:
         lms = language_models(run.args)
         self._mesh = mesh_of(lms[0]) if lms else None
         lanes = data_axis_size(self._mesh)
-        self.size = -(-size // lanes) * lanes
+        self.size = self._together = -(-size // lanes) * lanes
+        self.compile_seconds, self._tokens = 0.0, 0
+        self._program = self._compile()
+
+    def _compile(self) -> Compiled:
         started = time.perf_counter()
-        leaves, treedef = jax.tree.flatten(self._inputs(np.zeros(self.size, int)))
+        leaves, treedef = jax.tree.flatten(self._inputs(np.zeros(self._together, int)))
         placed = self._mesh is not None
         shapes = tuple((jnp.shape(x), jnp.result_type(x), x.sharding if placed else None) for x in leaves)
-        self._lowered, self._compiled = hashable(_compiled)(run.model, run.kept, run.sites, treedef, shapes)
-        self.compile_seconds = time.perf_counter() - started
+        program = hashable(_compiled)(self.run.model, self.run.kept, self.run.sites, treedef, shapes)
+        self.compile_seconds += time.perf_counter() - started
+        return program
 
     def _inputs(self, rows: np.ndarray) -> tuple[Any, ...]:
         mesh, (key, *of_rows) = self._mesh, self.run.inputs(rows)
@@ -70,17 +91,27 @@ class InGraph:
 
     def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
         """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
-        parts = []
-        for start in range(0, len(rows), self.size):
-            own = rows[start : start + self.size]
-            padded = np.concatenate([own, np.full(self.size - len(own), own[-1])])
-            found = self._compiled(*self._inputs(padded))
-            parts.append(jax.tree.map(lambda x, own=own: np.asarray(x)[: len(own)], found))
+        parts, start = [], 0
+        while start < len(rows):
+            own = rows[start : start + self._together]
+            padded = np.concatenate([own, np.full(self._together - len(own), own[-1])])
+            try:
+                found = self._program.run(*self._inputs(padded))
+                parts.append(jax.tree.map(lambda x, own=own: np.asarray(x)[: len(own)], found))
+            except jax.errors.JaxRuntimeError as error:
+                if not exhausted(error) or self._together <= data_axis_size(self._mesh):
+                    raise
+                self._together = max(data_axis_size(self._mesh), self._together // 2)
+                with_less(f"{self._together} rows")
+                self._program = self._compile()
+                continue
+            self._tokens += self._program.tokens
+            start += len(own)
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
     def stats(self) -> dict[str, float]:
         """Figures of the run."""
-        return {"compile_seconds": self.compile_seconds}
+        return {"compile_seconds": self.compile_seconds, "tokens": self._tokens}
 
     def forget(self) -> None:
         """Nothing is remembered."""
@@ -90,7 +121,7 @@ class InGraph:
 
     def digest(self) -> str:
         """SHA-256 of the program, whatever the language models' parameters."""
-        return hashlib.sha256(self._lowered.as_text().encode()).hexdigest()
+        return hashlib.sha256(self._program.lowered.as_text().encode()).hexdigest()
 
 
 def hashable(cached: Any) -> Callable:
@@ -108,7 +139,7 @@ def hashable(cached: Any) -> Callable:
 
 
 @lru_cache(maxsize=32)
-def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], treedef: Any, shapes: tuple) -> Any:
+def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], treedef: Any, shapes: tuple) -> Compiled:
     """The program of some rows, compiled for inputs of these shapes; a second run finds it here."""
 
     def silent(*args: Any) -> None:
@@ -128,8 +159,9 @@ def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], t
     where = next((sharding for _, _, sharding in shapes if sharding is not None), None)
     # Results are read on every host.
     options: dict[str, Any] = {} if where is None else {"out_shardings": replicated(where.mesh)}
-    lowered = jax.jit(run, **options).lower(*abstract)
-    return lowered, lowered.compile()
+    traced = jax.jit(run, **options).trace(*abstract)
+    lowered = traced.lower()
+    return Compiled(lowered, lowered.compile(), traced_tokens(traced.jaxpr.jaxpr))
 
 
 def rows_in_memory(

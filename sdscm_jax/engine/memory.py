@@ -1,7 +1,8 @@
-"""How much memory a run takes where nobody says."""
+"""How much memory a run takes where nobody says, and what is said where it is not there."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import jax
@@ -19,3 +20,17 @@ def default_memory(lms: Sequence[LanguageModel]) -> int:
     figures = [shard.device.memory_stats() for shard in shards]
     left = [f["bytes_limit"] - f["bytes_in_use"] for f in figures if f and "bytes_limit" in f]
     return max(1, min(left) // 2) if left else HOST
+
+
+def with_less(what: str) -> None:
+    """Say that the device's memory does not suffice, and what goes through the language model from now on."""
+    warnings.warn(
+        f"the device is out of memory; from now on {what} go through the language model together",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def exhausted(error: jax.errors.JaxRuntimeError) -> bool:
+    """Is it for want of device memory?"""
+    return "RESOURCE_EXHAUSTED" in str(error)

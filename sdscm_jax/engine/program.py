@@ -16,9 +16,8 @@ from numpyro.ops.provenance import eval_provenance
 
 from ..dsl.asked import Visit, asked, language_models
 from ..dsl.do import do
-from ..dsl.intervention import Alternatives
 from ..dsl.structure import Site
-from ..dsl.worlds import WorldResults, Worlds, run_once
+from ..dsl.worlds import WorldResults, run_once
 from ..models.language_model import LanguageModel
 from .in_graph import hashable
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
@@ -74,7 +73,8 @@ def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
     """
     _, call = hashable(_compiled)(*_described(run, size), program)
     _, rest, _ = _without_parameters(run)
-    return lambda rows, answers: call(*run.inputs(rows), run.shared, rest, answers)
+    shared = _any_worlds(run.shared)
+    return lambda rows, answers: call(*run.inputs(rows), shared, rest, answers)
 
 
 def digest(run: Run, program: Program, size: int) -> str:
@@ -86,9 +86,14 @@ def digest(run: Run, program: Program, size: int) -> str:
 def _described(run: Run, size: int) -> tuple[Any, ...]:
     """What the program of ``size`` rows depends on, in a form that can be looked up."""
     lms, rest, treedef = _without_parameters(run)
-    leaves, inputs = jax.tree.flatten((*run.inputs(np.zeros(size, int)), run.shared, rest))
+    leaves, inputs = jax.tree.flatten((*run.inputs(np.zeros(size, int)), _any_worlds(run.shared), rest))
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     return run.model, run.kept, run.sites, lms, treedef, inputs, shapes
+
+
+def _any_worlds(shared: Shared) -> Shared:
+    """Without what is particular to these worlds: others are run by the same program."""
+    return shared._replace(worlds=replace(shared.worlds, grid=None))
 
 
 def _without_parameters(run: Run) -> tuple[tuple[Any, ...], list[Any], Any]:
@@ -141,16 +146,11 @@ def _row(
         found = noise_given_evidence(under(seen, shared.regime, of_unit.regime), of_unit, shared, key, sites, args)
         visits.update({_EVIDENCE + name: visit for name, visit in seen.visits.items()})
         contexts = {_EVIDENCE + name: x for name, x in seen.contexts.items()}
-        worlds: Worlds = shared.worlds.of_unit(of_unit.worlds)
-        changes = dict(worlds.changes)
+        worlds = shared.worlds.of_unit(of_unit.worlds)
 
         def one(which: dict[str, Array], constants: dict[str, Array], answers: dict[str, Array]) -> Any:
             fn = asked(silent, models, answers)
-            data = {
-                name: Alternatives(which[name], constants[name], tuple(c.value for c in changes[name]))
-                for name in which
-            }
-            intervened = do(under(fn, shared.regime, of_unit.regime), data)
+            intervened = do(under(fn, shared.regime, of_unit.regime), worlds.data(which, constants))
             results = run_once(intervened, key, {}, args, log_probs=kept, noise=found.noise)
             visits.update({_WORLD + name: visit for name, visit in fn.visits.items()})
             return results, {_WORLD + name: x for name, x in fn.contexts.items()}

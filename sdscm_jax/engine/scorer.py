@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..models.sharding import data_axis_size, mesh_of
 from .forward import Forward, Read, empty_pool, token_bytes
+from .memory import exhausted, with_less
 from .packing import call_of, calls, lay_out, nothing, shape_of, sizes, waves, widest
 from .slots import Slots
 from .store import Store
@@ -264,15 +264,10 @@ class Scorer:
             try:
                 return self._compute(question, reads, needed)
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or self.call_tokens <= 8:
+                if not exhausted(error) or self.call_tokens <= 8:
                     raise
                 self.call_tokens //= 2
-                warnings.warn(
-                    f"the device is out of memory; from now on {self.call_tokens} tokens go through the language "
-                    "model together",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                with_less(f"{self.call_tokens} tokens")
                 # The call took the pool with it.
                 self._pool = None
                 for lane, nodes in zip(self._lanes, needed, strict=True):

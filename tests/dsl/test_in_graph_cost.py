@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import sdscm_jax as sd
 from sdscm_jax.dsl.structure import structure
 from sdscm_jax.dsl.worlds import WorldResults, as_worlds, run_worlds
+from sdscm_jax.engine.traced_tokens import traced_tokens
 
 from ..plain import option_log_probs
 
@@ -63,40 +64,6 @@ def traced(program: Callable, lm: sd.LanguageModel, worlds: Sequence[dict[str, A
     return jax.make_jaxpr(run)(lm, jax.random.key(0)).jaxpr
 
 
-def encoded(jaxpr: Any) -> int:
-    """Tokens that go through the decoder's layers, counted for every world that they are computed in.
-
-    The layers are a loop that carries hidden states ``[..., T, width]``.
-    """
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = [x for value in equation.params.values() for x in jaxprs(value)]
-        within = sum(map(encoded, inner))
-        if equation.primitive.name != "scan":
-            total += within
-        elif within:
-            # A loop around the decoder: a text that is being written.
-            total += within * equation.params["length"]
-        elif any(e.primitive.name == "dot_general" for x in inner for e in equations(x)):
-            total += int(np.prod(equation.outvars[0].aval.shape[:-1]))
-    return total
-
-
-def equations(jaxpr: Any) -> Iterator[Any]:
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in equation.params.values():
-            for x in jaxprs(value):
-                yield from equations(x)
-
-
-def jaxprs(value: Any) -> Iterator[Any]:
-    for x in value if isinstance(value, (tuple, list)) else (value,):
-        x = getattr(x, "jaxpr", x)
-        if hasattr(x, "eqns"):
-            yield x
-
-
 def trie(program: Program, lm: sd.LanguageModel, worlds: Sequence[dict[str, int]]) -> int:
     """Distinct proper prefixes of "context and template with an option", by whole texts."""
     nodes: set[tuple[int, ...]] = set()
@@ -133,7 +100,7 @@ def random_worlds(intervened: Sequence[str], rng: np.random.Generator) -> list[d
 def test_a_chain_costs_its_trie(lm: sd.LanguageModel, intervened: tuple[str, ...]) -> None:
     options = [SITES[name][1] for name in intervened]
     worlds = [dict(zip(intervened, setting, strict=True)) for setting in itertools.product(*options)]
-    tokens = encoded(traced(CHAIN, lm, worlds if intervened else ()))
+    tokens = traced_tokens(traced(CHAIN, lm, worlds if intervened else ()))
     rng = np.random.default_rng(0)
     units = [random_worlds(intervened, rng) for _ in range(8)]
     bounds = {trie(CHAIN, lm, unit) for unit in units}
@@ -142,8 +109,8 @@ def test_a_chain_costs_its_trie(lm: sd.LanguageModel, intervened: tuple[str, ...
 
 
 def test_worlds_that_are_no_grid_are_run_beside_the_factual_one(lm: sd.LanguageModel) -> None:
-    one, both = (encoded(traced(CHAIN, lm, worlds)) for worlds in ((), [{"level": "low"}, {"level": "high"}]))
-    below = one - encoded(traced(Program({name: CHAIN.given[name] for name in ("weather", "level")}), lm))
+    one, both = (traced_tokens(traced(CHAIN, lm, worlds)) for worlds in ((), [{"level": "low"}, {"level": "high"}]))
+    below = one - traced_tokens(traced(Program({name: CHAIN.given[name] for name in ("weather", "level")}), lm))
     # Nothing before the intervention is computed again.
     assert both == one + 2 * below
 
@@ -153,12 +120,12 @@ def test_siblings_read_their_context_once(lm: sd.LanguageModel) -> None:
     bound = trie(SIBLINGS, lm, [{**dict.fromkeys(SITES, 0), "level": int(np.argmax(lengths))}])
     # "level" after "weather" is encoded by the first site that is given both, with room for its longest
     # option (which is the one of this bound): every option has the shape of that one.
-    assert encoded(traced(SIBLINGS, lm)) == bound
+    assert traced_tokens(traced(SIBLINGS, lm)) == bound
     first = Program({name: SIBLINGS.given[name] for name in ("weather", "level", "run")})
     both = Program({**first.given, "score": ["weather", "level"]})
     tokens = [lm.codec.encode_after(text) for text in sentences("score")]
     own = {row[:i] for row in tokens for i in range(1, len(row))}
-    assert encoded(traced(both, lm)) - encoded(traced(first, lm)) == len(own)
+    assert traced_tokens(traced(both, lm)) - traced_tokens(traced(first, lm)) == len(own)
 
 
 def sentences(name: str) -> list[str]:
@@ -184,8 +151,8 @@ def test_a_sibling_of_an_intervention_is_computed_once_for_all_worlds(lm: sd.Lan
     program = Program({"weather": [], "level": [], "run": ["weather", "level"], "score": ["weather"]})
     without = Program({name: program.given[name] for name in ("weather", "level", "run")})
     worlds = [{"level": "low"}, {"level": "high"}]
-    alone = encoded(traced(program, lm)) - encoded(traced(without, lm))
-    assert encoded(traced(program, lm, worlds)) - encoded(traced(without, lm, worlds)) == alone
+    alone = traced_tokens(traced(program, lm)) - traced_tokens(traced(without, lm))
+    assert traced_tokens(traced(program, lm, worlds)) - traced_tokens(traced(without, lm, worlds)) == alone
 
 
 def test_an_observed_site_whose_probabilities_are_wanted_costs_no_more(lm: sd.LanguageModel) -> None:
@@ -194,7 +161,7 @@ def test_an_observed_site_whose_probabilities_are_wanted_costs_no_more(lm: sd.La
         sd.sample("level", sd.Choice(lm, *SITES["level"], given=[weather]))
 
     drawn = Program({"weather": [], "level": ["weather"]})
-    assert encoded(traced(seen, lm)) == encoded(traced(drawn, lm))
+    assert traced_tokens(traced(seen, lm)) == traced_tokens(traced(drawn, lm))
 
 
 @pytest.mark.parametrize("most", [1, 5])
@@ -210,7 +177,7 @@ def test_a_text_is_encoded_as_it_is_written(lm: sd.LanguageModel, most: int) -> 
     keys = jax.random.split(jax.random.key(0), 12)
     found = jax.jit(jax.vmap(lambda lm, key: [fn(lm, key) for fn in both], (None, 0)))(lm, keys)
     chex.assert_trees_all_close(*found, atol=1e-4, rtol=0)
-    carried, again = (encoded(jax.make_jaxpr(fn)(lm, keys[0]).jaxpr) for fn in both)
+    carried, again = (traced_tokens(jax.make_jaxpr(fn)(lm, keys[0]).jaxpr) for fn in both)
     # The weather, what stands before the text, and all of the text but its last token.
     weather = max(len(lm.codec.encode(text)) for text in sentences("weather"))
     assert again - carried == weather + len(lm.codec.encode_after("She said")) + most - 1

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.engine.forward import Forward, token_bytes
+from sdscm_jax.engine.in_graph import InGraph
 
 from ..conftest import make_tiny_lm
 from ..laws.programs import SCORINGS, Program, programs
@@ -139,6 +140,36 @@ def test_out_of_memory_halves_the_calls(gpt2: sd.LanguageModel, monkeypatch: pyt
         found = sd.simulate(CHAIN, 0, 20, gpt2)
     agree(found, expected)
     assert found.stats["recomputed"] > 0
+
+
+def test_out_of_memory_halves_the_rows_in_graph(lm: sd.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = sd.simulate(CHAIN, 0, 12, lm, execution="in_graph", chunk=6)
+    compile_, asked = InGraph._compile, []
+
+    class Failing:
+        tokens, lowered = 0, None
+
+        def run(self, *inputs: Any) -> Any:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    def compiled(self: InGraph) -> Any:
+        asked.append(self._together)
+        return Failing() if len(asked) == 1 else compile_(self)
+
+    monkeypatch.setattr(InGraph, "_compile", compiled)
+    with pytest.warns(RuntimeWarning, match="out of memory; from now on 3 rows"):
+        found = sd.simulate(CHAIN, 0, 12, lm, execution="in_graph", chunk=6)
+    agree(found, expected)
+    # Tokens are counted in graph too: every unit's own, padding included.
+    assert asked == [6, 3]
+    assert found.stats["tokens"] == expected.stats["tokens"] > 0
+
+
+def test_bfloat16(lm: sd.LanguageModel) -> None:
+    low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), lm)
+    staged, graph = (sd.simulate(CHAIN, 0, 16, low, execution=how) for how in ("staged", "in_graph"))
+    assert staged.log_probs["x0"].dtype == np.float32
+    np.testing.assert_allclose(staged.log_probs["x0"], graph.log_probs["x0"], atol=0.1)
 
 
 def mixed(lm: sd.LanguageModel) -> None:
