@@ -97,7 +97,7 @@ def calls(trie: Trie, rows: list[np.ndarray], most: int) -> list[list[np.ndarray
 
 def sizes(most: int) -> tuple[int, ...]:
     """How many tokens a call may be padded to."""
-    return tuple(sorted({max(MOST_IN_ROW, most), max(MOST_IN_ROW, most // 4), MOST_IN_ROW}, reverse=True))
+    return tuple(sorted({max(MOST_IN_ROW, most), max(MOST_IN_ROW, most // 4)}, reverse=True))
 
 
 def _fill(waiting: list[np.ndarray], size: int, most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +19,12 @@ from ..dsl.asked import NotSeparable, Visit, language_models
 from ..dsl.worlds import World
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
+from .edges import Edges
 from .forward import token_bytes
 from .memory import default_memory
 from .program import separate
 from .run import Run
-from .scorer import Counts, Edges, Scorer
+from .scorer import Counts, Scorer
 from .simulate import prepare
 from .staged import ROWS, Staged
 
@@ -59,7 +61,7 @@ class Plan:
     seconds: float
 
     def __repr__(self) -> str:
-        console = Console(width=100, record=True, file=open_nowhere())
+        console = Console(width=100, record=True, file=io.StringIO())
         table = Table(title=f"{self.units} units, {self.worlds} worlds", title_justify="left")
         for name in ("site", *self.sites.columns):
             table.add_column(name, justify="left" if name == "site" else "right")
@@ -72,13 +74,6 @@ class Plan:
             + f"{self.tokens:,} tokens ({self.reference_tokens / max(1, self.tokens):.0f} times fewer than unit by "
             f"unit), {self.flops:.3g} FLOP, {self.kv_bytes / 2**20:,.0f} MiB of keys and values{time_}"
         )
-
-
-def open_nowhere() -> Any:
-    """A file that keeps nothing."""
-    import io
-
-    return io.StringIO()
 
 
 class _Counting(Scorer):

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 
 from ..dsl.question import Question
-from ..dsl.tree import OptionTree
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..models.sharding import data_axis_size, mesh_of
+from .edges import Edges
 from .forward import Forward, Read, empty_pool, token_bytes
 from .memory import exhausted, with_less
-from .packing import call_of, calls, lay_out, nothing, shape_of, sizes, waves, widest
+from .packing import call_of, calls, lay_out, nothing, rounded, shape_of, sizes, waves, widest
 from .slots import Slots
 from .store import Store
 from .trie import ROOT, Trie
@@ -90,16 +90,26 @@ class Scorer:
     Args:
         lm: the language model; its mesh says on which devices.
         memory: bytes that the pool may take, on each place of the mesh's data axis.
+        most: tokens that there are to keep at most; a smaller pool is made then.
         call_tokens: tokens that go through the language model together.
         store: scores of earlier runs, or None.
     """
 
-    def __init__(self, lm: LanguageModel, memory: int, call_tokens: int = CALL_TOKENS, store: Store | None = None):
+    def __init__(
+        self,
+        lm: LanguageModel,
+        memory: int,
+        most: int,
+        call_tokens: int = CALL_TOKENS,
+        store: Store | None = None,
+    ):
         self.lm, self.store, self.counts = lm, store, Counts()
         mesh = mesh_of(lm)
         self.lanes = data_axis_size(mesh)
         self.call_tokens = call_tokens
-        self.capacity = max(1, memory // token_bytes(lm))
+        # What the memory holds, and (of a few sizes, since each is compiled for) what there will be.
+        self.budget = max(1, memory // token_bytes(lm))
+        self.capacity = min(self.budget, rounded(most, 4096))
         self.forward = Forward(lm, self.lanes, mesh)
         self._lanes = [self._new_lane() for _ in range(self.lanes)]
         self._pool: Any = None
@@ -116,10 +126,10 @@ class Scorer:
         Raises:
             SDSCMError: says how much memory is needed.
         """
-        if question.longest > self.capacity:
+        if question.longest > self.budget:
             needed = question.longest * token_bytes(self.lm)
             raise SDSCMError(
-                f"memory holds the keys and values of {self.capacity} tokens, and one text may have "
+                f"memory holds the keys and values of {self.budget} tokens, and one text may have "
                 f"{question.longest}; give at least memory={needed}"
             )
 
@@ -355,40 +365,6 @@ class Scorer:
 
 
 _NONE = np.zeros(0, np.int64)
-
-
-class Edges:
-    """Which log-probabilities some texts want: edges of a tree that stands after each of them.
-
-    Args:
-        tree: the options.
-        reads: int ``[ends, 1 + tree.size]``, nodes of the trie that are the rows of the tree.
-
-    Attributes:
-        nodes: the distinct nodes that are read.
-        shape: ``(ends, E)``.
-    """
-
-    def __init__(self, tree: OptionTree, reads: np.ndarray):
-        of_edges = reads[:, tree.edge_rows]
-        self.shape = of_edges.shape
-        self._tokens = np.broadcast_to(tree.edge_tokens, of_edges.shape).ravel()
-        self._order = np.argsort(of_edges.ravel(), kind="stable")
-        self.nodes, self._starts = np.unique(of_edges.ravel()[self._order], return_index=True)
-        self._counts = np.diff(np.r_[self._starts, of_edges.size])
-
-    def read(self, nodes: np.ndarray) -> np.ndarray:
-        """bool: are these nodes read?"""
-        return np.isin(nodes, self.nodes)
-
-    def of(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Edges of nodes that are read: their places in ``[ends, E]``, numbers of the nodes, and tokens."""
-        at = np.searchsorted(self.nodes, nodes)
-        counts = self._counts[at]
-        rows = np.repeat(np.arange(len(nodes)), counts)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        places = self._order[np.repeat(self._starts[at], counts) + within]
-        return places, rows, self._tokens[places]
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -63,7 +64,9 @@ class Staged:
             same = next((j for j in self._scorers if lms[j] is lms[i]), None)
             kept = None if store is None else Store(store, lms[i].fingerprint())
             self._scorers[i] = (
-                self._scorers[same] if same is not None else scorer(lms[i], memory // len(used), store=kept)
+                self._scorers[same]
+                if same is not None
+                else scorer(lms[i], memory // len(used), self._most(i), store=kept)
             )
         for visit in program.visits.values():
             self._scorers[visit.lm].check(visit.question)
@@ -146,15 +149,33 @@ class Staged:
 
     # -- memory ---------------------------------------------------------------------------------
 
+    def _most(self, lm: int) -> int:
+        """Tokens that rows which go together can have at most."""
+        questions = [visit.question for visit in self.program.visits.values() if visit.lm == lm]
+        texts = {(question.start, question.pieces) for question in questions}
+        most = 0
+        for name, visit in self.program.visits.items():
+            if visit.lm == lm:
+                question = visit.question
+                # What goes on from the text of another site adds its own tokens only.
+                goes_on = question.pieces and (question.start, question.pieces[:-1]) in texts
+                contexts = min(self.size * self._copies(name), math.prod(question.sizes))
+                most += contexts * (question.own if goes_on else question.longest + question.own)
+        return most
+
+    def _copies(self, name: str) -> int:
+        """Contexts of a visit in one row."""
+        shape = self.program.visits[name].shape
+        return math.prod(shape) * (self.run.worlds if name in self.program.in_worlds else 1)
+
     def _group(self, level: int) -> int:
         """Rows that can be finished from a level on without losing anything they share; a power of two."""
         remaining: dict[int, int] = {}
         for names in self.program.levels[level:]:
             for name in names:
                 visit = self.program.visits[name]
-                copies = int(np.prod(visit.shape)) * (self.run.worlds if name in self.program.in_worlds else 1)
-                remaining[visit.lm] = remaining.get(visit.lm, 0) + copies * visit.question.own
-        fitting = min(self._scorers[lm].capacity * self._scorers[lm].lanes // need for lm, need in remaining.items())
+                remaining[visit.lm] = remaining.get(visit.lm, 0) + self._copies(name) * visit.question.own
+        fitting = min(self._scorers[lm].budget * self._scorers[lm].lanes // need for lm, need in remaining.items())
         return 1 << max(0, (fitting // 2).bit_length() - 1)
 
     def _fits(self, contexts: dict[str, np.ndarray]) -> bool:
@@ -165,7 +186,7 @@ class Staged:
                 visit = self.program.visits[name]
                 if visit.lm == lm:
                     new += scorer.estimate(visit.question, _flat(numbers))
-            if 8 * new > scorer.capacity * scorer.lanes:
+            if 8 * new > scorer.budget * scorer.lanes:
                 return False
         return True
 

@@ -121,7 +121,8 @@ def any_values(family: Family) -> dict[str, np.ndarray]:
 @partial(jax.jit, static_argnames="member")
 def choice_log_probs(lm: sd.LanguageModel, values: dict[str, jax.Array], member: Member) -> dict[str, jax.Array]:
     """Log-probabilities ``[B, K]`` of every site where the sites have these values ``[B]``."""
-    phrases, found = {}, {}
+    phrases: dict[str, sd.Phrase] = {}
+    found: dict[str, jax.Array] = {}
     for v, wording in zip(member.family.variables, member.wordings, strict=True):
         given = [phrases[parent] for parent in v.parents]
         scoring = "uniform" if v.uniform else "sequence"
