@@ -5,7 +5,8 @@
 
 The 14-site oncology model, one world. ``loop``: the published procedure (reference_torch.py), one unit at a
 time. ``batched``: PyTorch as good as one writes it in an afternoon (batched_torch.py): units together, the
-cache of each carried from site to site, options together. ``in graph`` and ``staged``: ``simulate``. The loop's
+cache of each carried from site to site, options together; ``merged``: units with the same text so far are
+one row. ``in graph`` and ``staged``: ``simulate``. The loop's
 scores are the published ones, the others' the sum over option and suffix. Rounds are interleaved, so that
 ratios come from one run.
 """
@@ -31,7 +32,7 @@ sys.path.insert(0, str(HERE))
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units-loop", type=int, default=1, help="units of the loop in a round")
-    parser.add_argument("--units-batched", type=int, default=32)
+    parser.add_argument("--units-batched", type=int, default=64)
     parser.add_argument("--units-in-graph", type=int, default=32)
     parser.add_argument("--units-staged", type=int, nargs="+", default=[32, 256])
     parser.add_argument("--rounds", type=int, default=2)
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     loop, batched = importlib.import_module("reference_torch"), importlib.import_module("batched_torch")
     with tempfile.TemporaryDirectory() as scratch:
         directory = locate("gpt2-small", options.smoke, Path(scratch))
-        model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+        model, fused = (AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval() for _ in range(2))
         tokenizer, lm = AutoTokenizer.from_pretrained(directory), sd.load_lm(directory)
     member, published = oncology()[0], oncology("reference")[0]
     rows: dict[str, dict[str, Any]] = {}
@@ -75,13 +76,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             pass
         return count.tokens, 0.0
 
-    def run_batched(seed: int) -> tuple[float, float]:
+    def run_batched(seed: int, merge: bool) -> tuple[float, float]:
         count = loop.Count()
         generator = torch.Generator().manual_seed(seed)
         left = options.units_batched
         while left > 0:
             batch = min(left, batched.UNITS)
-            batched.run_batch(model, lm.codec, member, batch, generator, count=count)
+            batched.run_batch(fused, lm.codec, member, batch, generator, count=count, merge=merge)
             left -= batch
         return count.tokens, 0.0
 
@@ -93,26 +94,28 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     sd.simulate(member, 0, 16, lm, execution="in_graph", chunk=16, progress=False)  # compiles
     for units in options.units_staged:
         sd.simulate(member, 0, units, lm, progress=False)
-    run_batched(0)
+    batched.fuse_activation(fused)
+    run_batched(0, True)
     for seed in range(1, 1 + options.rounds):
         record("loop", options.units_loop, lambda seed=seed: run_loop(seed))
-        record("batched", options.units_batched, lambda seed=seed: run_batched(seed))
+        for name, merge in (("batched", False), ("batched, merged", True)):
+            record(name, options.units_batched, lambda seed=seed, merge=merge: run_batched(seed, merge))
         record(
             "in graph", options.units_in_graph, lambda seed=seed: run_simulate("in_graph", options.units_in_graph, seed)
         )
         for units in options.units_staged:
             record(f"staged, {units} units", units, lambda u=units, seed=seed: run_simulate("staged", u, seed))
     for name, row in rows.items():
-        for base in ("loop", "batched"):
+        for base in ("loop", "batched", "batched, merged"):
             for figure in ("seconds", "cpu_seconds"):
                 pairs = zip(rows[base][figure], row[figure], strict=True)
                 row[f"{figure}_of_{base}_over_own"] = statistics.median(a / b for a, b in pairs)
         row["cpu_ms_per_token"] = 1e3 * statistics.median(row["cpu_seconds"]) / row["tokens_per_unit"]
-        over_loop, over_batched = (
+        ratios = [
             f"{row[f'seconds_of_{base}_over_own']:.2f}x {base} (CPU {row[f'cpu_seconds_of_{base}_over_own']:.2f}x)"
-            for base in ("loop", "batched")
-        )
-        print(f"{name:20}{over_loop}, {over_batched}, {row['cpu_ms_per_token']:.2f} CPU ms a token")
+            for base in ("loop", "batched", "batched, merged")
+        ]
+        print(f"{name:20}{', '.join(ratios)}, {row['cpu_ms_per_token']:.2f} CPU ms a token")
     report = {**provenance(), "threads": options.threads, "dtype": str(lm.dtype), "ways": rows}
     options.out.write_text(json.dumps(report, indent=2, default=str) + "\n")
     return report

@@ -60,11 +60,14 @@ def _step(lm: LanguageModel, pool: KeyValues, buffer: Array, arrays: Layout) -> 
     return buffer.at[arrays.reads].set(hidden, mode="drop"), put
 
 
-def _edges(lm: LanguageModel, buffer: Array, read: Read, size: int) -> Array:
+def _edges(lm: LanguageModel, buffer: Array, read: Read, size: int, split: bool) -> Array:
     """Float32 log-probabilities ``[E]`` after the first ``size`` states of the buffer."""
+    rows, tokens = jnp.asarray(read.rows), jnp.asarray(read.tokens)
+    if not split:
+        return lm.decoder.log_probs(buffer[:size], rows, tokens)
+    # A vocabulary that is split over devices is not cut again.
     logits = lm.decoder.logits(buffer[:size])
-    normaliser = jax.nn.logsumexp(logits, axis=-1)
-    return logits[read.rows, read.tokens] - normaliser[read.rows]
+    return logits[rows, tokens] - jax.nn.logsumexp(logits, axis=-1)[rows]
 
 
 def _over_lanes(function: Callable, lanes: int) -> Callable:
@@ -81,7 +84,7 @@ def _over_lanes(function: Callable, lanes: int) -> Callable:
 @lru_cache(maxsize=256)
 def _compiled(size: int | None, treedef: Any, leaves: tuple, lanes: int, mesh: Mesh | None) -> Any:
     """A step, or (with a size) a reading of edges, compiled for arguments of these shapes."""
-    function = _step if size is None else partial(_edges, size=size)
+    function = _step if size is None else partial(_edges, size=size, split=mesh is not None)
     args = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(s, d, sharding=where) for s, d, where in leaves])
     options: dict[str, Any] = {}
     if mesh is not None and size is None:

@@ -16,7 +16,49 @@ Shape = tuple[int, int, int, int]
 
 # Tokens of one text in one call: more go in several, so that few shapes are compiled.
 MOST_IN_ROW = 32
-NARROW = 16
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The few shapes that calls are padded to: each is compiled.
+
+    Attributes:
+        tokens: how many tokens, the most first.
+        widths: how many of them may be of one row, in the larger calls.
+    """
+
+    tokens: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, most: int, fine: bool) -> Sizes:
+        """Shapes for calls of at most ``most`` tokens; ``fine``: computing padding costs more than compiling.
+
+        >>> Sizes.of(512, False).tokens, Sizes.of(512, True).tokens
+        ((512, 128), (512, 256, 128, 64))
+        """
+        steps = (1, 2, 4, 8) if fine else (1, 4)
+        tokens = sorted({max(MOST_IN_ROW, most // step) for step in steps}, reverse=True)
+        return cls(tuple(tokens), (16, 24, MOST_IN_ROW) if fine else (16, MOST_IN_ROW))
+
+    @property
+    def most(self) -> int:
+        """Tokens of the largest call."""
+        return self.tokens[0]
+
+    def at_least(self, count: int) -> int:
+        """The smallest size for so many tokens."""
+        return next((size for size in reversed(self.tokens) if size >= count), self.most)
+
+    def shape(self, tokens: int, rows: int, width: int) -> tuple[int, int, int]:
+        """Tokens, rows and tokens of a row that a call is padded to."""
+        shapes = []
+        for size in reversed(self.tokens):
+            large = 2 * size >= self.most
+            fitting = next(w for w in self.widths if w >= width) if large else MOST_IN_ROW
+            # In a small call room for more rows costs little.
+            shapes.append((size, (2 if large else 4) * size // fitting // 8 * 8, fitting))
+        return next((s for s in shapes if s[0] >= tokens and s[1] >= rows), shapes[-1])
 
 
 @dataclass(frozen=True)
@@ -81,33 +123,31 @@ def _attached(trie: Trie, missing: np.ndarray, there: np.ndarray) -> np.ndarray:
     return nearest[missing]
 
 
-def calls(trie: Trie, rows: list[np.ndarray], most: int) -> list[list[np.ndarray]]:
-    """Rows put together to calls of at most ``most`` tokens; rows after texts of like lengths together."""
+def calls(trie: Trie, rows: list[np.ndarray], sizes: Sizes) -> list[list[np.ndarray]]:
+    """Rows put together to calls; rows after texts of like lengths stand together."""
     order = np.lexsort(([len(row) for row in rows], [trie.depth[row[0]] for row in rows]))
     waiting = [rows[i] for i in order]
     left = sum(map(len, waiting))
     found = []
     while waiting:
-        size = next((size for size in sizes(most) if size <= left), sizes(most)[-1])
-        call, waiting = _fill(waiting, size, most)
+        # A call of the next size, unless two smaller ones have less padding.
+        size = sizes.at_least(left)
+        if 4 * left <= 3 * size and (smaller := [s for s in sizes.tokens if s < left]):
+            size = smaller[0]
+        call, waiting = _fill(waiting, size, sizes)
         found.append(call)
         left -= sum(map(len, call))
     return found
 
 
-def sizes(most: int) -> tuple[int, ...]:
-    """How many tokens a call may be padded to."""
-    return tuple(sorted({max(MOST_IN_ROW, most), max(MOST_IN_ROW, most // 4)}, reverse=True))
-
-
-def _fill(waiting: list[np.ndarray], size: int, most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _fill(waiting: list[np.ndarray], size: int, sizes: Sizes) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Rows for a call of ``size`` tokens, and those that are left."""
     taken: list[np.ndarray] = []
     left: list[np.ndarray] = []
     room, width = size, 0
     for i, row in enumerate(waiting):
         wider = max(width, len(row))
-        if len(row) <= room and len(taken) < shape_for(size, 1, wider, most)[1]:
+        if len(row) <= room and len(taken) < sizes.shape(size, 1, wider)[1]:
             taken.append(row)
             room, width = room - len(row), wider
         else:
@@ -116,16 +156,6 @@ def _fill(waiting: list[np.ndarray], size: int, most: int) -> tuple[list[np.ndar
                 # What fits into the rest is looked for among the next ones only.
                 return taken, left + waiting[i + 1 :]
     return taken, left
-
-
-def shape_for(tokens: int, rows: int, width: int, most: int) -> tuple[int, int, int]:
-    """Tokens, rows and tokens of a row that a call is padded to."""
-    shapes = []
-    for size in reversed(sizes(most)):
-        narrow = NARROW if width <= NARROW and size == most else MOST_IN_ROW
-        # Few rows: room for more costs little, another shape to compile costs more.
-        shapes.append((size, (2 if size == most else 4) * size // narrow, narrow))
-    return next((s for s in shapes if s[0] >= tokens and s[1] >= rows), shapes[-1])
 
 
 def call_of(trie: Trie, rows: list[np.ndarray]) -> Call:
@@ -166,10 +196,10 @@ class Layout:
     reads: np.ndarray
 
 
-def shape_of(trie: Trie, call: Call, most: int) -> Shape:
+def shape_of(trie: Trie, call: Call, sizes: Sizes) -> Shape:
     """The shape (N, R, T, S) that a call is padded to."""
     longest = int(trie.depth[call.attached].max(initial=0))
-    return *shape_for(len(call.nodes), len(call.attached), call.width, most), rounded(longest, 512)
+    return *sizes.shape(len(call.nodes), len(call.attached), call.width), rounded(longest, 512)
 
 
 def widest(shapes: Iterable[Shape]) -> Shape:

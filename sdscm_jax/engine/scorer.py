@@ -16,13 +16,15 @@ from ..models.sharding import data_axis_size, mesh_of
 from .edges import Edges
 from .forward import Forward, Read, empty_pool, token_bytes
 from .memory import exhausted, with_less
-from .packing import call_of, calls, lay_out, nothing, rounded, shape_of, sizes, waves, widest
+from .packing import Sizes, call_of, calls, lay_out, nothing, rounded, shape_of, waves, widest
 from .slots import Slots
 from .store import Store
 from .trie import ROOT, Trie
 
 # Tokens of one call: from here on a processor is busy.
 CALL_TOKENS = 512
+# Parameters from which on padding costs more than compiling for another size.
+FINE = 20_000_000
 
 
 @dataclass
@@ -106,7 +108,9 @@ class Scorer:
         self.lm, self.store, self.counts = lm, store, Counts()
         mesh = mesh_of(lm)
         self.lanes = data_axis_size(mesh)
-        self.call_tokens = call_tokens
+        # Small models compute padding faster than they compile.
+        self._fine = sum(x.size for x in jax.tree.leaves(lm.params)) > FINE
+        self.sizes = Sizes.of(call_tokens, self._fine)
         # What the memory holds, and (of a few sizes, since each is compiled for) what there will be.
         self.budget = max(1, memory // token_bytes(lm))
         self.capacity = min(self.budget, rounded(most, 4096))
@@ -274,10 +278,10 @@ class Scorer:
             try:
                 return self._compute(question, reads, needed)
             except jax.errors.JaxRuntimeError as error:
-                if not exhausted(error) or self.call_tokens <= 8:
+                if not exhausted(error) or len(self.sizes.tokens) == 1:
                     raise
-                self.call_tokens //= 2
-                with_less(f"{self.call_tokens} tokens")
+                self.sizes = Sizes.of(self.sizes.most // 2, self._fine)
+                with_less(f"{self.sizes.most} tokens")
                 # The call took the pool with it.
                 self._pool = None
                 for lane, nodes in zip(self._lanes, needed, strict=True):
@@ -312,27 +316,23 @@ class Scorer:
             [
                 call_of(lane.trie, rows)
                 for wave in waves(lane.trie, nodes, resident)
-                for rows in calls(lane.trie, wave, self.call_tokens)
+                for rows in calls(lane.trie, wave, self.sizes)
             ]
             for lane, (nodes, resident) in zip(self._lanes, todo, strict=True)
         ]
         if self._pool is None:
             self._pool = empty_pool(self.lm, self.capacity, self.lanes, self.forward.mesh)
-        buffer, pending = self.forward.empty_buffer(self.call_tokens), []
+        buffer, pending = self.forward.empty_buffer(self.sizes.most), []
         waiting: list[list[np.ndarray]] = [[] for _ in self._lanes]
         for number in range(max(map(len, planned))):
             batch = [plan[number] if number < len(plan) else nothing() for plan in planned]
             read = [call.nodes[edges.read(call.nodes)] for call, edges in zip(batch, wanted, strict=True)]
-            if max(sum(map(len, old)) + len(new) for old, new in zip(waiting, read, strict=True)) > self.call_tokens:
+            if max(sum(map(len, old)) + len(new) for old, new in zip(waiting, read, strict=True)) > self.sizes.most:
                 pending += self._read(buffer, wanted, waiting)
                 waiting = [[] for _ in self._lanes]
-            shape = widest(
-                shape_of(lane.trie, call, self.call_tokens) for lane, call in zip(self._lanes, batch, strict=True)
-            )
+            shape = widest(shape_of(lane.trie, call, self.sizes) for lane, call in zip(self._lanes, batch, strict=True))
             layouts = [
-                lay_out(
-                    lane.trie, lane.slots, call, shape, edges.read(call.nodes), sum(map(len, old)), self.call_tokens
-                )
+                lay_out(lane.trie, lane.slots, call, shape, edges.read(call.nodes), sum(map(len, old)), self.sizes.most)
                 for lane, call, edges, old in zip(self._lanes, batch, wanted, waiting, strict=True)
             ]
             buffer, self._pool = self.forward.step(self._pool, buffer, layouts)
@@ -355,7 +355,7 @@ class Scorer:
         rows = max(sum(map(len, nodes)) for nodes in waiting)
         if not rows:
             return []
-        size = next(s for s in reversed(sizes(self.call_tokens)) if s >= rows)
+        size = self.sizes.at_least(rows)
         pending = []
         for start in range(0, max(len(places) for places, _, _ in found), 2 * size):
             parts = [tuple(x[start : start + 2 * size] for x in lane) for lane in found]

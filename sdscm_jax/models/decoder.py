@@ -35,6 +35,8 @@ Attention = Callable[..., Array]
 # Tokens of earlier text that are looked at together, and rows that look at them.
 _PAST = 64
 _ROWS = 8
+# Tokens of the vocabulary whose logits are computed together where only their sum is wanted.
+_VOCABULARY = 4096
 
 # Finite, so that a query without any allowed key (padding) gives numbers, not NaN.
 _MASKED = -1e30
@@ -415,9 +417,38 @@ class Decoder(nnx.Module):
         x, new = jax.lax.scan(layer, x, (layers, per_layer, of_layers))
         return self.final_norm(x).astype(x.dtype), new
 
+    @property
+    def _table(self) -> Array:
+        # Rows behind the vocabulary embed virtual tokens, which are read and never predicted.
+        return self.embedding.embedding[: self.config.vocab_size] if self.config.tied else self.head[...]
+
+    def log_probs(self, hidden: Array, rows: Array, tokens: Array) -> Array:
+        """Float32 log-probabilities ``[E]`` of tokens after hidden states, which are never all there at once.
+
+        Args:
+            hidden: ``[M, width]``.
+            rows, tokens: int ``[E]``: the token after ``hidden[rows]``.
+        """
+        table, size = self._table, self.config.vocab_size
+        precision = jax.lax.Precision.HIGHEST if hidden.dtype == jnp.float32 else None
+        some = min(size, _VOCABULARY)
+
+        def normaliser(number: Array) -> Array:
+            start = jnp.minimum(number * some, size - some)
+            part = jax.lax.dynamic_slice_in_dim(table, start, some)
+            logits = jnp.einsum("md,vd->mv", hidden, part, precision=precision, preferred_element_type=jnp.float32)
+            # The last part begins earlier, so that it is as large as the others.
+            new = start + jnp.arange(some) >= number * some
+            return jax.nn.logsumexp(jnp.where(new, logits, -jnp.inf), axis=-1)
+
+        total = jax.nn.logsumexp(jax.lax.map(normaliser, jnp.arange(-(-size // some))), axis=0)
+        own = jnp.einsum(
+            "ed,ed->e", hidden[rows], table[tokens], precision=precision, preferred_element_type=jnp.float32
+        )
+        return own - total[rows]
+
     def logits(self, hidden: Array) -> Array:
         """Float32 logits ``[..., vocab_size]`` of the token after each hidden state."""
-        # Rows behind the vocabulary embed virtual tokens, which are read and never predicted.
-        table = self.embedding.embedding[: self.config.vocab_size] if self.config.tied else self.head[...]
+        table = self._table
         precision = jax.lax.Precision.HIGHEST if hidden.dtype == jnp.float32 else None
         return jnp.einsum("...d,vd->...v", hidden, table, precision=precision, preferred_element_type=jnp.float32)
