@@ -21,7 +21,7 @@ from ..models.language_model import LanguageModel
 from ..models.sharding import data_axis_size, mesh_of, over_data, place, replicated
 from .forward import token_bytes
 from .memory import exhausted, with_less
-from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
+from .run import PerUnit, Progress, Run, Shared, noise_given_evidence, under, unit_key
 from .traced_tokens import traced_tokens
 
 # Rows that go together where no language model limits them.
@@ -89,7 +89,7 @@ class InGraph:
             jax.tree.unflatten(treedef, args),
         )
 
-    def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
+    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, np.ndarray]:
         """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
         parts, start = [], 0
         while start < len(rows):
@@ -107,6 +107,7 @@ class InGraph:
                 continue
             self._tokens += self._program.tokens
             start += len(own)
+            progress(start / len(rows))
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
     def stats(self) -> dict[str, float]:

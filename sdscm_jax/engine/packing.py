@@ -57,7 +57,7 @@ class Sizes:
             large = 2 * size >= self.most
             fitting = next(w for w in self.widths if w >= width) if large else MOST_IN_ROW
             # In a small call room for more rows costs little.
-            shapes.append((size, (2 if large else 4) * size // fitting // 8 * 8, fitting))
+            shapes.append((size, max(8, (2 if large else 4) * size // fitting // 8 * 8), fitting))
         return next((s for s in shapes if s[0] >= tokens and s[1] >= rows), shapes[-1])
 
 

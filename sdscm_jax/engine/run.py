@@ -105,6 +105,10 @@ def noise_given_evidence(
     return abduce(fn, evidence, key, sites, args)
 
 
+# Is told which share of some work is done.
+Progress = Callable[[float], None]
+
+
 class Executor(Protocol):
     """A way to run the rows of a simulation.
 
@@ -118,8 +122,16 @@ class Executor(Protocol):
     size: int
     memory: int
 
-    def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
-        """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
+    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, np.ndarray]:
+        """Run rows.
+
+        Args:
+            rows: their numbers.
+            progress: told now and then how much of it is done.
+
+        Returns:
+            results as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of the evidence.
+        """
 
     def stats(self) -> dict[str, float]:
         """Figures of the run so far; ``compile_seconds`` is among them."""

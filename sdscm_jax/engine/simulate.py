@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def simulate(
             if parts is not None and number in done:
                 results.append(arrays_of(parts.read(number), run.sites, ("", *labels), run.kept))
             else:
-                part = _part(run, executor, rows, anew=parts is not None)
+                progressed = partial(_advance, bar, task, start, len(rows)) if show else _quiet
+                part = _part(run, executor, rows, progressed, anew=parts is not None)
                 results.append(part)
                 if parts is not None:
                     parts.write(number, _simulation(run, labels, part, {}).to_arrow())
@@ -147,13 +149,21 @@ def simulate(
     return _simulation(run, labels, result, stats)
 
 
+def _advance(bar: Any, task: Any, start: int, count: int, share: float) -> None:
+    bar.update(task, completed=start + share * count)
+
+
+def _quiet(share: float) -> None:
+    """Show nothing."""
+
+
 def _part(
-    run: Run, executor: Executor, rows: np.ndarray, anew: bool
+    run: Run, executor: Executor, rows: np.ndarray, progress: Callable[[float], None], anew: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Values and log-probabilities of rows; ``anew``: they do not depend on what was computed before."""
     if anew:
         executor.forget()
-    found, log_evidence = executor(rows)
+    found, log_evidence = executor(rows, progress)
     if run.observed:
         check_possible(log_evidence, "simulate", int(rows[0]) // run.draws)
     if anew:

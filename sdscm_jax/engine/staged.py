@@ -14,7 +14,7 @@ import numpy as np
 from ..dsl.asked import Visit, language_models
 from ..dsl.worlds import WorldResults
 from .program import Outputs, Program, compiled, digest
-from .run import Run
+from .run import Progress, Run
 from .scorer import Counts, Scorer
 from .store import Store
 
@@ -57,6 +57,7 @@ class Staged:
         self.by_visit = dict.fromkeys(program.visits, Counts())
         self._programs: dict[int, Callable[..., Outputs]] = {}
         self._compile_seconds = 0.0
+        self._done, self._all = 0, 1
         lms = language_models(run.args)
         used = sorted({visit.lm for visit in program.visits.values()})
         self._scorers: dict[int, Scorer] = {}
@@ -71,8 +72,9 @@ class Staged:
         for visit in program.visits.values():
             self._scorers[visit.lm].check(visit.question)
 
-    def __call__(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
+    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, np.ndarray]:
         """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
+        self._done, self._all, self._progress = 0, max(1, len(rows) * len(self.program.levels)), progress
         parts = [self._chunk(rows[start : start + self.size]) for start in range(0, len(rows), self.size)]
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
@@ -124,6 +126,8 @@ class Staged:
                 return
             for name in names:
                 self._ask(name, contexts[name], answers[name], own)
+            self._done += len(own)
+            self._progress(self._done / self._all)
 
     def _ask(self, name: str, contexts: np.ndarray, answers: np.ndarray, own: np.ndarray) -> None:
         visit = self.program.visits[name]

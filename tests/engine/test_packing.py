@@ -1,0 +1,94 @@
+"""From a trie to calls: every token once, after all that it looks at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdscm_jax.engine.packing import MOST_IN_ROW, Sizes, call_of, calls, lay_out, shape_of, waves
+from sdscm_jax.engine.slots import Slots
+from sdscm_jax.engine.trie import ROOT, Trie
+
+texts = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=50), min_size=1, max_size=12)
+
+
+def paths(trie: Trie) -> dict[int, tuple[int, ...]]:
+    return {node: tuple(trie.path(node).tolist()) for node in range(1, trie.size)}
+
+
+@given(texts)
+def test_a_node_is_a_distinct_beginning(found: list[list[int]]) -> None:
+    trie = Trie()
+    ends = [trie.extend(ROOT, text) for text in found]
+    assert sorted(paths(trie).values()) == sorted({tuple(t[:i]) for t in found for i in range(1, len(t) + 1)})
+    above = trie.above(np.array(ends[:1]))
+    assert [len(paths(trie)[node]) for node in above] == list(range(1, len(found[0]) + 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(texts, st.integers(0, 3), st.booleans(), st.data())
+def test_every_token_once_and_after_what_it_looks_at(
+    found: list[list[int]], before: int, fine: bool, data: st.DataObject
+) -> None:
+    trie = Trie()
+    ends = [trie.extend(ROOT, text) for text in found]
+    slots = Slots(trie, trie.size)
+    held = trie.above(np.array(ends[:before], np.int64)) if before else np.zeros(0, np.int64)
+    slots.hold(held)
+    slots.take(held)
+    resident = slots.resident
+    needed = trie.above(np.array(ends))
+    # One that is there already may be wanted again.
+    again = np.array(data.draw(st.lists(st.sampled_from(held.tolist()), max_size=2)) if held.size else [], np.int64)
+    todo = np.union1d(needed[~resident[needed]], again)
+    slots.hold(needed)
+    slots.take(needed[~resident[needed]])
+    sizes = Sizes.of(64, fine)
+    there = resident.copy()
+    there[todo] = False
+    slot_of = {int(slots.slot[x]): x for x in range(1, trie.size)}
+    done: list[int] = []
+    for wave in waves(trie, todo, resident):
+        for rows in calls(trie, wave, sizes):
+            call = call_of(trie, rows)
+            shape = shape_of(trie, call, sizes)
+            assert shape[0] >= len(call.nodes)
+            assert shape[1] >= len(call.attached)
+            assert shape[2] >= call.width <= MOST_IN_ROW
+            layout = lay_out(trie, slots, call, shape, np.zeros(len(call.nodes), bool), 0, 64)
+            own = call.nodes.tolist()
+            for n, node in enumerate(own):
+                row, place = int(call.row[n]), int(call.place[n])
+                seen = {own[layout.members[row, t]] for t in np.flatnonzero(layout.ancestors[row, place])}
+                seen |= {slot_of[int(slot)] for slot in layout.past[row, : layout.lengths[row]]}
+                assert seen == set(trie.above(np.array([node])).tolist())
+                assert all(there[x] or x in own for x in seen)
+            there[call.nodes] = True
+            done += own
+    assert sorted(done) == todo.tolist()
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=2, max_size=30), st.integers(8, 20))
+def test_what_is_in_memory_has_its_ancestors_there(found: list[list[int]], capacity: int) -> None:
+    trie = Trie()
+    slots = Slots(trie, capacity)
+    for text in found:
+        nodes = trie.above(np.array([trie.extend(ROOT, text)]))
+        slots.hold(nodes)
+        slots.take(nodes[slots.slot[nodes] < 0])
+        assert (slots.slot[nodes] >= 0).all()
+        resident = slots.resident
+        assert resident[trie.parent[resident.nonzero()[0]]].all()
+        taken = slots.slot[slots.slot >= 0]
+        assert len(set(taken.tolist())) == len(taken) == capacity - slots.free
+
+
+def test_what_is_held_must_fit() -> None:
+    trie = Trie()
+    slots = Slots(trie, 3)
+    nodes = trie.above(np.array([trie.extend(ROOT, [1, 2, 3, 4])]))
+    slots.hold(nodes)
+    with pytest.raises(ValueError, match="do not fit"):
+        slots.take(nodes)
