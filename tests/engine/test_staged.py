@@ -42,7 +42,7 @@ def agree(a: sd.Simulation, b: sd.Simulation, program: Callable | None = None) -
 
 
 # Shrinking would compile programs for minutes.
-@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(program=programs(max_sites=5), family=st.sampled_from(["llama", "gpt2"]), place=st.integers(0, 4))
 def test_staged_is_in_graph(tiny_tokenizer: PreTrainedTokenizerFast, program: Program, family: str, place: int) -> None:
     model_lm, site = make_tiny_lm(tiny_tokenizer, family), place % len(program.names)
