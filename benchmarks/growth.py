@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     values = list(range(2))
     for count in (1, 2, 4, 8, 16):
         worlds = [{"x2": a, "x4": b, "x5": c, "x6": d} for a in values for b in values for c in values for d in values]
-        measure("worlds", dag, 100, worlds[: count - 1] or None, worlds=count)
+        measure("worlds", dag, 100, worlds[: count - 1] or None, others=count - 1)
     for sites in (4, 8, 16, 32, 40):
         # Every site is given the six before it: the text of all of them outgrows the language model.
         measure("sites", window_dag(sites), 200, sites=sites)
