@@ -1,16 +1,12 @@
-"""Causal models and language models that several benchmarks run."""
+"""Causal models that several benchmarks run."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-SHARED = Path(os.environ.get("SDSCM_SHARED", HERE.parent.parent / "shared"))
 WORDS = ("low", "high", "25", "55", "a run", "home", "sunny", "rainy", "with friends", "in the morning", "never")
 TEMPLATES = (
     "It is {}.",
@@ -57,15 +53,3 @@ def random_dag(sites: int, seed: int = 0, chain: bool = False) -> Callable:
             phrases.append(sd.sample(f"x{i}", sd.Choice(lm, templates[i], options[i], given=given)))
 
     return model
-
-
-def random_gpt2(small: bool = True) -> Any:
-    """GPT-2's architecture with random weights: small (124 M parameters), or two narrow layers."""
-    from transformers import AutoTokenizer, GPT2Config
-
-    import sdscm_jax as sd
-    from sdscm_jax.models.families import read_config
-
-    tokenizer = AutoTokenizer.from_pretrained(SHARED / "lms" / "tokenizer-gpt2")
-    sizes = {} if small else {"n_layer": 2, "n_embd": 32, "n_head": 4}
-    return sd.random_lm(read_config(GPT2Config(**sizes)), tokenizer)

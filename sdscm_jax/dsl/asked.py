@@ -32,14 +32,21 @@ class Visit:
     """One time that a program needs to know what a language model thinks of a choice.
 
     Attributes:
+        site: name of the choice.
         question: what is asked.
         lm: number of the language model among those that the program was given.
         shape: shape of the batch of contexts in one run.
     """
 
+    site: str
     question: Question
     lm: int
     shape: tuple[int, ...]
+
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """Shape ``[*shape, E]`` of the answer: log-probabilities of the edges of the question's tree."""
+        return (*self.shape, len(self.question.tree.edge_rows))
 
 
 class asked(Messenger):
@@ -87,21 +94,21 @@ class asked(Messenger):
             raise NotSeparable(f"site {site!r} is given free text")
         indices = jnp.broadcast_arrays(*(jnp.asarray(phrase.index, jnp.int32) for phrase in choice.phrases))
         question = choice.question
-        scores = self._scores(site, Visit(question, which, indices[0].shape if indices else ()), indices)
+        scores = self._scores(site, Visit(site, question, which, indices[0].shape if indices else ()), indices)
         if question.alone is None:
             return scores
-        return scores - self._scores(f"{site} alone", Visit(question.alone, which, ()), [])
+        return scores - self._scores(f"{site} alone", Visit(site, question.alone, which, ()), [])
 
-    def _scores(self, site: str, visit: Visit, indices: list[Array]) -> Array:
+    def _scores(self, what: str, visit: Visit, indices: list[Array]) -> Array:
         """Scores ``[*visit.shape, K]`` of what is asked."""
         question, number = visit.question, 0
-        while (name := f"{site} {number}") in self.visits:
+        while (name := f"{what} {number}") in self.visits:
             number += 1
         self.visits[name] = visit
         self.contexts[name] = jnp.stack(indices, axis=-1) if indices else jnp.zeros((0,), jnp.int32)
         edges = self.answers.get(name)
         if edges is None:
-            edges = jnp.zeros((*visit.shape, len(question.tree.edge_rows)), jnp.float32)
+            edges = jnp.zeros(visit.answer_shape, jnp.float32)
         return option_scores(question.scoring, question.tree, edges)
 
 
@@ -117,5 +124,9 @@ def _refuse(body: Callable, *args: Any) -> Any:
 
 def language_models(args: Any) -> tuple[LanguageModel, ...]:
     """The language models among a model's arguments."""
-    found = jax.tree.leaves(args, is_leaf=lambda x: isinstance(x, LanguageModel))
-    return tuple(x for x in found if isinstance(x, LanguageModel))
+    return tuple(x for x in jax.tree.leaves(args, is_leaf=is_language_model) if is_language_model(x))
+
+
+def is_language_model(x: Any) -> bool:
+    """Is it a language model? (What takes arguments apart leaves these whole.)"""
+    return isinstance(x, LanguageModel)

@@ -41,7 +41,7 @@ class Table:
     @classmethod
     def of(cls, sizes: Sequence[int], contexts: np.ndarray, scores: np.ndarray) -> Table:
         """A table of contexts in any order; of equal ones the first counts."""
-        distinct, first, _ = _unique(np.asarray(contexts, np.int32))
+        distinct, first, _ = unique_contexts(np.asarray(contexts, np.int32))
         return cls(tuple(sizes), distinct, np.asarray(scores, np.float32)[first])
 
     @classmethod
@@ -70,7 +70,7 @@ class Table:
         if self.is_dense:
             outside: np.ndarray = (contexts < 0) | (contexts >= np.array(self.sizes, int))
             return np.any(outside, axis=1)
-        which = _unique(np.concatenate([self.contexts, contexts]))[2]
+        which = unique_contexts(np.concatenate([self.contexts, contexts]))[2]
         return ~np.isin(which[len(self.contexts) :], which[: len(self.contexts)])
 
     def look_up(self, indices: Sequence[Array]) -> Array:
@@ -140,10 +140,10 @@ def all_contexts(sizes: Sequence[int]) -> np.ndarray:
 
 def distinct_contexts(contexts: np.ndarray) -> np.ndarray:
     """Contexts ``[C, m]`` without repetition, in lexicographic order."""
-    return _unique(np.asarray(contexts, np.int32))[0]
+    return unique_contexts(np.asarray(contexts, np.int32))[0]
 
 
-def _unique(contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def unique_contexts(contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct rows, where each comes first, and which of them every row is."""
     if not contexts.shape[1]:
         # NumPy does not say how many rows without columns there are.

@@ -13,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..dsl.abduction import AT_ONCE, latent_causes
-from ..dsl.asked import language_models
+from ..dsl.asked import is_language_model, language_models
 from ..dsl.context import longest_tokens
 from ..dsl.structure import Site
 from ..dsl.worlds import WorldResults, run_worlds
 from ..models.language_model import LanguageModel
 from ..models.sharding import data_axis_size, mesh_of, over_data, place, replicated
+from .cached import hashable
 from .forward import token_bytes
 from .memory import exhausted, with_less
-from .run import PerUnit, Progress, Run, Shared, noise_given_evidence, under, unit_key
+from .run import PerUnit, Progress, Run, Shared, joined, noise_given_evidence, under, unit_key
 from .traced_tokens import traced_tokens
 
 # Rows that go together where no language model limits them.
@@ -80,8 +81,8 @@ class InGraph:
             return jax.tree.map(lambda x: place(x, where), tree)
 
         # Rows are split over the data axis; the language models are where they are.
-        leaves, treedef = jax.tree.flatten(self.run.args, is_leaf=lambda x: isinstance(x, LanguageModel))
-        args = [x if isinstance(x, LanguageModel) else put(x, replicated(mesh)) for x in leaves]
+        leaves, treedef = jax.tree.flatten(self.run.args, is_leaf=is_language_model)
+        args = [x if is_language_model(x) else put(x, replicated(mesh)) for x in leaves]
         return (
             put(key, replicated(mesh)),
             *put(of_rows, over_data(mesh)),
@@ -108,7 +109,7 @@ class InGraph:
             self._tokens += self._program.tokens
             start += len(own)
             progress(start / len(rows))
-        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        return joined(parts)
 
     def stats(self) -> dict[str, float]:
         """Figures of the run."""
@@ -123,20 +124,6 @@ class InGraph:
     def digest(self) -> str:
         """SHA-256 of the program, whatever the language models' parameters."""
         return hashlib.sha256(self._program.lowered.as_text().encode()).hexdigest()
-
-
-def hashable(cached: Any) -> Callable:
-    """A cached function that also takes model functions that cannot be hashed; these are not cached."""
-
-    def call(*args: Any) -> Any:
-        try:
-            return cached(*args)
-        except TypeError as error:
-            if "unhashable" not in str(error):
-                raise
-            return cached.__wrapped__(*args)
-
-    return call
 
 
 @lru_cache(maxsize=32)

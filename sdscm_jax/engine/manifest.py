@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dsl.asked import language_models
+from ..dsl.asked import is_language_model, language_models
 from ..errors import SDSCMError
-from ..models.language_model import LanguageModel
 from .parts import Parts
 from .run import Executor, Run
 
@@ -35,7 +34,8 @@ def open_parts(out: str | Path, run: Run, executor: Executor, labels: Sequence[s
 
 def manifest_of(run: Run, executor: Executor, labels: Sequence[str]) -> dict[str, Any]:
     """The manifest, as JSON values."""
-    rest = [x for x in jax.tree.leaves(run.args, is_leaf=_is_model) if not _is_model(x)]
+    leaves = jax.tree.leaves(run.args, is_leaf=is_language_model)
+    rest = [x for x in leaves if not is_language_model(x)]
     key = jax.random.key_data(run.key) if jnp.issubdtype(run.key.dtype, jax.dtypes.prng_key) else run.key
     return {
         "program": executor.digest(),
@@ -53,10 +53,6 @@ def manifest_of(run: Run, executor: Executor, labels: Sequence[str]) -> dict[str
         "memory": executor.memory,
         "versions": {package: version(package) for package in PACKAGES},
     }
-
-
-def _is_model(x: Any) -> bool:
-    return isinstance(x, LanguageModel)
 
 
 def _digest(tree: Any) -> str:

@@ -226,13 +226,8 @@ def lay_out(trie: Trie, slots: Slots, call: Call, shape: Shape, read: np.ndarray
         most: size of the buffer; what is not read goes behind its end.
     """
     count, rows, width, past = shape
-    real = len(call.nodes)
-
-    def padded(values: np.ndarray, fill: int = 0) -> np.ndarray:
-        return np.concatenate([values, np.full(count - real, fill, values.dtype)]).astype(np.int32)
-
     members = np.zeros((rows, width), np.int32)
-    members[call.row, call.place] = np.arange(real)
+    members[call.row, call.place] = np.arange(len(call.nodes))
     ancestors = np.zeros((rows, width, width), bool)
     ancestors[call.row, call.place, call.place] = True
     parent = np.full((rows, width), -1, np.int32)
@@ -253,16 +248,25 @@ def lay_out(trie: Trie, slots: Slots, call: Call, shape: Shape, read: np.ndarray
         before[row, trie.depth[current] - 1] = slot[current]
         current = trie.parent[current]
     return Layout(
-        tokens=padded(trie.token[call.nodes]),
-        positions=padded(trie.depth[call.nodes] - 1),
-        slots=padded(slot[call.nodes], slots.capacity),
-        places=padded(call.row * width + call.place),
+        tokens=padded_to(trie.token[call.nodes], count),
+        positions=padded_to(trie.depth[call.nodes] - 1, count),
+        slots=padded_to(slot[call.nodes], count, slots.capacity),
+        places=padded_to(call.row * width + call.place, count),
         members=members,
         ancestors=ancestors,
         past=before,
         lengths=lengths,
-        reads=padded(np.where(read, first + np.cumsum(read) - 1, most), most),
+        reads=padded_to(np.where(read, first + np.cumsum(read) - 1, most), count, most),
     )
+
+
+def padded_to(values: np.ndarray, size: int, fill: int = 0) -> np.ndarray:
+    """Values ``[N]`` followed by ``fill``, int32 ``[size]``.
+
+    >>> padded_to(np.array([3, 4]), 4, 9).tolist()
+    [3, 4, 9, 9]
+    """
+    return np.concatenate([values, np.full(size - len(values), fill, values.dtype)]).astype(np.int32)
 
 
 def rounded(count: int, least: int = 8) -> int:

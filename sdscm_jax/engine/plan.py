@@ -130,7 +130,7 @@ def plan(
     figures: dict[str, dict[str, float]] = {}
     for name, visit in program.visits.items():
         counts = _extrapolated(visit, half[name], counting.by_visit[name], sampled, run)
-        row = figures.setdefault(_site(name), {"contexts": 0.0, "tokens": 0.0, "flops": 0.0, "kv": 0.0, "all": 0.0})
+        row = figures.setdefault(visit.site, {"contexts": 0.0, "tokens": 0.0, "flops": 0.0, "kv": 0.0, "all": 0.0})
         lm = lms[visit.lm]
         row["contexts"] += counts["contexts"]
         row["tokens"] += counts["tokens"]
@@ -150,11 +150,6 @@ def plan(
         kv_bytes=int(table["kv"].sum()),
         seconds=float(seconds),
     )
-
-
-def _site(visit: str) -> str:
-    """The site of a visit."""
-    return visit.split(" ", 1)[1].rsplit(" ", 1)[0].removesuffix(" alone")
 
 
 def _extrapolated(visit: Visit, half: Counts, whole: Counts, sampled: int, run: Run) -> dict[str, float]:

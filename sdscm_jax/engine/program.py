@@ -14,12 +14,12 @@ import numpy as np
 from jax import Array
 from numpyro.ops.provenance import eval_provenance
 
-from ..dsl.asked import Visit, asked, language_models
+from ..dsl.asked import Visit, asked, is_language_model, language_models
 from ..dsl.do import do
 from ..dsl.structure import Site
 from ..dsl.worlds import WorldResults, run_once
 from ..models.language_model import LanguageModel
-from .in_graph import hashable
+from .cached import hashable
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 
 # Names of visits begin with where they are made, names of sources with what they are.
@@ -55,6 +55,10 @@ class Program:
     levels: tuple[tuple[str, ...], ...]
     in_worlds: frozenset[str]
 
+    def same_in_worlds(self, name: str) -> bool:
+        """Is a visit made in every world, in the same context?"""
+        return name.startswith(_WORLD) and name not in self.in_worlds
+
 
 def separate(run: Run) -> Program:
     """Find what a program asks of its language models, and in what order.
@@ -62,8 +66,7 @@ def separate(run: Run) -> Program:
     Raises:
         NotSeparable: it asks in a way that cannot be taken out.
     """
-    described = _described(run, 1)
-    return hashable(_separated)(*described)
+    return hashable(_separated)(_described(run, 1))
 
 
 def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
@@ -71,7 +74,7 @@ def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
 
     Answers are float32 ``[size, *shape, E]``, or ``[size, worlds, *shape, E]`` for visits in worlds.
     """
-    _, call = hashable(_compiled)(*_described(run, size), program)
+    _, call = hashable(_compiled)(_described(run, size), program)
     _, rest, _ = _without_parameters(run)
     shared = _any_worlds(run.shared)
     return lambda rows, answers: call(*run.inputs(rows), shared, rest, answers)
@@ -79,16 +82,38 @@ def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
 
 def digest(run: Run, program: Program, size: int) -> str:
     """SHA-256 of a program and of what it asks, whatever the language models' parameters."""
-    lowered, _ = hashable(_compiled)(*_described(run, size), program)
+    lowered, _ = hashable(_compiled)(_described(run, size), program)
     return hashlib.sha256(f"{program.visits} {lowered.as_text()}".encode()).hexdigest()
 
 
-def _described(run: Run, size: int) -> tuple[Any, ...]:
-    """What the program of ``size`` rows depends on, in a form that can be looked up."""
+class _Description(NamedTuple):
+    """What the program of some rows depends on, in a form that can be looked up.
+
+    Attributes:
+        model, kept, sites: see ``Run``.
+        lms: for each argument, the language model without its parameters, or None.
+        treedef: of the arguments.
+        inputs, shapes: structure and leaves of what the program takes.
+    """
+
+    model: Callable
+    kept: tuple[str, ...]
+    sites: tuple[Site, ...]
+    lms: tuple[Any, ...]
+    treedef: Any
+    inputs: Any
+    shapes: tuple
+
+    def abstract_inputs(self) -> Any:
+        """What the program takes, as shapes: key, units, draws, what differs, what does not, arguments."""
+        return jax.tree.unflatten(self.inputs, [jax.ShapeDtypeStruct(*shape) for shape in self.shapes])
+
+
+def _described(run: Run, size: int) -> _Description:
     lms, rest, treedef = _without_parameters(run)
     leaves, inputs = jax.tree.flatten((*run.inputs(np.zeros(size, int)), _any_worlds(run.shared), rest))
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    return run.model, run.kept, run.sites, lms, treedef, inputs, shapes
+    return _Description(run.model, run.kept, run.sites, lms, treedef, inputs, shapes)
 
 
 def _any_worlds(shared: Shared) -> Shared:
@@ -98,9 +123,9 @@ def _any_worlds(shared: Shared) -> Shared:
 
 def _without_parameters(run: Run) -> tuple[tuple[Any, ...], list[Any], Any]:
     """The arguments without language models, whose parameters a separated program never reads."""
-    leaves, treedef = jax.tree.flatten(run.args, is_leaf=lambda x: isinstance(x, LanguageModel))
-    lms = tuple(_Abstract(x) if isinstance(x, LanguageModel) else None for x in leaves)
-    return lms, [None if isinstance(x, LanguageModel) else x for x in leaves], treedef
+    leaves, treedef = jax.tree.flatten(run.args, is_leaf=is_language_model)
+    lms = tuple(_Abstract(x) if is_language_model(x) else None for x in leaves)
+    return lms, [None if is_language_model(x) else x for x in leaves], treedef
 
 
 class _Abstract:
@@ -118,24 +143,16 @@ class _Abstract:
         return hash(self._what)
 
 
-def _row(
-    model: Callable,
-    kept: tuple[str, ...],
-    sites: tuple[Site, ...],
-    lms: tuple[Any, ...],
-    treedef: Any,
-    visits: dict[str, Visit],
-    in_worlds: frozenset[str] | None,
-) -> Callable:
+def _row(of: _Description, visits: dict[str, Visit], in_worlds: frozenset[str] | None) -> Callable:
     """The function of one row; it notes the visits that it meets, which differ in worlds (None: all)."""
 
     def silent(*args: Any) -> None:
-        model(*args)
+        of.model(*args)
 
     def row(
         key: Any, unit: Any, draw: Any, of_unit: PerUnit, shared: Shared, rest: list[Any], answers: Mapping[str, Array]
     ) -> Outputs:
-        args = jax.tree.unflatten(treedef, [x if lm is None else lm.lm for lm, x in zip(lms, rest, strict=True)])
+        args = jax.tree.unflatten(of.treedef, [x if lm is None else lm.lm for lm, x in zip(of.lms, rest, strict=True)])
         models = language_models(args)
         key = unit_key(key, unit, draw)
 
@@ -143,7 +160,7 @@ def _row(
             return {name.removeprefix(prefix): x for name, x in answers.items() if name.startswith(prefix)}
 
         seen = asked(silent, models, named(_EVIDENCE))
-        found = noise_given_evidence(under(seen, shared.regime, of_unit.regime), of_unit, shared, key, sites, args)
+        found = noise_given_evidence(under(seen, shared.regime, of_unit.regime), of_unit, shared, key, of.sites, args)
         visits.update({_EVIDENCE + name: visit for name, visit in seen.visits.items()})
         contexts = {_EVIDENCE + name: x for name, x in seen.contexts.items()}
         worlds = shared.worlds.of_unit(of_unit.worlds)
@@ -151,7 +168,7 @@ def _row(
         def one(which: dict[str, Array], constants: dict[str, Array], answers: dict[str, Array]) -> Any:
             fn = asked(silent, models, answers)
             intervened = do(under(fn, shared.regime, of_unit.regime), worlds.data(which, constants))
-            results = run_once(intervened, key, {}, args, log_probs=kept, noise=found.noise)
+            results = run_once(intervened, key, {}, args, log_probs=of.kept, noise=found.noise)
             visits.update({_WORLD + name: visit for name, visit in fn.visits.items()})
             return results, {_WORLD + name: x for name, x in fn.contexts.items()}
 
@@ -169,19 +186,11 @@ def _row(
 
 
 @lru_cache(maxsize=32)
-def _separated(
-    model: Callable,
-    kept: tuple[str, ...],
-    sites: tuple[Site, ...],
-    lms: tuple[Any, ...],
-    treedef: Any,
-    structure: Any,
-    shapes: tuple,
-) -> Program:
-    key, *of_rows, shared, rest = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+def _separated(of: _Description) -> Program:
+    key, *of_rows, shared, rest = of.abstract_inputs()
     of_row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), of_rows)
     visits: dict[str, Visit] = {}
-    row = _row(model, kept, sites, lms, treedef, visits, None)
+    row = _row(of, visits, None)
     jax.eval_shape(row, key, *of_row, shared, rest, {})
     if not visits:
         return Program({}, (), frozenset())
@@ -189,7 +198,7 @@ def _separated(
     answers = {}
     for name, visit in visits.items():
         worlds = next(iter(which.values())).shape if which and name.startswith(_WORLD) else ()
-        answers[name] = jax.ShapeDtypeStruct((*worlds, *visit.shape, len(visit.question.tree.edge_rows)), jnp.float32)
+        answers[name] = jax.ShapeDtypeStruct((*worlds, *visit.answer_shape), jnp.float32)
 
     # Which answers, and which interventions, the contexts of a visit depend on.
     def contexts_of(**named: Any) -> dict[str, Array]:
@@ -219,24 +228,14 @@ def _ordered(visits: dict[str, Visit], sources: Mapping[str, set[str]]) -> Progr
 
 
 @lru_cache(maxsize=32)
-def _compiled(
-    model: Callable,
-    kept: tuple[str, ...],
-    sites: tuple[Site, ...],
-    lms: tuple[Any, ...],
-    treedef: Any,
-    structure: Any,
-    shapes: tuple,
-    program: Program,
-) -> Any:
-    key, *of_rows, shared, rest = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    row = _row(model, kept, sites, lms, treedef, {}, program.in_worlds)
+def _compiled(of: _Description, program: Program) -> Any:
+    key, *of_rows, shared, rest = of.abstract_inputs()
+    row = _row(of, {}, program.in_worlds)
     which = shared.worlds.which
     answers = {}
     for name, visit in program.visits.items():
         worlds = next(iter(which.values())).shape if name in program.in_worlds else ()
-        shape = (len(of_rows[0]), *worlds, *visit.shape, len(visit.question.tree.edge_rows))
-        answers[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
+        answers[name] = jax.ShapeDtypeStruct((len(of_rows[0]), *worlds, *visit.answer_shape), jnp.float32)
     over_rows = jax.vmap(row, in_axes=(None, 0, 0, 0, None, None, 0))
     lowered = jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers)
     # It is run a few times and is small next to the language models: compiling it is what takes time.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -103,6 +103,11 @@ def noise_given_evidence(
     if not evidence:
         return Abduction({}, jnp.float32(0.0))
     return abduce(fn, evidence, key, sites, args)
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Results of rows one after another, from those of some of them each; one part is not copied."""
+    return jax.tree.map(lambda *xs: np.concatenate(xs) if len(xs) > 1 else xs[0], *parts)
 
 
 # Is told which share of some work is done.

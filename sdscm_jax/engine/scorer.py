@@ -10,13 +10,14 @@ import jax
 import numpy as np
 
 from ..dsl.question import Question
+from ..dsl.table import unique_contexts
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..models.sharding import data_axis_size, mesh_of
 from .edges import Edges
 from .forward import Forward, Read, empty_pool, token_bytes
 from .memory import exhausted, with_less
-from .packing import Sizes, call_of, calls, lay_out, nothing, rounded, shape_of, waves, widest
+from .packing import Sizes, call_of, calls, lay_out, nothing, padded_to, rounded, shape_of, waves, widest
 from .slots import Slots
 from .store import Store
 from .trie import ROOT, Trie
@@ -71,16 +72,6 @@ class _Lane:
     ends: dict[tuple[int, int], int] = field(default_factory=dict)
     trees: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     answers: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
-    computed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-
-    def note(self, nodes: np.ndarray) -> tuple[int, int]:
-        """Count nodes that are computed: how many for the first time, and again."""
-        if len(self.computed) < self.trie.size:
-            more = np.zeros(max(self.trie.size, 2 * len(self.computed)) - len(self.computed), bool)
-            self.computed = np.concatenate([self.computed, more])
-        again = int(self.computed[nodes].sum())
-        self.computed[nodes] = True
-        return len(nodes) - again, again
 
 
 class Scorer:
@@ -147,7 +138,7 @@ class Scorer:
         Returns:
             float32 ``[C, E]``.
         """
-        distinct, which = _distinct(contexts)
+        distinct, _, which = unique_contexts(contexts)
         return self._edges(question, distinct)[which]
 
     def note_reference(self, question: Question, contexts: np.ndarray, times: int) -> None:
@@ -166,7 +157,7 @@ class Scorer:
 
     def estimate(self, question: Question, contexts: np.ndarray) -> int:
         """Tokens that new answers would add to the pool, at most."""
-        return len(_distinct(contexts)[0]) * question.own
+        return len(unique_contexts(contexts)[0]) * question.own
 
     def _edges(self, question: Question, contexts: np.ndarray) -> np.ndarray:
         """Log-probabilities of the tree's edges, float32 ``[C, E]``; contexts are distinct and sorted."""
@@ -231,15 +222,18 @@ class Scorer:
     def _reads(self, lane: _Lane, question: Question, number: int, ends: np.ndarray) -> np.ndarray:
         """Nodes whose distributions are read, ``[len(ends), 1 + tree.size]``."""
         tree = question.tree
+        # The row that each node of the tree goes on from.
+        before = [
+            1 + int(np.flatnonzero(tree.ancestors[n] & (tree.depth == tree.depth[n] - 1))[0]) if tree.depth[n] else 0
+            for n in range(tree.size)
+        ]
         found = np.empty((len(ends), 1 + tree.size), np.int64)
         for i, end in enumerate(ends.tolist()):
             nodes = lane.trees.get((end, number))
             if nodes is None:
                 places = [end]
-                for n in range(tree.size):
-                    above = np.flatnonzero(tree.ancestors[n] & (tree.depth == tree.depth[n] - 1))
-                    parent = places[1 + int(above[0])] if tree.depth[n] else end
-                    places.append(lane.trie.extend(parent, (int(tree.tokens[n]),)))
+                for row, token in zip(before, tree.tokens.tolist(), strict=True):
+                    places.append(lane.trie.extend(places[row], (token,)))
                 nodes = lane.trees[end, number] = np.array(places)
             found[i] = nodes
         return found
@@ -298,7 +292,7 @@ class Scorer:
             # What is read must be computed now: hidden states are not kept.
             todo.append((np.union1d(missing, edges.nodes), resident))
             lane.slots.take(missing)
-            first, before = lane.note(todo[-1][0])
+            first, before = lane.slots.note(todo[-1][0])
             self.counts.trie_tokens += first
             self.counts.recomputed += before
             self.counts.tokens += first + before
@@ -326,14 +320,15 @@ class Scorer:
         waiting: list[list[np.ndarray]] = [[] for _ in self._lanes]
         for number in range(max(map(len, planned))):
             batch = [plan[number] if number < len(plan) else nothing() for plan in planned]
-            read = [call.nodes[edges.read(call.nodes)] for call, edges in zip(batch, wanted, strict=True)]
+            masks = [edges.read(call.nodes) for call, edges in zip(batch, wanted, strict=True)]
+            read = [call.nodes[mask] for call, mask in zip(batch, masks, strict=True)]
             if max(sum(map(len, old)) + len(new) for old, new in zip(waiting, read, strict=True)) > self.sizes.most:
                 pending += self._read(buffer, wanted, waiting)
                 waiting = [[] for _ in self._lanes]
             shape = widest(shape_of(lane.trie, call, self.sizes) for lane, call in zip(self._lanes, batch, strict=True))
             layouts = [
-                lay_out(lane.trie, lane.slots, call, shape, edges.read(call.nodes), sum(map(len, old)), self.sizes.most)
-                for lane, call, edges, old in zip(self._lanes, batch, wanted, waiting, strict=True)
+                lay_out(lane.trie, lane.slots, call, shape, mask, sum(map(len, old)), self.sizes.most)
+                for lane, call, mask, old in zip(self._lanes, batch, masks, waiting, strict=True)
             ]
             buffer, self._pool = self.forward.step(self._pool, buffer, layouts)
             self.counts.calls += 1
@@ -359,21 +354,9 @@ class Scorer:
         pending = []
         for start in range(0, max(len(places) for places, _, _ in found), 2 * size):
             parts = [tuple(x[start : start + 2 * size] for x in lane) for lane in found]
-            reads = [Read(_padded(at, 2 * size), _padded(tokens, 2 * size)) for _, at, tokens in parts]
+            reads = [Read(padded_to(at, 2 * size), padded_to(tokens, 2 * size)) for _, at, tokens in parts]
             pending.append(([places for places, _, _ in parts], self.forward.edges(buffer, reads, size)))
         return pending
 
 
 _NONE = np.zeros(0, np.int64)
-
-
-def _padded(values: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate([values, np.zeros(size - len(values), values.dtype)]).astype(np.int32)
-
-
-def _distinct(contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows, sorted, and which of them each row is."""
-    if contexts.shape[1] == 0:
-        return contexts[:1], np.zeros(len(contexts), np.int64)
-    found, which = np.unique(contexts, axis=0, return_inverse=True)
-    return found, which.reshape(-1)

@@ -29,7 +29,7 @@ from .in_graph import InGraph, rows_in_memory
 from .manifest import open_parts
 from .memory import default_memory
 from .program import separate
-from .run import Executor, PerUnit, Run, Shared, under
+from .run import Executor, PerUnit, Run, Shared, joined, under
 from .simulation import Simulation
 from .staged import ROWS, Staged
 
@@ -136,7 +136,7 @@ def simulate(
             if show:
                 bar.update(task, completed=int(rows[-1]) + 1)
     executor.finish()
-    result = jax.tree.map(lambda *xs: np.concatenate(xs) if len(xs) > 1 else xs[0], *results)
+    result = joined(results)
     del results
     figures = executor.stats()
     stats = {

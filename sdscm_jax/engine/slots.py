@@ -21,6 +21,7 @@ class Slots:
         self.trie, self.capacity = trie, capacity
         self._slot = np.full(1024, -1, np.int32)
         self._used = np.zeros(1024, np.int64)
+        self._computed = np.zeros(1024, bool)
         self._free = np.arange(capacity)[::-1].copy()
         self._count = capacity
         self._clock = 0
@@ -31,6 +32,7 @@ class Slots:
             more = max(missing, len(self._slot))
             self._slot = np.concatenate([self._slot, np.full(more, -1, np.int32)])
             self._used = np.concatenate([self._used, np.zeros(more, np.int64)])
+            self._computed = np.concatenate([self._computed, np.zeros(more, bool)])
 
     @property
     def slot(self) -> np.ndarray:
@@ -68,6 +70,13 @@ class Slots:
         chosen = self._free[self._count - len(nodes) : self._count]
         self._count -= len(nodes)
         self._slot[nodes] = chosen
+
+    def note(self, nodes: np.ndarray) -> tuple[int, int]:
+        """Count nodes that are computed: how many for the first time, and again."""
+        self._cover()
+        again = int(self._computed[nodes].sum())
+        self._computed[nodes] = True
+        return len(nodes) - again, again
 
     def _evict(self, least: int) -> None:
         there = np.flatnonzero(self.slot >= 0)

@@ -14,7 +14,7 @@ import numpy as np
 from ..dsl.asked import Visit, language_models
 from ..dsl.worlds import WorldResults
 from .program import Outputs, Program, compiled, digest
-from .run import Progress, Run
+from .run import Progress, Run, joined
 from .scorer import Counts, Scorer
 from .store import Store
 
@@ -76,7 +76,7 @@ class Staged:
         """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
         self._done, self._all, self._progress = 0, max(1, len(rows) * len(self.program.levels)), progress
         parts = [self._chunk(rows[start : start + self.size]) for start in range(0, len(rows), self.size)]
-        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+        return joined(parts)
 
     def forget(self) -> None:
         """Begin anew: what follows does not depend on what was asked before."""
@@ -135,7 +135,7 @@ class Staged:
         flat = _flat(contexts)
         before = replace(scorer.counts)
         answers[own] = scorer.edges(visit.question, flat).reshape(len(own), *answers.shape[1:])
-        again = 1 if name in self.program.in_worlds or name.startswith("evidence") else self.run.worlds
+        again = self.run.worlds if self.program.same_in_worlds(name) else 1
         scorer.note_reference(visit.question, flat, again)
         self.by_visit[name] = self.by_visit[name] + (scorer.counts - before)
 
@@ -149,7 +149,7 @@ class Staged:
 
     def _no_answers(self, visit: Visit, name: str, count: int) -> np.ndarray:
         worlds = (self.run.worlds,) if name in self.program.in_worlds else ()
-        return np.zeros((count, *worlds, *visit.shape, len(visit.question.tree.edge_rows)), np.float32)
+        return np.zeros((count, *worlds, *visit.answer_shape), np.float32)
 
     # -- memory ---------------------------------------------------------------------------------
 

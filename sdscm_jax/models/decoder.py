@@ -168,15 +168,18 @@ def _norm(config: DecoderConfig, width: int, dtype: jnp.dtype, rngs: nnx.Rngs) -
     return nnx.RMSNorm(width, epsilon=config.norm_eps, param_dtype=dtype, dtype=jnp.float32, rngs=rngs)
 
 
-def _linear(inputs: int, outputs: int, bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+def _precision(dtype: Any) -> Any:
     # Full float32 products where parameters are float32: on some accelerators the default is less.
-    precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
+
+
+def _linear(inputs: int, outputs: int, bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(
         inputs,
         outputs,
         use_bias=bias,
         param_dtype=dtype,
-        precision=precision,
+        precision=_precision(dtype),
         kernel_init=nnx.initializers.normal(0.02),
         rngs=rngs,
     )
@@ -220,7 +223,7 @@ class Block(nnx.Module):
         c = self.config
         # Query heads that share a key head are laid along the token axis: one plain batched product.
         groups, tokens = c.heads // c.kv_heads, q.shape[-2]
-        precision = jax.lax.Precision.HIGHEST if q.dtype == jnp.float32 else None
+        precision = _precision(q.dtype)
         q = (q * c.query_scale).reshape(*q.shape[:-3], c.kv_heads, groups * tokens, c.head_dim)
         scores = jnp.einsum("...qh,...sh->...qs", q, k, precision=precision, preferred_element_type=jnp.float32)
         scores = scores.reshape(*scores.shape[:-2], groups, tokens, -1)
@@ -430,7 +433,7 @@ class Decoder(nnx.Module):
             rows, tokens: int ``[E]``: the token after ``hidden[rows]``.
         """
         table, size = self._table, self.config.vocab_size
-        precision = jax.lax.Precision.HIGHEST if hidden.dtype == jnp.float32 else None
+        precision = _precision(hidden.dtype)
         some = min(size, _VOCABULARY)
 
         def normaliser(number: Array) -> Array:
@@ -450,5 +453,5 @@ class Decoder(nnx.Module):
     def logits(self, hidden: Array) -> Array:
         """Float32 logits ``[..., vocab_size]`` of the token after each hidden state."""
         table = self._table
-        precision = jax.lax.Precision.HIGHEST if hidden.dtype == jnp.float32 else None
+        precision = _precision(hidden.dtype)
         return jnp.einsum("...d,vd->...v", hidden, table, precision=precision, preferred_element_type=jnp.float32)

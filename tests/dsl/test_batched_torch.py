@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import jax
@@ -20,7 +17,8 @@ import pytest
 import sdscm_jax as sd
 from sdscm_jax.bench.family import Family, Member
 
-from ..conftest import ROOT, shared_path
+from ..conftest import shared_path
+from .torch_pairs import Pair, benchmark_module, load_pair, one_thread, random_gpt2_pair
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -29,53 +27,23 @@ pytestmark = pytest.mark.oracle
 UNITS = 12
 
 
-class Pair(NamedTuple):
-    """The same weights on both sides."""
-
-    lm: sd.LanguageModel
-    model: Any
-    tokenizer: Any
-
-
-def load_pair(directory: Path) -> Pair:
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
-    return Pair(sd.load_lm(directory), model, transformers.AutoTokenizer.from_pretrained(directory))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
 def batched() -> Iterator[ModuleType]:
-    """benchmarks/ is no package: the module is loaded from its path."""
-    spec = importlib.util.spec_from_file_location("batched_torch", ROOT / "benchmarks" / "batched_torch.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
+    with benchmark_module("batched_torch") as module:
         yield module
 
 
 @pytest.fixture(scope="module")
 def gpt2_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """A tiny random GPT-2 with the real tokenizer, which has no BOS."""
-    directory = tmp_path_factory.mktemp("gpt2")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(shared_path("lms", "tokenizer-gpt2"))
-    torch.manual_seed(0)
     # Weights small enough that no option is certain, large enough that the context matters.
-    config = transformers.GPT2Config(
-        n_embd=32, n_layer=2, n_head=4, n_positions=256, vocab_size=len(tokenizer), initializer_range=0.2
-    )
-    transformers.GPT2LMHeadModel(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return load_pair(directory)
+    return random_gpt2_pair(tmp_path_factory.mktemp("gpt2"), positions=256, spread=0.2)
 
 
 @pytest.fixture(scope="module")

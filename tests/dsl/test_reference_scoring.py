@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,61 +12,30 @@ import pytest
 import sdscm_jax as sd
 from sdscm_jax.bench.family import Family
 
-from ..conftest import ROOT, shared_path
+from ..conftest import shared_path
+from .torch_pairs import Pair, benchmark_module, load_pair, one_thread, random_gpt2_pair
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.oracle
 
 
-class Pair(NamedTuple):
-    """The same weights on both sides."""
-
-    lm: sd.LanguageModel
-    model: Any
-    tokenizer: Any
-
-
-def load_pair(directory: Path) -> Pair:
-    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
-    return Pair(sd.load_lm(directory), model, transformers.AutoTokenizer.from_pretrained(directory))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Models this small gain nothing from threads, and threads that wait for a busy core lose much."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
 def reference() -> Iterator[ModuleType]:
-    """benchmarks/ is no package: the module is loaded from its path."""
-    spec = importlib.util.spec_from_file_location("reference_torch", ROOT / "benchmarks" / "reference_torch.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclasses look their module up by name.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
+    with benchmark_module("reference_torch") as module:
         yield module
 
 
 @pytest.fixture(scope="module")
 def gpt2_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """A tiny random GPT-2 with the real tokenizer, which has no BOS."""
-    directory = tmp_path_factory.mktemp("gpt2")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(shared_path("lms", "tokenizer-gpt2"))
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        n_embd=32, n_layer=2, n_head=4, n_positions=1024, vocab_size=len(tokenizer), initializer_range=0.4
-    )
-    transformers.GPT2LMHeadModel(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return load_pair(directory)
+    return random_gpt2_pair(tmp_path_factory.mktemp("gpt2"), positions=1024, spread=0.4)
 
 
 @pytest.fixture(scope="module")
