@@ -38,6 +38,18 @@ class ContextLengthError(SDSCMError, ValueError):
     """A site needs more positions than the language model has."""
 
 
+class FamilyError(SDSCMError, ValueError):
+    """A family of SD-SCMs is malformed; the message names the file and the key."""
+
+
+class DataError(SDSCMError, ValueError):
+    """A data set or a file of estimates cannot be used; the message names the file and the column."""
+
+
+class EstimatorError(SDSCMError, ValueError):
+    """An estimator is unknown, needs an extra that is missing, or cannot be fitted to so few units."""
+
+
 class LoadError(SDSCMError):
     """A language model directory is missing or malformed; the message lists what is wrong."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 from ..dsl.choice import Choice
 from ..dsl.phrase import Phrase
 from ..dsl.site import sample
-from ..dsl.template import Template, parse_options
-from ..errors import SDSCMError, SiteError, nearest
+from ..dsl.template import Template
+from ..errors import SiteError, nearest
 from ..models.language_model import LanguageModel
 from ..vignettes import Vignette
+from .family_check import check_structure
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,19 @@ class Family:
         variables: in causal order.
         treatment, outcome: variables that questions are about; None where none is declared.
         hidden: variables that a hidden-confounding setting withholds.
+        arms: the two options of the treatment that are compared, ``(low, high)``; if not given, its first two.
+        outcome_option: the option whose probability is the outcome of a benchmark; if not given, the first one.
+        licence: of the wordings, such as ``"Apache-2.0"``.
+        description: what the family is about, in a sentence.
+
+    Raises:
+        FamilyError: the variables are no program; see ``check_structure``. Roles are checked where a file is read or
+            written (``check_roles``).
+
+    >>> from sdscm_jax.bench.families import family
+    >>> court = family("court")
+    >>> court.treatment, court.mediators, court.outcome
+    ('legal help', ('preparation', 'release plan'), 'bail')
     """
 
     name: str
@@ -90,6 +104,19 @@ class Family:
     treatment: str | None = None
     outcome: str | None = None
     hidden: tuple[str, ...] = ()
+    arms: tuple[str, str] | None = None
+    outcome_option: str | None = None
+    licence: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_structure(self.variables, f"family {self.name!r}")
+        options = {v.name: v.options for v in self.variables}
+        treated, results = options.get(self.treatment or "", ()), options.get(self.outcome or "", ())
+        if self.arms is None and len(treated) > 1:
+            object.__setattr__(self, "arms", treated[:2])
+        if self.outcome_option is None and results:
+            object.__setattr__(self, "outcome_option", results[0])
 
     def __getitem__(self, name: str) -> FamilyVariable:
         for variable in self.variables:
@@ -98,6 +125,46 @@ class Family:
         raise SiteError(
             f"family {self.name!r} has no variable {name!r}; {nearest(name, [v.name for v in self.variables])}"
         )
+
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """Names of the variables that ``name`` depends on, through any number of others, in causal order.
+
+        Raises:
+            SiteError: there is no such variable.
+        """
+        found = set(self[name].parents)
+        for v in reversed(self.variables):
+            if v.name in found:
+                found.update(v.parents)
+        return self._in_order(found)
+
+    def descendants(self, name: str) -> tuple[str, ...]:
+        """Names of the variables that depend on ``name``, through any number of others, in causal order.
+
+        Raises:
+            SiteError: there is no such variable.
+        """
+        found = {self[name].name}
+        for v in self.variables:
+            if found.intersection(v.parents):
+                found.add(v.name)
+        return self._in_order(found - {name})
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Names of the variables that the treatment does not reach, but for itself and the outcome, in causal order."""
+        reached = () if self.treatment is None else self.descendants(self.treatment)
+        return self._in_order({v.name for v in self.variables} - {self.treatment, self.outcome, *reached})
+
+    @property
+    def mediators(self) -> tuple[str, ...]:
+        """Names of the variables between the treatment and the outcome, in causal order."""
+        if self.treatment is None or self.outcome is None:
+            return ()
+        return self._in_order({*self.descendants(self.treatment)} & {*self.ancestors(self.outcome)})
+
+    def _in_order(self, names: AbstractSet[str | None]) -> tuple[str, ...]:
+        return tuple(v.name for v in self.variables if v.name in names)
 
     @property
     def size(self) -> int:
@@ -126,14 +193,40 @@ class Family:
         return cls(vignette.name, tuple(variables), vignette.treatment, vignette.outcome, vignette.hidden)
 
     @classmethod
+    def from_json(cls, source: str | Path | Mapping[str, Any]) -> Family:
+        """Read a family in the package's own format (see ``docs/families.md``).
+
+        Args:
+            source: path of a JSON file (or a TOML file: suffix ``.toml``), its text, or its content.
+
+        Raises:
+            FamilyError: the content is not such a family; the message names the file and the key.
+
+        >>> family = Family.from_json({"name": "rain", "variables": [
+        ...     {"name": "sky", "options": ["clear", "grey"], "templates": ["The sky is {}.", "I see a {} sky."]},
+        ...     {"name": "coat", "options": ["on", "off"], "templates": ["My coat is {}."], "parents": ["sky"]}]})
+        >>> family.ancestors("coat")
+        ('sky',)
+        >>> Family.from_json(family.to_json()) == family
+        True
+        """
+        # Imported here, since that module makes families.
+        from .family_file import from_own
+
+        return from_own(source)
+
+    @classmethod
     def from_reference_json(cls, source: str | Path | Mapping[str, Any]) -> Family:
         """Read a family in the format of the paper's published code.
 
+        Its ``intervention_choices`` give the arms (the first two), its ``possible_outcome_choices`` the option of the
+        outcome (the first). It does not say what is hidden.
+
         Args:
-            source: path of the JSON file, or its content.
+            source: path of the JSON file, its text, or its content.
 
         Raises:
-            SDSCMError: the content is not of that format; the message says where.
+            FamilyError: the content is not of that format; the message names the file and the key.
 
         >>> family = Family.from_reference_json({"setup_sequence_sample_space": [
         ...     {"variable_name": "mood", "possible_prefix_suffix_pairs": [["I am ", "."]],
@@ -141,40 +234,27 @@ class Family:
         >>> family["mood"].options
         ('glad', 'sad')
         """
-        content = source if isinstance(source, Mapping) else json.loads(Path(source).read_text())
-        variables: list[FamilyVariable] = []
-        try:
-            entries: Sequence[Mapping[str, Any]] = content["setup_sequence_sample_space"]
-            for entry in entries:
-                templates = tuple(Template(*pair) for pair in entry["possible_prefix_suffix_pairs"])
-                name, how = entry["variable_name"], entry.get("intervention_choice")
-                if how not in (None, "uniform"):
-                    raise SDSCMError(
-                        f"variable {name!r}: intervention_choice {how!r} is not supported; use handlers.do"
-                    )
-                indices = entry["parent_indices"] or []
-                if any(not 0 <= i < len(variables) for i in indices):
-                    raise SDSCMError(f"variable {name!r} has parent_indices {indices}; parents come first")
-                variables.append(
-                    FamilyVariable(
-                        name,
-                        parse_options(entry["candidate_set"], templates[0]),
-                        templates,
-                        tuple(variables[i].name for i in sorted(indices)),
-                        bool(entry["exogenous"]),
-                        how == "uniform",
-                    )
-                )
-        except (KeyError, IndexError, TypeError) as error:
-            raise SDSCMError(f"not a family in the reference's format: {type(error).__name__}: {error}") from error
+        from .family_file import from_reference
 
-        def role(field: str) -> str | None:
-            index = content.get(field)
-            return None if index is None else variables[index].name
+        return from_reference(source)
 
-        return cls(
-            str(content.get("experiment_name", "family")),
-            tuple(variables),
-            role("index_of_intervention"),
-            role("index_of_outcome"),
-        )
+    @classmethod
+    def read(cls, path: str | Path) -> Family:
+        """Read a family from a file of either format, whichever its content is.
+
+        Raises:
+            FamilyError: it is neither; the message names the file and the key.
+        """
+        from .family_file import read
+
+        return read(path)
+
+    def to_json(self) -> str:
+        """The family in the package's own format, as indented JSON; ``from_json`` reads it back.
+
+        Raises:
+            FamilyError: the roles are not those that ``from_json`` accepts, such as an exogenous treatment.
+        """
+        from .family_file import to_json
+
+        return to_json(self)

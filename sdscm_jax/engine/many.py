@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel, load_lm
 from .simulate import simulate
+from .spread import spread
 
 
 def simulate_many(
@@ -39,8 +40,7 @@ def simulate_many(
             process loads once; a ``LanguageModel`` is sent to each.
         out: directory; data set i goes to ``out/00000`` and so on.
         jobs: how many at a time.
-        backend: of joblib: ``"loky"`` (processes, the default), ``"dask"`` (a ``dask.distributed`` client
-            must be there), …; extra ``parallel``.
+        backend: see ``spread``.
         **options: further arguments of ``simulate``, such as ``worlds`` or ``chunk``.
 
     Returns:
@@ -66,24 +66,17 @@ def simulate_many(
         (model, np.asarray(jax.random.key_data(jax.random.fold_in(keys, i))), n, args, place, options)
         for i, (model, place) in enumerate(zip(models, places, strict=True))
     ]
-    if jobs == 1 and backend is None:
-        for task in tasks:
-            _one(*task)
-        return places
-    try:
-        import joblib
-    except ImportError as error:
-        raise ImportError("several jobs need joblib: pip install 'sdscm-jax[parallel]'") from error
-    with joblib.parallel_config(backend=backend or "loky", n_jobs=jobs):
-        joblib.Parallel()(joblib.delayed(_one)(*task) for task in tasks)
+    for _ in spread(_one, tasks, jobs, backend):
+        pass
     return places
 
 
 def _one(model: Callable, key: np.ndarray, n: int, args: tuple, out: Path, options: dict[str, Any]) -> None:
-    loaded = [_loaded(str(x)) if isinstance(x, (str, Path)) else x for x in args]
+    loaded = [loaded_lm(str(x)) if isinstance(x, (str, Path)) else x for x in args]
     simulate(model, jax.random.wrap_key_data(jnp.asarray(key)), n, *loaded, out=out, progress=False, **options)
 
 
 @lru_cache(maxsize=2)
-def _loaded(source: str) -> LanguageModel:
+def loaded_lm(source: str | None) -> LanguageModel:
+    """The language model of a source, loaded once in this process."""
     return load_lm(source)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxlib.mlir import ir
+from jaxlib.mlir.passmanager import PassManager
 from numpyro.ops.provenance import eval_provenance
 
 from ..dsl.asked import Visit, asked, is_language_model, language_models
@@ -83,7 +85,15 @@ def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
 def digest(run: Run, program: Program, size: int) -> str:
     """SHA-256 of a program and of what it asks, whatever the language models' parameters."""
     lowered, _ = hashable(_compiled)(_described(run, size), program)
-    return hashlib.sha256(f"{program.visits} {lowered.as_text()}".encode()).hexdigest()
+    return hashlib.sha256(f"{program.visits} {_canonical(lowered)}".encode()).hexdigest()
+
+
+def _canonical(lowered: Any) -> str:
+    """A lowered program without functions: which of them its parts share depends on what JAX traced before."""
+    module = ir.Module.parse(lowered.as_text(), lowered.compiler_ir().context)
+    with module.context:
+        PassManager.parse("builtin.module(inline,symbol-dce,canonicalize,cse)").run(module.operation)
+    return str(module)
 
 
 class _Description(NamedTuple):

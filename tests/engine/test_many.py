@@ -34,7 +34,7 @@ def test_every_backend_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest
         here = alone.submit(sd.simulate_many, MODELS, 0, 10, EMBEDDED, out=tmp_path / "here", **OPTIONS).result()
     processes = sd.simulate_many(MODELS, 0, 10, EMBEDDED, out=tmp_path / "loky", jobs=2, **OPTIONS)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
-        dask = sd.simulate_many(MODELS, 0, 10, EMBEDDED, out=tmp_path / "dask", backend="dask", jobs=1, **OPTIONS)
+        dask = sd.simulate_many(MODELS, 0, 10, EMBEDDED, out=tmp_path / "dask", backend="dask", jobs=2, **OPTIONS)
     assert contents(here) == contents(processes) == contents(dask)
     one, other = (pd.read_parquet(directory) for directory in here)
     assert len(one) == 10

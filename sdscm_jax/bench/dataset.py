@@ -1,0 +1,117 @@
+"""A data set with known effects, as an estimator and its judge see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError, SDSCMError, nearest
+
+SETTINGS = ("all", "observed")
+ENCODINGS = ("onehot", "integer")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """n units with their covariates, treatment, outcome, and what is known of their effects.
+
+    Attributes:
+        name: of the data set, unique in its benchmark.
+        wording: data sets of one wording share their mechanisms; intervals are clustered by it.
+        covariates: ``[n]`` rows; ordered categoricals of what is not caused by the treatment.
+        hidden: covariates that the setting ``"observed"`` withholds.
+        t: int8 ``[n]``, 0 or 1.
+        y: float64 ``[n]``, the observed outcome.
+        outcomes: float64 ``[n, 2]``, the potential outcomes under both treatments; ``y`` is the one of ``t``.
+        cate: float64 ``[n]``, the exact expected effect given all covariates. It is the individual effect
+            where the outcome is a probability; where an option is drawn, the individual effect varies around it.
+        propensity: float64 ``[n]``, the probability of ``t = 1`` given the unit's covariates.
+        unit: int64 ``[n]``, numbers of the units.
+
+    >>> data = Dataset("a", "0", pd.DataFrame({"w": pd.Categorical(["sun", "rain"])}), (), np.array([0, 1]),
+    ...     np.array([1.0, 3.0]), np.array([[1.0, 2.0], [1.0, 3.0]]), np.array([1.0, 2.0]), np.array([0.5, 0.5]),
+    ...     np.array([0, 1]))
+    >>> data.ite, data.ate
+    (array([1., 2.]), 1.5)
+    """
+
+    name: str
+    wording: str
+    covariates: pd.DataFrame
+    hidden: tuple[str, ...]
+    t: np.ndarray
+    y: np.ndarray
+    outcomes: np.ndarray
+    cate: np.ndarray
+    propensity: np.ndarray
+    unit: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @property
+    def ite(self) -> np.ndarray:
+        """Individual treatment effects, float64 ``[n]``."""
+        return self.outcomes[:, 1] - self.outcomes[:, 0]
+
+    @property
+    def ate(self) -> float:
+        """Sample average treatment effect: the mean of the individual ones."""
+        return float(self.ite.mean())
+
+    def visible(self, setting: str) -> list[str]:
+        """Names of the covariates of a setting: ``"all"`` or ``"observed"``.
+
+        Raises:
+            SDSCMError: there is no such setting.
+        """
+        if setting not in SETTINGS:
+            raise SDSCMError(f"covariates are one of {SETTINGS}, got {setting!r}; {nearest(setting, SETTINGS)}")
+        return [str(c) for c in self.covariates if setting == "all" or c not in self.hidden]
+
+    def encoded(self, setting: str = "all", encoding: str = "onehot") -> np.ndarray:
+        """Covariates as numbers, float64 ``[n, p]``.
+
+        Args:
+            setting: ``"all"`` or ``"observed"``.
+            encoding: ``"onehot"``: one column for each option that occurs, but for the first that does;
+                ``"integer"``: the options' numbers, as in the paper.
+
+        Raises:
+            SDSCMError: there is no such setting or encoding.
+        """
+        if encoding not in ENCODINGS:
+            raise SDSCMError(f"encoding is one of {ENCODINGS}, got {encoding!r}; {nearest(encoding, ENCODINGS)}")
+        columns = []
+        for name in self.visible(setting):
+            codes = self.covariates[name].cat.codes.to_numpy()
+            if encoding == "integer":
+                columns.append(codes[:, None])
+            else:
+                columns.append(codes[:, None] == np.unique(codes)[1:])
+        return np.concatenate([np.zeros((len(self), 0)), *columns], axis=1, dtype=np.float64)
+
+
+def check_dataset(data: Dataset, what: str) -> None:
+    """Refuse a data set that nothing can be learned from.
+
+    Raises:
+        DataError: it has one treatment arm only, a constant outcome, or something that is no number;
+            names the file (``what``) and the column.
+    """
+    for name, column in (("outcome", data.y), ("potential outcomes", data.outcomes), ("propensity", data.propensity)):
+        if not np.isfinite(column).all():
+            raise DataError(f"{what}: {name}: {(~np.isfinite(column)).sum()} values are not finite numbers")
+    missing = [str(c) for c in data.covariates if data.covariates[c].isna().any()]
+    if missing:
+        raise DataError(f"{what}: covariates {missing} have missing values")
+    if len(np.unique(data.t)) < 2:
+        arm = f"all {len(data)} units have treatment {data.t[0]}" if len(data) else "there are no units"
+        raise DataError(f"{what}: {arm}; both arms are needed")
+    if np.ptp(data.y) == 0:
+        raise DataError(f"{what}: the outcome is {data.y[0]} for every unit")
+    unknown = [name for name in data.hidden if name not in data.covariates]
+    if unknown:
+        raise DataError(f"{what}: hidden {unknown} are no covariates; known: {list(data.covariates)}")

@@ -1,0 +1,1 @@
+"""Estimators of treatment effects, behind one protocol; see ``protocol``."""

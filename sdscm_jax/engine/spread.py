@@ -1,0 +1,43 @@
+"""Independent tasks over processes or machines, their results as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def spread(
+    function: Callable[..., Result], tasks: Sequence[tuple], jobs: int = 1, backend: str | None = None
+) -> Iterator[tuple[int, Result]]:
+    """Call a function for each task; numbers of tasks with their results, in the order in which they end.
+
+    Args:
+        function: can be pickled, unless ``jobs`` is 1 and ``backend`` None.
+        tasks: arguments of each call.
+        jobs: how many at a time.
+        backend: of joblib: ``"loky"`` (processes, the default), ``"dask"`` (a ``dask.distributed`` client
+            must be there), …; extra ``parallel``.
+
+    Raises:
+        ImportError: ``jobs`` or ``backend`` without the extra.
+
+    >>> list(spread(max, [(1, 2), (4, 3)]))
+    [(0, 2), (1, 4)]
+    """
+    if jobs == 1 and backend is None:
+        return ((i, function(*task)) for i, task in enumerate(tasks))
+    try:
+        import joblib
+    except ImportError as error:
+        raise ImportError("several jobs need joblib: pip install 'sdscm-jax[parallel]'") from error
+    # Dask has no generators in joblib; it gives everything at the end.
+    lazily = "generator_unordered" if backend in (None, "loky") else "list"
+    with joblib.parallel_config(backend=backend or "loky", n_jobs=jobs):
+        parallel = joblib.Parallel(return_as=lazily)
+        return iter(parallel(joblib.delayed(_numbered)(function, i, task) for i, task in enumerate(tasks)))
+
+
+def _numbered(function: Callable[..., Result], i: int, task: tuple) -> tuple[int, Result]:
+    return i, function(*task)
