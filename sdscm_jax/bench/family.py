@@ -152,9 +152,10 @@ class Family:
 
     @property
     def covariates(self) -> tuple[str, ...]:
-        """Names of the variables that the treatment does not reach, but for itself and the outcome, in causal order."""
-        reached = () if self.treatment is None else self.descendants(self.treatment)
-        return self._in_order({v.name for v in self.variables} - {self.treatment, self.outcome, *reached})
+        """Names of the variables that neither the treatment nor the outcome reaches, in causal order."""
+        roles = [name for name in (self.treatment, self.outcome) if name is not None]
+        reached = {*roles, *(name for role in roles for name in self.descendants(role))}
+        return self._in_order({v.name for v in self.variables} - reached)
 
     @property
     def mediators(self) -> tuple[str, ...]:
