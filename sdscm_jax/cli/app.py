@@ -20,12 +20,16 @@ from ..engine.simulate import simulate
 from ..errors import SDSCMError
 from ..models.language_model import load_lm
 from ..vignettes import oncology
+from .benchmark import evaluate, generate
+from .errors import one_line_errors
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     help="Causal models whose structure is a Python function and whose mechanisms are a language model's.",
 )
+app.command()(generate)
+app.command()(evaluate)
 console = Console()
 
 
@@ -37,7 +41,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the wording and of the individuals.")] = 0,
 ) -> None:
     """Simulate the 14-variable oncology model: each individual in two worlds, PD-L1 low and high."""
-    with _errors():
+    with one_line_errors():
         model_lm = load_lm(lm)
         family = Family.from_vignette(oncology)
         model = family.member(seed)
@@ -66,7 +70,7 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Draw the graph into this file (.svg, .png, .pdf).")] = None,
 ) -> None:
     """Print (and draw) the causal graph of a model function of one argument, the language model."""
-    with _errors():
+    with one_line_errors():
         found = graph(_load(model), load_lm(lm))
         table = Table("site", "kind", "parents", "template", "options")
         for site in found.sites:
@@ -78,18 +82,6 @@ def show(
         if out is not None:
             found.draw(out)
             console.print(f"wrote {out}")
-
-
-class _errors:
-    """Prints the package's own errors as one line, and ends with status 1."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if isinstance(error, SDSCMError):
-            Console(stderr=True).print(f"[red]{kind.__name__}:[/] {error}", highlight=False)
-            raise typer.Exit(1) from error
 
 
 def _load(spec: str) -> Any:

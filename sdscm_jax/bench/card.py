@@ -1,0 +1,98 @@
+"""The data card of a benchmark: what the files are, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import columns
+from .family import Family
+
+CARD = "card.json"
+
+
+def write_card(directory: Path, family: Family, what: Mapping[str, Any]) -> None:
+    """Write ``README.md`` (for people, with the metadata that hubs of data sets read) and ``card.json``."""
+    (directory / CARD).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n")
+    (directory / "README.md").write_text(_page(family, what))
+
+
+def _page(family: Family, what: Mapping[str, Any]) -> str:
+    treatment, outcome = family.treatment or "", family.outcome or ""
+    low, high = family.arms or ("", "")
+    option = family.outcome_option or ""
+    under = columns.world(treatment, high)
+    lm = what["language_model"]
+    licence = family.licence or "unknown"
+    graph = "\n".join(
+        f'  {i}["{v.name}"]' + "".join(f"\n  {[u.name for u in family.variables].index(p)} --> {i}" for p in v.parents)
+        for i, v in enumerate(family.variables)
+    )
+    rows = [
+        (columns.DATASET, "number of the data set; data sets of one `wording` share all mechanisms"),
+        (columns.WORDING, "number of the family's member: which paraphrase of each sentence is used"),
+        (columns.UNIT, "number of the individual"),
+        ("SITE", f"the option of each variable ({', '.join(v.name for v in family.variables)}) as observed"),
+        (f"SITE|{under}", f"the same individual's option had {treatment!r} been set to {high!r}"),
+        (columns.log_probability(treatment, high), "log-probability of an option given the individual's causes"),
+        (columns.log_probability(outcome, option, under), "the same of the outcome in a world"),
+        (columns.PROPENSITY, f"P({treatment} = {high}) against {low}, given the individual's causes"),
+        (
+            columns.individual(outcome, option),
+            f"the individual's true effect ({high} against {low}) on the probability of an option",
+        ),
+        (
+            columns.exact(outcome, option, under),
+            "exact probability of an option under an intervention, given all that the treatment does not cause"
+            + (f"; {', '.join(family.mediators)} summed out" if family.mediators else ""),
+        ),
+    ]
+    table = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in rows)
+    return f"""---
+license: {licence.lower()}
+pretty_name: {family.name} (SD-SCM benchmark)
+tags: [causal-inference, treatment-effects, synthetic]
+configs:
+- config_name: default
+  data_files: data/*.parquet
+---
+
+# {family.name}: {what["datasets"]} data sets of {what["units"]} individuals with known effects
+
+{family.description}
+
+Drawn from sequence-driven structural causal models (arXiv 2411.08019): the graph below is given, and each variable
+is chosen among its options by a language model that is shown the sentences of its parents. Every individual is
+there as observed and in the worlds where **{treatment}** is set to *{low}* and to *{high}*, with the same noise.
+The outcome is **{outcome}**. Nothing here is about a real person.
+
+| | |
+| --- | --- |
+| language model | `{lm["source"]}`, SHA-256 {lm["fingerprint"]} |
+| data sets, individuals of each | {what["datasets"]}, {what["units"]} |
+| wordings | {what["wordings"]}, used in turn |
+| seed of the individuals | {what["seed"]} |
+| scoring of options; coupling of worlds | {what["scoring"]}; {what["coupling"]} |
+| hidden in the setting `observed` | {", ".join(family.hidden) or "nothing"} |
+| licence of the wordings | {licence} |
+| made by | {", ".join(f"{k} {v}" for k, v in what["versions"].items())} |
+
+## Columns
+
+| column | what |
+| --- | --- |
+{table}
+
+Options are dictionary-encoded in their order. `pandas.read_parquet("data")`, `datasets.load_dataset("parquet",
+data_files="data/*.parquet")` and R's `arrow::open_dataset("data")` read all data sets at once. Score estimators on
+them with `sdscm evaluate DIR --out REPORT`. `card.json` holds the same facts and the whole family for programs.
+
+## Graph
+
+```mermaid
+flowchart TD
+{graph}
+```
+"""

@@ -1,0 +1,364 @@
+"""Effects by Bayesian additive regression trees, as ``bartCause`` fits them; the sampler is ``bartz``."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...errors import EstimatorError
+from .protocol import Interval, check_units
+
+NEEDED = 5
+COLUMNS, UNITS, QUERIES = 16, 100, 256  # shapes are rounded up to multiples of these, so that one compilation serves many
+PAIRS = 256  # trees evaluated at a time
+
+
+def need_bartz(name: str) -> None:
+    """Import ``bartz``, which is an optional dependency.
+
+    Raises:
+        EstimatorError: it is not installed, or cannot be used on this machine.
+    """
+    try:
+        import bartz  # noqa: F401
+    except ImportError:
+        raise EstimatorError(f"{name} needs bartz: pip install 'sdscm-jax[estimators]'") from None
+    except RuntimeError as error:  # it wants a say in how XLA is configured on GPUs, before JAX is used
+        raise EstimatorError(f"{name} cannot load bartz: {error}") from error
+
+
+class Propensity(NamedTuple):
+    """A logistic regression on standardised covariates, float64."""
+
+    centre: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Probability of treatment, float64 ``[m]``, of covariates ``[m, p]``."""
+        logit = self.weights[0] + ((x - self.centre) / self.scale) @ self.weights[1:]
+        return 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
+
+
+def fit_propensity(x: np.ndarray, t: np.ndarray, *, ridge: float = 1.0, steps: int = 25) -> Propensity:
+    """Penalised logistic regression by Newton's method.
+
+    The penalty keeps the estimate finite where covariates separate the arms, or repeat each other.
+
+    >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> fit_propensity(x, np.array([0, 0, 1, 1]))(x).round(2)
+    array([0.18, 0.38, 0.62, 0.82])
+    """
+    centre = x.mean(axis=0)
+    scale = np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
+    design = np.concatenate([np.ones((len(x), 1)), (x - centre) / scale], axis=1)
+    penalty = ridge * np.eye(design.shape[1])
+    penalty[0, 0] = 1e-6
+    weights = np.zeros(design.shape[1])
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + penalty
+        weights += np.linalg.solve(curvature, design.T @ (t - p) - penalty @ weights)
+    return Propensity(centre, scale, weights)
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The least multiple that is not smaller.
+
+    >>> round_up(33, 16), round_up(32, 16)
+    (48, 32)
+    """
+    return -(-size // multiple) * multiple
+
+
+def predictors(x: np.ndarray, propensity: np.ndarray, rows: int) -> np.ndarray:
+    """Covariates and propensity as bartz wants them: float32 ``[columns, rows]``.
+
+    Missing columns are zeros, which no tree can split; missing rows repeat the first, so that they add no cutpoint.
+    The number of columns leaves room for one more, the treatment.
+    """
+    columns = round_up(x.shape[1] + 2, COLUMNS) - 1
+    out = np.zeros((columns, rows), np.float32)
+    out[: x.shape[1], : len(x)] = x.T
+    out[x.shape[1], : len(x)] = propensity
+    out[:, len(x) :] = out[:, :1]
+    return out
+
+
+def sum_trees(trees: Any, chosen: jax.Array, plus: jax.Array, minus: jax.Array | None = None) -> jax.Array:
+    """Sum, for each draw, the values of the chosen trees; only these are walked.
+
+    Args:
+        trees: a bartz trace; its arrays begin with ``[draws, trees]``.
+        chosen: bool ``[draws, trees]``.
+        plus: binned predictors ``[p, m]`` at which trees are evaluated.
+        minus: predictors whose values are subtracted.
+
+    Returns:
+        float32 ``[draws, m]``.
+    """
+    from bartz.grove import TreesTrace, evaluate_forest
+
+    draws, count = chosen.shape
+    pairs = jnp.nonzero(chosen.reshape(-1), size=round_up(chosen.size, PAIRS), fill_value=chosen.size)[0]
+    points = plus if minus is None else jnp.concatenate([plus, minus], axis=1)
+    heaps = [a.reshape(draws * count, -1) for a in (trees.var_tree, trees.split_tree, trees.leaf_tree)]
+
+    def add(block: jax.Array, total: jax.Array) -> jax.Array:
+        here = jax.lax.dynamic_slice_in_dim(pairs, block * PAIRS, PAIRS)
+        # what lies beyond the last pair is read from some tree and dropped when it is added
+        var, split, leaf = (a.at[here].get(mode="clip") for a in heaps)
+        values = evaluate_forest(points, TreesTrace(var, split, leaf, leaf_unit=trees.leaf_unit))
+        if minus is not None:
+            values = values[:, : plus.shape[1]] - values[:, plus.shape[1] :]
+        return total.at[here // count].add(values, mode="drop")
+
+    blocks = (chosen.sum() + PAIRS - 1) // PAIRS
+    return jax.lax.fori_loop(0, blocks, add, jnp.zeros((draws, plus.shape[1])))
+
+
+class Trace(NamedTuple):
+    """Draws of the posterior, in units of the standardised outcome; the first axis is that of the chains."""
+
+    effect: jax.Array  # [chains, draws, n]
+    fitted: jax.Array  # [chains, draws, n], the latent outcome under the observed treatment
+    sigma: jax.Array  # [chains, draws]
+    trees: Any
+    binner: Any
+
+
+def contrast(binner: Any, trees: Any, x: jax.Array) -> jax.Array:
+    """Latent outcome treated less that untreated, float32 ``[draws, m]``, of predictors ``[p, m]``.
+
+    Trees that do not ask for the treatment, which are most, cancel and are not walked.
+    """
+    arms = [binner.bin(jnp.concatenate([x, jnp.full((1, x.shape[1]), arm, x.dtype)])) for arm in (1, 0)]
+    uses = ((trees.var_tree == len(x)) & (trees.split_tree > 0)).any(axis=-1)
+    return sum_trees(trees, uses, *arms)
+
+
+@functools.partial(jax.jit, static_argnames=("options", "masked"))
+def sample(keys: jax.Array, x: jax.Array, t: jax.Array, y: jax.Array, n: jax.Array, spread: jax.Array, *,
+           options: Options, masked: bool) -> Trace:  # fmt: skip
+    """Run the chains, one after the other.
+
+    Args:
+        keys: one for each chain.
+        x: predictors, float32 ``[p, n]``.
+        t: float32 ``[n]``.
+        y: standardised outcomes, float32 ``[n]``.
+        n: how many of the columns are units; the others are masked if ``masked``.
+        spread: half the range of the outcomes.
+    """
+    from bartz.mcmcloop import MainTraceWithTrainPred, run_mcmc
+    from bartz.mcmcstep import Wishart, init, make_p_nonterminal
+    from bartz.prepcovars import UniqueQuantileBinner
+
+    both = jnp.concatenate([x, t[None]])
+    binner = UniqueQuantileBinner(both, max_subsample=None)
+    binned = binner.bin(both)
+
+    def chain(key: jax.Array) -> tuple[Any, jax.Array]:
+        state = init(
+            X=binned,
+            y=y,
+            offset=jnp.float32(0),
+            max_split=binner.max_split,
+            num_trees=options.trees,
+            p_nonterminal=make_p_nonterminal(6, 0.95, 2.0),
+            leaf_prior_cov_inv=Wishart(nu=None, rate=None, value=options.trees * jnp.square(2.0 / spread)),
+            error_cov_inv=Wishart(nu=jnp.float32(3), rate=jnp.float32(3), value=jnp.float32(1)),
+            missing=jnp.arange(len(y)) >= n if masked else None,
+            min_points_per_decision_node=10,
+            filter_splitless_vars=len(both),  # the same for every p, since it is part of what is compiled
+        )
+        trees = run_mcmc(
+            key, state, options.draws, n_burn=options.burn, n_skip=options.thin, main_trace_type=MainTraceWithTrainPred
+        ).main_trace
+        return trees, contrast(binner, trees, x)
+
+    trees, effect = jax.lax.map(chain, keys)
+    return Trace(effect, trees.train_pred, jax.lax.rsqrt(trees.error_cov_inv), trees, binner)
+
+
+@jax.jit
+def sample_at(trace: Trace, x: jax.Array) -> jax.Array:
+    """Draws of the effects of other units, float32 ``[chains, draws, m]``, of predictors ``[p, m]``."""
+    # what the chains share has no axis for them: one offset and one unit serve all
+    return jax.lax.map(lambda trees: contrast(trace.binner, trees, x), trace.trees)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the posterior is sampled."""
+
+    trees: int = 75
+    chains: int = 4
+    burn: int = 200
+    draws: int = 75
+    thin: int = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data to be fitted; equal if their bytes are."""
+
+    digest: bytes
+    key: Any = field(compare=False)
+    x: np.ndarray = field(compare=False)
+    t: np.ndarray = field(compare=False)
+    y: np.ndarray = field(compare=False)
+
+
+def problem(key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Problem:
+    """Copies of the data, float64, int8 and float64, and a digest of them and of the key."""
+    x, t, y = np.array(x, np.float64), np.array(t, np.int8), np.array(y, np.float64)
+    x = x.reshape(len(t), -1)
+    parts = (np.asarray(jax.random.key_data(key)), np.array(x.shape), x, t, y)
+    return Problem(hashlib.sha256(b"".join(p.tobytes() for p in parts)).digest(), key, x, t, y)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Draws of a fit, float64, in units of the outcome."""
+
+    data: Problem
+    trace: Trace
+    propensity: Propensity
+    scale: float
+    effect: np.ndarray  # [draws, n]
+    fitted: np.ndarray  # [draws, n]
+    sigma: np.ndarray  # [draws]
+    noise: Any  # key
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        """Draws of effects of units with other covariates, ``[draws, m]``."""
+        points = predictors(x, self.propensity(x), round_up(len(x), QUERIES))
+        draws = np.asarray(sample_at(self.trace, jnp.asarray(points)), np.float64) * self.scale
+        return draws.reshape(-1, draws.shape[-1])[:, : len(x)]
+
+
+@functools.lru_cache(maxsize=1)  # Bart and BartIte of one key and one data set share their draws
+def posterior(data: Problem, options: Options) -> Posterior:
+    """Sample the trees of outcome given covariates, propensity and treatment."""
+    n = len(data.t)
+    rows = round_up(n, UNITS)
+    centre, scale = data.y.mean(), data.y.std() or 1.0
+    y = (np.concatenate([data.y, np.full(rows - n, centre)]) - centre) / scale
+    t = np.concatenate([data.t, np.zeros(rows - n)])
+    propensity = fit_propensity(data.x, data.t)
+    keys = jax.random.split(data.key, options.chains + 1)
+    trace = sample(
+        keys[1:],
+        jnp.asarray(predictors(data.x, propensity(data.x), rows)),
+        jnp.asarray(t, jnp.float32),
+        jnp.asarray(y, jnp.float32),
+        jnp.int32(n),
+        jnp.float32((np.ptp(y) or 1.0) / 2),
+        options=options,
+        masked=rows > n,
+    )
+    effect, fitted, sigma = (np.asarray(a, np.float64) * scale for a in (trace.effect, trace.fitted, trace.sigma))
+    effect, fitted = (a.reshape(-1, rows)[:, :n] for a in (effect, fitted))
+    return Posterior(data, trace, propensity, scale, effect, fitted + centre, sigma.reshape(-1), keys[0])
+
+
+def central(draws: np.ndarray, level: float) -> Interval:
+    """Limits of the central interval of draws ``[draws, m]``, float64 ``[m]`` each."""
+    lower, upper = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return lower, upper
+
+
+class Drawn:
+    """What estimators share that draw effects from a posterior."""
+
+    name = "posterior"
+    interval_of = "cate"
+    _fitted: Any = None  # has data, effect and at, as Posterior
+
+    def _of(self, x: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Draws of effects ``[draws, m]``, and whether these are the units it was fitted to."""
+        if self._fitted is None:
+            raise EstimatorError(f"{self.name} is not fitted")
+        x = np.asarray(x, np.float64)
+        if x.ndim != 2 or x.shape[1] != self._fitted.data.x.shape[1]:
+            raise EstimatorError(f"{self.name} was fitted to {self._fitted.data.x.shape[1]} covariates, got {x.shape}")
+        if np.array_equal(x, self._fitted.data.x):
+            return self._fitted.effect, True
+        return self._fitted.at(x), False
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        """Posterior means of the effects, float64 ``[m]``."""
+        return self._of(x)[0].mean(axis=0)
+
+    def interval(self, x: np.ndarray, level: float) -> Interval:
+        """Central credible intervals of the expected effects, float64 ``[m]`` each."""
+        return central(self._of(x)[0], level)
+
+    def ate(self) -> float:
+        """Posterior mean of the average effect over the units it was fitted to."""
+        return float(self._of(self._fitted.data.x)[0].mean())
+
+    def ate_interval(self, level: float) -> tuple[float, float]:
+        """Central credible interval of that average."""
+        lower, upper = central(self._of(self._fitted.data.x)[0].mean(axis=1), level)
+        return float(lower), float(upper)
+
+
+class Bart(Drawn):
+    """Trees of the outcome given covariates, estimated propensity and treatment; intervals of the expected effects.
+
+    Fewer units than ``UNITS`` divides are padded, and so are columns: data sets of about one shape share one
+    compilation.
+
+    >>> rng = np.random.default_rng(0)
+    >>> x, t = rng.integers(0, 2, (100, 1)).astype(float), np.arange(100) % 2
+    >>> fitted = Bart(Options(trees=5, chains=1, burn=20, draws=20)).fit(jax.random.key(0), x, t, t + x[:, 0])
+    >>> bool(0.5 < fitted.ate() < 1.5), fitted.effect(x).shape
+    (True, (100,))
+    """
+
+    name = "bart"
+
+    def __init__(self, options: Options = Options()) -> None:  # noqa: B008 (it is frozen)
+        self.options = options
+
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Bart:
+        """Sample the posterior; see ``Estimator.fit``.
+
+        Raises:
+            EstimatorError: bartz is missing, or an arm has fewer than 5 units.
+        """
+        need_bartz(self.name)
+        check_units(self.name, np.asarray(t), NEEDED)
+        self._fitted = posterior(problem(key, x, t, y), self.options)
+        return self
+
+
+class BartIte(Bart):
+    """The same trees; intervals of the individual effects.
+
+    Of a unit that it was fitted to the observed outcome is kept and only the missing one is drawn, with noise; of
+    another unit both are, independently. The point estimates are those of ``Bart``: how much of a unit's noise its
+    two outcomes share is not known from data.
+    """
+
+    name = "bart_ite"
+    interval_of = "ite"
+
+    def interval(self, x: np.ndarray, level: float) -> Interval:
+        """Central predictive intervals of the individual effects, float64 ``[m]`` each."""
+        effect, known = self._of(x)
+        fit = self._fitted
+        noise = np.asarray(jax.random.normal(fit.noise, effect.shape), np.float64) * fit.sigma[:, None]
+        if not known:
+            return central(effect + np.sqrt(2.0) * noise, level)
+        sign = np.where(fit.data.t == 1, 1.0, -1.0)
+        missing = fit.fitted - sign * effect + noise
+        return central(sign * (fit.data.y - missing), level)

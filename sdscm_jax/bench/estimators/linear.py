@@ -1,0 +1,270 @@
+"""Estimators by least squares: difference in means, regression, and its S- and T-learners.
+
+Standard errors are of the HC2 kind: squared residuals over one minus their leverage, which for a difference
+in means is Neyman's variance. Columns that are constant or collinear get the coefficients of least norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from ...errors import EstimatorError
+from .protocol import Interval, check_units
+
+# A leverage above 1 - TINY leaves no residual, and a share of variance below TINY is rounding.
+TINY = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSquares:
+    """A fitted regression on an intercept and the columns of x.
+
+    Attributes:
+        coef: float64 ``[1 + p]``, the intercept first.
+        cov: float64 ``[1 + p, 1 + p]``, the HC2 covariance of ``coef``.
+        dof: units less the rank of the design.
+    """
+
+    coef: np.ndarray
+    cov: np.ndarray
+    dof: int
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Fitted values of rows ``[m, p]``, float64 ``[m]``."""
+        return self.coef[0] + x @ self.coef[1:]
+
+
+def least_squares(x: np.ndarray, y: np.ndarray) -> LeastSquares:
+    """Regress y ``[n]`` on an intercept and x ``[n, p]``.
+
+    Columns are centred first, so that a constant one is ignored rather than shares in the intercept.
+
+    >>> line = least_squares(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]))
+    >>> line.coef.round(6), line.dof
+    (array([1., 2.]), 1)
+    """
+    n, p = x.shape
+    mean = x.mean(0)
+    u, s, vt = np.linalg.svd(x - mean, full_matrices=False)
+    # Rounding in the columns is relative to their size before centring.
+    large = s > max(n, p) * np.finfo(float).eps * np.linalg.norm(x)
+    u, s, vt = u[:, large], s[large], vt[large]
+    slopes = (vt.T / s) @ u.T
+    solve = np.concatenate([1 / n - mean[None] @ slopes, slopes])
+    coef = solve @ y
+    leverage = 1 / n + (u**2).sum(1)
+    residual = y - coef[0] - x @ coef[1:]
+    spare = 1 - leverage
+    weight = np.where(spare > TINY, residual**2 / np.maximum(spare, TINY), 0.0)
+    return LeastSquares(coef, (solve * weight) @ solve.T, n - 1 - len(s))
+
+
+def student(estimate: np.ndarray, variance: np.ndarray, dof: float, level: float) -> Interval:
+    """Limits of Student's t around estimates.
+
+    >>> [limit.round(2) for limit in student(np.array([0.0]), np.array([1.0]), 1e9, 0.95)]
+    [array([-1.96]), array([1.96])]
+    """
+    reach = stdtrit(dof, (1 + level) / 2) * np.sqrt(variance)
+    return estimate - reach, estimate + reach
+
+
+@dataclass(eq=False)
+class DifferenceInMeans:
+    """The treated units' mean outcome less the controls'; covariates are ignored ("T-only OLS" in the paper).
+
+    The interval of the average effect is Welch's: Neyman's variance, with Welch and Satterthwaite's degrees
+    of freedom. There is none of single units' effects.
+
+    >>> t, y = np.array([0, 0, 1, 1]), np.array([1.0, 3.0, 4.0, 8.0])
+    >>> DifferenceInMeans().fit(None, np.zeros((4, 0)), t, y).ate()
+    4.0
+    """
+
+    _ate: float = field(init=False, repr=False)
+    _shares: tuple[float, float] = field(init=False, repr=False)  # of the variance, by arm
+    _dofs: tuple[int, int] = field(init=False, repr=False)
+
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> DifferenceInMeans:
+        """Learn; see ``protocol.Estimator``. The key is not used.
+
+        Raises:
+            EstimatorError: an arm has fewer than two units.
+        """
+        check_units("difference_in_means", t, 2)
+        controls, treated = y[t == 0], y[t == 1]
+        self._ate = float(treated.mean() - controls.mean())
+        self._shares = (float(controls.var(ddof=1) / len(controls)), float(treated.var(ddof=1) / len(treated)))
+        self._dofs = (len(controls) - 1, len(treated) - 1)
+        return self
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        """The same for every unit, float64 ``[m]``."""
+        return np.full(len(x), self._ate)
+
+    def interval(self, x: np.ndarray, level: float) -> None:
+        """None: the limits are of the average effect only."""
+        return
+
+    def ate(self) -> float:
+        """The difference."""
+        return self._ate
+
+    def ate_interval(self, level: float) -> tuple[float, float]:
+        """Lower and upper limit of the average effect."""
+        variance = sum(self._shares)
+        spread = sum(v**2 / d for v, d in zip(self._shares, self._dofs, strict=True))
+        dof = variance**2 / spread if spread > 0 else float(sum(self._dofs))
+        lower, upper = student(np.array(self._ate), np.array(variance), dof, level)
+        return float(lower), float(upper)
+
+
+@dataclass(eq=False)
+class LinearRegression:
+    """The treatment's coefficient in a regression of the outcome on covariates and treatment.
+
+    The interval of the average effect is HC2's with Student's t, or None where the regression leaves no
+    residual. There is none of single units' effects.
+
+    >>> x, t = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 1, 1, 0])
+    >>> round(LinearRegression().fit(None, x, t, 5 * x[:, 0] + 2 * t).ate(), 6)
+    2.0
+    """
+
+    _ols: LeastSquares = field(init=False, repr=False)
+
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> LinearRegression:
+        """Learn; see ``protocol.Estimator``. The key is not used.
+
+        Raises:
+            EstimatorError: an arm has fewer than two units, or the treatment is a linear function of the
+                covariates, which leaves its coefficient undetermined.
+        """
+        check_units("linear_regression", t, 2)
+        treated = t.astype(np.float64)
+        unexplained = treated - least_squares(x, treated).predict(x)
+        if (unexplained**2).mean() < TINY * treated.var():
+            raise EstimatorError(
+                "linear_regression: the treatment is a linear function of the covariates, "
+                "so no coefficient of its own can be estimated"
+            )
+        self._ols = least_squares(np.column_stack([x, treated]), y)
+        return self
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        """The same for every unit, float64 ``[m]``."""
+        return np.full(len(x), self.ate())
+
+    def interval(self, x: np.ndarray, level: float) -> None:
+        """None: the limits are of the average effect only."""
+        return
+
+    def ate(self) -> float:
+        """The coefficient."""
+        return float(self._ols.coef[-1])
+
+    def ate_interval(self, level: float) -> tuple[float, float] | None:
+        """Lower and upper limit of the average effect."""
+        if self._ols.dof < 1:
+            return None
+        lower, upper = student(self._ols.coef[-1], self._ols.cov[-1, -1], self._ols.dof, level)
+        return float(lower), float(upper)
+
+
+@dataclass(eq=False)
+class LinearS:
+    """S-learner: one regression on covariates and treatment.
+
+    The effect is what it predicts for a treated unit less what it predicts for an untreated one. With no
+    products of treatment and covariates, that difference is ``LinearRegression``'s coefficient.
+
+    >>> x, t = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 1, 1, 0])
+    >>> LinearS().fit(None, x, t, 5 * x[:, 0] + 2 * t).effect(x).round(6)
+    array([2., 2., 2., 2.])
+    """
+
+    _ols: LeastSquares = field(init=False, repr=False)
+    _ate: float = field(init=False, repr=False)
+
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> LinearS:
+        """Learn; see ``protocol.Estimator``. The key is not used.
+
+        Raises:
+            EstimatorError: an arm has fewer than two units.
+        """
+        check_units("linear_s", t, 2)
+        self._ols = least_squares(np.column_stack([x, t]), y)
+        self._ate = float(self.effect(x).mean())
+        return self
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        """Difference of predictions, float64 ``[m]``."""
+        treated, untreated = np.ones(len(x)), np.zeros(len(x))
+        return self._ols.predict(np.column_stack([x, treated])) - self._ols.predict(np.column_stack([x, untreated]))
+
+    def interval(self, x: np.ndarray, level: float) -> None:
+        """None: an S-learner has none."""
+        return
+
+    def ate(self) -> float:
+        """Mean effect of the units it was fitted to."""
+        return self._ate
+
+
+@dataclass(eq=False)
+class LinearT:
+    """T-learner: a regression of each arm; the effect is the difference of their predictions.
+
+    Intervals are of conditional average effects: the arms are independent, so the HC2 covariances of their
+    coefficients add. None where an arm has no more units than coefficients.
+
+    >>> x, t = np.array([[0.0], [1.0], [0.0], [1.0]]), np.array([0, 0, 1, 1])
+    >>> LinearT().fit(None, x, t, np.array([0.0, 0.0, 1.0, 3.0])).effect(x).round(6)
+    array([1., 3., 1., 3.])
+    """
+
+    _coef: np.ndarray = field(init=False, repr=False)
+    _cov: np.ndarray = field(init=False, repr=False)
+    _dofs: tuple[int, int] = field(init=False, repr=False)
+    _mean: np.ndarray = field(init=False, repr=False)
+
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> LinearT:
+        """Learn; see ``protocol.Estimator``. The key is not used.
+
+        Raises:
+            EstimatorError: an arm has fewer than two units.
+        """
+        check_units("linear_t", t, 2)
+        controls, treated = (least_squares(x[t == arm], y[t == arm]) for arm in (0, 1))
+        self._coef, self._cov = treated.coef - controls.coef, treated.cov + controls.cov
+        self._dofs = (controls.dof, treated.dof)
+        self._mean = np.concatenate([[1.0], x.mean(0)])
+        return self
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        """Difference of predictions, float64 ``[m]``."""
+        return self._coef[0] + x @ self._coef[1:]
+
+    def interval(self, x: np.ndarray, level: float) -> Interval | None:
+        """Lower and upper limits of conditional average effects, float64 ``[m]`` each."""
+        return self._limits(np.column_stack([np.ones(len(x)), x]), level)
+
+    def ate(self) -> float:
+        """Mean effect of the units it was fitted to."""
+        return float(self._mean @ self._coef)
+
+    def ate_interval(self, level: float) -> tuple[float, float] | None:
+        """Lower and upper limit of the average effect over the units it was fitted to."""
+        limits = self._limits(self._mean[None], level)
+        return None if limits is None else (float(limits[0][0]), float(limits[1][0]))
+
+    def _limits(self, rows: np.ndarray, level: float) -> Interval | None:
+        if min(self._dofs) < 1:
+            return None
+        variance = np.einsum("ij,jk,ik->i", rows, self._cov, rows)
+        # Rounding can leave a variance of zero just below it.
+        return student(rows @ self._coef, np.maximum(variance, 0.0), sum(self._dofs), level)

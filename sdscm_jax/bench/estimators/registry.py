@@ -1,0 +1,108 @@
+"""Estimators by name: those of the package and of any other that declares an entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+
+from ...errors import EstimatorError, nearest
+from .protocol import Estimator
+
+# A package adds its own under this group: ``my_name = "my_package.module:MyEstimator"``.
+GROUP = "sdscm_jax.estimators"
+# Of the paper, in the order of its tables; beside them always the baselines and the oracle.
+BASELINES = ("zero", "constant", "oracle")
+SUITE = (
+    "difference_in_means",
+    "linear_regression",
+    "linear_s",
+    "linear_t",
+    "random_forest",
+    "forest_s",
+    "forest_t",
+    "causal_forest",
+    "causal_forest_dml",
+    "linear_dml",
+    "linear_dr",
+    "forest_dr",
+    "bart",
+    "bart_ite",
+    "bcf",
+    "tnet",
+    "tarnet",
+    "cqr",
+)
+
+
+def estimator_names() -> tuple[str, ...]:
+    """Names of all that are installed.
+
+    >>> "linear_regression" in estimator_names()
+    True
+    """
+    return tuple(sorted(_entry_points()))
+
+
+def make_estimator(name: str) -> Estimator:
+    """A new, unfitted estimator.
+
+    Args:
+        name: registered, or ``"module:Class"`` of one that is not.
+
+    Raises:
+        EstimatorError: there is none of that name, or it cannot be made.
+
+    >>> import numpy as np
+    >>> make_estimator("zero").fit(None, np.zeros((2, 0)), np.array([0, 1]), np.array([1.0, 2.0])).ate()
+    0.0
+    """
+    found = _entry_points().get(name)
+    if found is None and ":" in name:
+        found = EntryPoint(name, name, GROUP)
+    if found is None:
+        raise EstimatorError(f"there is no estimator {name!r}; {nearest(name, estimator_names())}")
+    try:
+        return found.load()()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise EstimatorError(f"estimator {name!r} ({found.value}) cannot be made: {error}") from error
+
+
+def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names that are asked for, checked, with the baselines and the oracle.
+
+    Args:
+        names: a list, or text with commas; ``"suite"`` stands for the methods of the paper, ``"all"`` for all that
+            are registered.
+
+    Raises:
+        EstimatorError: one is unknown.
+
+    >>> chosen("linear_s,linear_t")
+    ('linear_s', 'linear_t', 'zero', 'constant', 'oracle')
+    """
+    wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    found: list[str] = []
+    for name in wanted:
+        found.extend(SUITE if name == "suite" else estimator_names() if name == "all" else [name])
+    known = estimator_names()
+    for name in found:
+        if name not in known and ":" not in name:
+            raise EstimatorError(f"there is no estimator {name!r}; {nearest(name, known)}")
+    return tuple(dict.fromkeys([*found, *BASELINES]))
+
+
+@lru_cache(maxsize=1)
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def described(name: str) -> dict[str, str]:
+    """What an estimator of this name is now, as JSON values: where it is defined, and in which version.
+
+    >>> described("zero")["defined"]
+    'sdscm_jax.bench.estimators.baselines:Zero'
+    """
+    point = _entry_points().get(name) or EntryPoint(name, name, GROUP)
+    package = "" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    return {"name": name, "defined": point.value, "package": package}

@@ -1,0 +1,262 @@
+"""How far estimated effects of one data set are from the true ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from ..errors import EstimatorError
+from .dataset import Dataset
+from .estimators.protocol import Interval
+
+METRICS = (
+    "pehe",
+    "pehe_sd_y",
+    "pehe_sd_ite",
+    "cate_rmse",
+    "cate_r2",
+    "cate_r2_reference",
+    "cate_coverage",
+    "cate_width",
+    "cate_score",
+    "ite_coverage",
+    "ite_width",
+    "ite_score",
+    "regret",
+    "rank_correlation",
+    "beats_zero",
+    "beats_constant",
+)
+
+_ROUNDING = 1e-9  # Relative; what differs by less counts as equal.
+
+
+def _constant(values: np.ndarray) -> bool:
+    # Differences of predictions are seldom equal to the last bit where a model says that effects are.
+    return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max())
+
+
+def _over(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else math.nan
+
+
+def sd(values: np.ndarray) -> float:
+    """Standard deviation of ``[n]`` numbers, divided by n; exactly 0 where they differ by rounding alone.
+
+    >>> sd(np.array([1.0, 3.0]))
+    1.0
+    """
+    return 0.0 if _constant(values) else float(values.std())
+
+
+def pehe(truth: np.ndarray, effect: np.ndarray) -> float:
+    """Precision in estimating heterogeneous effects: the root mean squared error over ``[n]`` units.
+
+    >>> pehe(np.array([0.0, 2.0]), np.array([3.0, 6.0]))  # sqrt((9 + 16) / 2)
+    3.5355339059327378
+    """
+    return math.sqrt(np.mean(np.square(effect - truth)))
+
+
+def r2(truth: np.ndarray, effect: np.ndarray) -> float:
+    """Share of the variance of the truth that is explained, 1 - MSE / Var(truth); not clipped, so −∞ to 1.
+
+    NaN where the truth is constant.
+
+    >>> r2(np.array([1.0, 3.0]), np.array([1.0, 2.0]))  # 1 - 0.5 / 1
+    0.5
+    """
+    return math.nan if _constant(truth) else 1.0 - float(np.mean(np.square(effect - truth)) / truth.var())
+
+
+def r2_reference(truth: np.ndarray, effect: np.ndarray) -> float:
+    """What the code of the paper calls R²: estimate and truth exchanged, 1 - MSE / Var(estimate).
+
+    It rewards estimates for varying much, and is here for comparison with the published figures, which clip
+    it at 0. Of a constant estimate it is 1 if that is right and 0 if not, as in scikit-learn, which they use.
+
+    >>> r2_reference(np.array([1.0, 3.0]), np.array([1.0, 2.0]))  # 1 - 0.5 / 0.25
+    -1.0
+    """
+    if _constant(effect):
+        return float(pehe(truth, effect) == 0)
+    return r2(effect, truth)
+
+
+def coverage(truth: np.ndarray, interval: Interval) -> float:
+    """Share of units whose effect lies in their interval, limits included.
+
+    >>> coverage(np.array([0.0, 2.0]), (np.array([0.0, 0.0]), np.array([1.0, 1.0])))
+    0.5
+    """
+    lower, upper = interval
+    return float(np.mean((lower <= truth) & (truth <= upper)))
+
+
+def mean_width(interval: Interval) -> float:
+    """Mean width of intervals; one whose limits have crossed is empty, of width 0. Infinite where one is.
+
+    >>> mean_width((np.array([0.0, 0.0]), np.array([1.0, 2.0])))
+    1.5
+    """
+    lower, upper = interval
+    return float(np.mean(np.maximum(upper - lower, 0.0)))
+
+
+def interval_score(truth: np.ndarray, interval: Interval, level: float) -> float:
+    """Mean interval score (Winkler 1972; Gneiting and Raftery 2007, eq. 43): coverage and width judged together.
+
+    Width plus 2 / (1 - level) times the distance by which an effect is missed; smaller is better, and the true
+    quantiles are best in expectation.
+
+    >>> round(interval_score(np.array([0.5, 2.0]), (np.array([0.0, 0.0]), np.array([1.0, 1.0])), 0.9), 9)
+    11.0
+    """
+    lower, upper = interval
+    missed = np.maximum(lower - truth, 0.0) + np.maximum(truth - upper, 0.0)
+    return float(np.mean(upper - lower + 2.0 / (1.0 - level) * missed))
+
+
+def policy_regret(truth: np.ndarray, effect: np.ndarray, sd_y: float) -> float:
+    """What treating where the estimate is positive loses against treating where the truth is, per unit.
+
+    Args:
+        truth: float64 ``[n]``, true effects; a larger outcome is a better one.
+        effect: float64 ``[n]``, their estimates.
+        sd_y: standard deviation of the outcome, the unit of the answer.
+
+    >>> policy_regret(np.array([1.0, -2.0, 3.0]), np.array([-1.0, 1.0, 1.0]), 2.0)  # (1 + 2 + 0) / 3 / 2
+    0.5
+    """
+    return _over(float(np.mean(np.abs(truth) * ((truth > 0) != (effect > 0)))), sd_y)
+
+
+def rank_correlation(truth: np.ndarray, effect: np.ndarray) -> float:
+    """Spearman's rank correlation, with mean ranks for ties; NaN where either is constant.
+
+    >>> rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([0.0, 3.0, 2.0]))
+    0.5
+    """
+    if _constant(truth) or _constant(effect):
+        return math.nan
+    first, second = (pd.Series(values).rank().to_numpy(dtype=np.float64) for values in (truth, effect))
+    first, second = first - first.mean(), second - second.mean()
+    return float(first @ second / math.sqrt((first @ first) * (second @ second)))
+
+
+def _beats(truth: np.ndarray, effect: np.ndarray, baseline: float) -> float:
+    return float(pehe(truth, effect) < (1 - _ROUNDING) * pehe(truth, np.full(len(truth), baseline)))
+
+
+def unscored(data: Dataset) -> dict[str, float]:
+    """What ``score`` says of an estimator that failed: the truth, and NaN for the estimates and metrics."""
+    nan = math.nan
+    known = {"ate": nan, "ate_true": data.ate, "ate_lower": nan, "ate_upper": nan}
+    return {**known, "sd_y": sd(data.y), "sd_ite": sd(data.ite), **dict.fromkeys(METRICS, nan)}
+
+
+def _check(data: Dataset, effect: np.ndarray, interval: Interval | None, ate: float) -> None:
+    named = [("effects", effect)]
+    if interval is not None:
+        named += [("lower limits", interval[0]), ("upper limits", interval[1])]
+    for what, values in named:
+        if values.shape != (len(data),):
+            raise EstimatorError(f"{data.name}: {what} have shape {values.shape}, expected ({len(data)},)")
+        # An unbounded interval is an answer; an unbounded effect is none.
+        kind, wrong = ("finite numbers", ~np.isfinite(values)) if what == "effects" else ("numbers", np.isnan(values))
+        if wrong.any():
+            first = data.unit[wrong.argmax()]
+            raise EstimatorError(
+                f"{data.name}: {wrong.sum()} of {len(data)} {what} are not {kind}; the first is that of unit {first}"
+            )
+    if not math.isfinite(ate):
+        raise EstimatorError(f"{data.name}: the estimated average effect is {ate}")
+
+
+def score(
+    data: Dataset,
+    effect: np.ndarray,
+    interval: Interval | None = None,
+    ate: float | None = None,
+    ate_interval: tuple[float, float] | None = None,
+    *,
+    interval_of: str = "cate",
+    level: float = 0.95,
+) -> dict[str, float]:
+    """Judge the estimates of one data set.
+
+    Args:
+        data: the units and their true effects.
+        effect: float ``[n]``, estimated effects.
+        interval: lower and upper limits, float ``[n]`` each; infinite ones are allowed.
+        ate: the estimated average effect; without it, the mean of ``effect``.
+        ate_interval: its lower and upper limit.
+        interval_of: what ``interval`` is to hold, ``"cate"`` or ``"ite"``; columns of the other are NaN.
+        level: share that intervals are to hold.
+
+    Returns:
+        The columns ``ate, ate_true, ate_lower, ate_upper, sd_y, sd_ite`` and ``METRICS``, as floats. Undefined
+        ones are NaN. ``ate_true`` is the sample's average effect. ``pehe`` and what is made of it (also
+        ``beats_zero`` and ``beats_constant``: 1 if PEHE is below that of no effect and below that of everybody
+        having the true average effect) are of individual effects. ``cate_*``, ``regret`` and
+        ``rank_correlation`` are of the expected effects given *all* covariates, which no rule can do better
+        than, whatever the estimator was shown. Where the outcome is a probability both are the same. Widths,
+        interval scores and the regret are in units of sd(y), as are ``pehe_sd_y``; standard deviations divide
+        by n.
+
+    Raises:
+        EstimatorError: estimates of the wrong shape, or that are no numbers; names the data set and the unit.
+
+    >>> data = Dataset("a", "0", pd.DataFrame({"w": pd.Categorical(["sun", "rain"])}), (), np.array([0, 1]),
+    ...     np.array([1.0, 3.0]), np.array([[1.0, 2.0], [0.0, 3.0]]), np.array([1.0, 3.0]), np.array([0.5, 0.5]),
+    ...     np.array([0, 1]))
+    >>> found = score(data, np.array([2.0, 2.0]))
+    >>> found["ate_true"], found["pehe"], found["beats_zero"], found["beats_constant"]
+    (2.0, 1.0, 1.0, 0.0)
+    """
+    if interval_of not in ("cate", "ite"):
+        raise EstimatorError(f"intervals are of 'cate' or of 'ite', got {interval_of!r}")
+    effect = np.asarray(effect, np.float64)
+    if interval is not None:
+        interval = (np.asarray(interval[0], np.float64), np.asarray(interval[1], np.float64))
+    ate = float(effect.mean()) if ate is None else float(ate)
+    _check(data, effect, interval, ate)
+    with np.errstate(over="ignore", invalid="ignore"):  # Squares of an estimate that exploded are infinite.
+        return _judge(data, effect, interval, ate, ate_interval, interval_of, level)
+
+
+def _judge(
+    data: Dataset,
+    effect: np.ndarray,
+    interval: Interval | None,
+    ate: float,
+    ate_interval: tuple[float, float] | None,
+    interval_of: str,
+    level: float,
+) -> dict[str, float]:
+    ite, found = data.ite, unscored(data)
+    sd_y, error = found["sd_y"], pehe(ite, effect)
+    if ate_interval is not None:
+        found |= {"ate_lower": float(ate_interval[0]), "ate_upper": float(ate_interval[1])}
+    if interval is not None:
+        truth = data.cate if interval_of == "cate" else ite
+        found |= {
+            f"{interval_of}_coverage": coverage(truth, interval),
+            f"{interval_of}_width": _over(mean_width(interval), sd_y),
+            f"{interval_of}_score": _over(interval_score(truth, interval, level), sd_y),
+        }
+    return found | {
+        "ate": ate,
+        "pehe": error,
+        "pehe_sd_y": _over(error, sd_y),
+        "pehe_sd_ite": _over(error, found["sd_ite"]),
+        "cate_rmse": pehe(data.cate, effect),
+        "cate_r2": r2(data.cate, effect),
+        "cate_r2_reference": r2_reference(data.cate, effect),
+        "regret": policy_regret(data.cate, effect, sd_y),
+        "rank_correlation": rank_correlation(data.cate, effect),
+        "beats_zero": _beats(ite, effect, 0.0),
+        "beats_constant": _beats(ite, effect, data.ate),
+    }

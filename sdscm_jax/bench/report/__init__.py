@@ -1,0 +1,1 @@
+"""The benchmark's report: one HTML page that needs nothing but itself; see ``page``."""

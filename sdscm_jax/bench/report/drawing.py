@@ -1,0 +1,171 @@
+"""Matplotlib figures as SVG that can stand in a page: themed by the page's CSS, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from ...errors import DataError
+
+# Each colour is drawn as itself and replaced by a variable of the page's style, so that figures follow its theme.
+INK = "#1b1f24"
+MUTED = "#6b7381"
+GRID = "#d9dde3"
+PAPER = "#fffffe"
+COVERED = "#7d93ab"
+MISSED = "#d45d00"
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0568f")
+_VARIABLES = {
+    INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", COVERED: "covered", MISSED: "missed",
+    **{colour: f"series-{i}" for i, colour in enumerate(SERIES)},
+}  # fmt: skip
+
+# Natural widths in inches: of a panel that fills a phone, and of one of many that stand two abreast on it.
+WIDE, SMALL = 4.6, 2.25
+
+_STYLE = {
+    "axes.axisbelow": True, "axes.edgecolor": MUTED, "axes.facecolor": "none", "axes.grid": True,
+    "axes.labelcolor": INK, "axes.labelsize": 9.5, "axes.linewidth": 0.7, "axes.spines.right": False,
+    "axes.spines.top": False, "axes.unicode_minus": True, "figure.facecolor": "none", "font.family": "DejaVu Sans",
+    "font.size": 9.5, "grid.color": GRID, "grid.linewidth": 0.6, "hatch.color": INK, "path.simplify": False,
+    "savefig.facecolor": "none", "svg.fonttype": "path", "svg.hashsalt": "sdscm-jax", "text.color": INK,
+    "text.parse_math": False, "xtick.color": MUTED, "xtick.labelcolor": INK, "xtick.labelsize": 9,
+    "ytick.color": MUTED, "ytick.labelcolor": INK, "ytick.labelsize": 9,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a figure.
+
+    Attributes:
+        svg: markup without identifiers of its own page; see ``Inliner``.
+        label: what a reader who cannot see it is told.
+        title: printed above it; may be empty.
+    """
+
+    svg: str
+    label: str
+    title: str = ""
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The look of the report's figures, whatever the user's own Matplotlib settings are; these come back after it."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def new_axes(
+    width: float, height: float, *, left: float, bottom: float = 0.5, right: float = 0.1, top: float = 0.1
+) -> Any:
+    """Axes of a new figure; sizes and margins are inches. Must run within ``figure_style``."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+    )
+
+
+def log_axis(axes: Any, low: float, high: float) -> None:
+    """Make the x axis logarithmic; a short one has ticks at 2 and 5 that are named, too."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    named = ("1", "2", "5") if high < 30 * low else ("1",)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in named else "")
+    axes.tick_params(axis="x", which="minor", labelsize=9)
+
+
+def to_svg(figure: Any) -> str:
+    """A figure's SVG: text as outlines, no date, colours as CSS variables. Must run within ``figure_style``."""
+    target = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; tables and captions have it in full.
+        warnings.filterwarnings("ignore", message=".*Glyph.*missing")
+        figure.savefig(target, format="svg", metadata=nothing)
+    return _themed(target.getvalue())
+
+
+def _themed(svg: str) -> str:
+    def variable(match: re.Match[str]) -> str:
+        name = _VARIABLES.get(match[0].lower())
+        return f"var(--{name}, {match[0]})" if name else match[0]
+
+    def rounded(match: re.Match[str]) -> str:
+        return re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), match[0])
+
+    svg = re.sub(r'(?<= style=")[^"]*', lambda style: re.sub(r"#[0-9a-fA-F]{6}", variable, style[0]), svg)
+    return re.sub(r'(?<= d=")[^"]*', rounded, svg)
+
+
+@dataclass
+class Inliner:
+    """Makes SVG documents fit to stand together in one page: every identifier gets a prefix of its own."""
+
+    _count: Iterator[int] = field(default_factory=itertools.count)
+
+    def __call__(self, svg: str, label: str) -> str:
+        """The document as an ``<svg>`` element, without its ``<style>``, whose rules would reach the whole page.
+
+        Args:
+            svg: a whole SVG document, or an element.
+            label: read out in its place.
+
+        Raises:
+            DataError: it is no SVG, holds a script, or refers to another file.
+
+        >>> Inliner()('<svg width="9pt" viewBox="0 0 9 9"><g id="a"/><use xlink:href="#a"/></svg>', "a & b")
+        '<svg role="img" aria-label="a &amp; b" viewBox="0 0 9 9"><g id="f0-a"/><use href="#f0-a"/></svg>'
+        """
+        found = re.search(r"<svg\b.*</svg>", svg, re.DOTALL)
+        if found is None:
+            raise DataError(f"{label}: expected SVG markup, got {svg[:60]!r}")
+        text = re.sub(r"<!--.*?-->|<(metadata|style)\b.*?</\1>", "", found[0], flags=re.DOTALL)
+        text = re.sub(r"<defs>\s*</defs>", "", text)
+        text = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", text).replace("xlink:href=", "href=")
+        outside = re.search(r"<script\b|<foreignObject\b|@import|\son\w+\s*=", text, re.IGNORECASE) or re.search(
+            r"""(?:href|src)\s*=\s*["'](?!#|data:image/)[^"']*|url\(\s*["']?(?!#)[^)]*""", text, re.IGNORECASE
+        )
+        if outside:
+            raise DataError(f"{label}: the SVG must stand on its own, but has {outside[0][:60]!r}")
+        prefix = f"f{next(self._count)}-"
+        text = re.sub(r'(\sid=")', rf"\g<1>{prefix}", text)
+        text = re.sub(r'(\shref="#|url\(#)', rf"\g<1>{prefix}", text)
+        opening, rest = text.split(">", 1)
+        opening = re.sub(r'\s(?:width|height|role|aria-label)="[^"]*"', "", opening)
+        opening = opening.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+        return opening + ">" + re.sub(r">\s+<", "><", rest)
+
+
+def panel(draw: Callable[[], Any], label: str, title: str = "") -> Panel:
+    """The picture that ``draw`` makes; it returns the axes that it drew."""
+    with figure_style():
+        return Panel(to_svg(draw().figure), label, title)
+
+
+def short(name: str, most: int = 22) -> str:
+    """A name that fits beside an axis.
+
+    >>> short("causal_forest_dml_with_many_trees")
+    'causal_forest_dml_wit…'
+    """
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def margin(names: list[str]) -> float:
+    """Inches that names beside an axis need."""
+    return 0.2 + 0.079 * max((len(short(name)) for name in names), default=0)

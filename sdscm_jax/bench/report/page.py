@@ -1,0 +1,291 @@
+"""One self-contained HTML page about a benchmark: tables, figures, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..dataset import Dataset
+from .definitions import DEFINITIONS
+from .drawing import Inliner, Panel
+from .figures_average import ate_histogram, ate_panels
+from .figures_effects import pehe_panels, r2_panels, rank_panels
+from .figures_intervals import caterpillar_panels, coverage_panels
+from .figures_units import effects_panel, overlap_panel
+from .selection import check_columns, estimators_by_error, setting_name, settings_of
+from .summary import summary_items
+from .tables import card_table, difficulty_tables, leaderboard_tables
+
+Estimates = Callable[[str], pd.DataFrame] | Mapping[str, pd.DataFrame]
+
+_SCORES = (
+    "dataset", "wording", "covariates", "estimator", "failure", "seconds", "ate", "ate_true", "pehe_sd_y", "cate_r2",
+    "cate_coverage", "cate_width", "ite_coverage", "ite_width", "beats_constant",
+)  # fmt: skip
+_LEADERBOARD = ("estimator", "covariates", "datasets", "failures", "ate_rmse", "rank", "seconds", "effective_datasets")
+_ESTIMATES = ("covariates", "estimator", "lower", "upper", "ite", "cate")
+_BOXES = (
+    "Boxes: from the 25 to the 75\u00a0% quantile over data sets, with the median; whiskers: 5 to 95\u00a0%; points: "
+    "the outermost data sets."
+)
+_EXAMPLES = 3
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    leaderboard: pd.DataFrame,
+    scores: pd.DataFrame,
+    difficulty: pd.DataFrame,
+    estimates: Estimates,
+    examples: Mapping[str, Dataset],
+    card: Mapping[str, Any],
+    dag_svg: str | None = None,
+) -> None:
+    """Write the report of a benchmark: a page without references to anything else.
+
+    The same arguments give the same bytes (with the same release of Matplotlib).
+
+    Args:
+        path: of the page; folders are made.
+        title: of the page.
+        leaderboard: of ``bench.leaderboard``; every column is shown.
+        scores: one row for each (data set, covariates, estimator); see ``bench.evaluate``. Failures are rows with
+            a ``failure`` and NaN.
+        difficulty: one row for each data set.
+        estimates: gives the estimates per unit of a data set by its name: ``covariates, estimator, lower, upper,
+            ite, cate``. A data set that a mapping lacks has no figure of its intervals.
+        examples: data sets for the figures of single units; the first three are shown.
+        card: what the benchmark was made from, to be printed as it is.
+        dag_svg: a picture of the causal graph.
+
+    Raises:
+        DataError: a table lacks a column, or there are no scores, or the picture is no SVG that stands on its own.
+    """
+    check_columns(scores, _SCORES, "scores")
+    check_columns(leaderboard, _LEADERBOARD, "leaderboard")
+    check_columns(difficulty, ("dataset", "wording", "ate"), "difficulty")
+    leaderboard, scores = _named(leaderboard), _named(scores)
+    text = _page(
+        title, leaderboard, scores, difficulty, estimates, dict(list(examples.items())[:_EXAMPLES]), card, dag_svg
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with names as text: categories would be grouped by those that do not occur, too."""
+    return table.assign(estimator=table["estimator"].astype(str), covariates=table["covariates"].astype(str))
+
+
+def _page(
+    title: str, leaderboard: pd.DataFrame, scores: pd.DataFrame, difficulty: pd.DataFrame, estimates: Estimates,
+    examples: Mapping[str, Dataset], card: Mapping[str, Any], dag_svg: str | None,
+) -> str:  # fmt: skip
+    inline = Inliner()
+    names = estimators_by_error(scores)
+    settings = settings_of(scores)
+    hues = _legend([(f"--series-{i % 4}", i == 0, setting_name(s)) for i, s in enumerate(settings)])
+
+    def shown(panels: Sequence[Panel], caption: str, *, legend: str = "", kind: str = "", none: str = "") -> str:
+        return _figure(inline, panels, caption, legend, kind) if panels else f'<p class="none">{none}</p>'
+
+    items = "".join(f"<li>{item}</li>" for item in summary_items(scores, leaderboard, difficulty))
+    sections = [
+        ("summary", "Summary", f"<ul>{items}</ul>"),
+        ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
+        (
+            "effects", "Individual effects",
+            shown(
+                pehe_panels(scores, names, settings),
+                f"Error of individual effects (PEHE) in standard deviations of the outcome. {_BOXES} The linear axis "
+                "ends where most "
+                "estimators do; what lies beyond is told at its edge. Estimators stand in the order of their medians.",
+                legend=hues,
+            )
+            + "<h3>R² of individual effects</h3>"
+            + shown(
+                r2_panels(scores, names, settings),
+                "Share of the variance of true effects that is explained within a data set; not clipped at 0. "
+                f"{_BOXES}",
+                legend=hues, kind="one", none="R² is not defined for any data set.",
+            ),
+        ),
+        ("intervals", "Intervals", _intervals(shown, hues, estimates, scores, names, settings, examples)),
+        (
+            "average", "Average effect",
+            shown(
+                ate_panels(scores, names, settings),
+                "Estimated against true average effect; a point is a data set (at most 150 for each setting, evenly "
+                "spaced "
+                "over the true effects), the line is where they agree. Triangles: estimates beyond the axis.",
+                legend=hues, kind="small", none="There are no true average effects.",
+            ),
+        ),
+        (
+            "cost", "Rank against time",
+            shown(
+                rank_panels(leaderboard, settings),
+                "Mean rank by PEHE over data sets against median CPU time; upper left is best. A failure ranks last. "
+                "Grey: baselines.",
+            ),
+        ),
+        ("data", "The data sets", _data(shown, inline, difficulty, examples, dag_svg)),
+        ("reading", "How to read it", _definitions()),
+        ("provenance", "Provenance", card_table(card) if card else '<p class="none">Nothing was recorded.</p>'),
+    ]  # fmt: skip
+    links = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in sections)
+    body = "\n".join(
+        f'<section id="{name}" aria-labelledby="{name}-heading"><h2 id="{name}-heading">{escape(heading)}</h2>'
+        f"\n{content}</section>"
+        for name, heading, content in sections
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title>\n<style>\n{_asset('style.css')}</style></head>\n<body>\n"
+        f'<header><h1>{escape(title)}</h1><nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'
+        f"<main>\n{body}\n</main>\n<script>\n{_asset('sort.js')}</script>\n</body></html>\n"
+    )
+
+
+def _leaderboard(leaderboard: pd.DataFrame) -> str:
+    return (
+        "<p>One row for each estimator and setting. The best of a setting is in bold; baselines (in italics) do not "
+        "compete. "
+        "In brackets: 95\u00a0% intervals over data sets, clustered by wording. A heading sorts its column.</p>"
+        + leaderboard_tables(leaderboard)
+    )
+
+
+def _intervals(
+    shown: Callable[..., str], hues: str, estimates: Estimates, scores: pd.DataFrame, names: list[str],
+    settings: list[str], examples: Mapping[str, Dataset],
+) -> str:  # fmt: skip
+    parts = []
+    for of, what in (("cate", "expected effects (CATE)"), ("ite", "individual effects (ITE)")):
+        parts.append(f"<h3>Intervals for {what}</h3>")
+        parts.append(
+            shown(
+                coverage_panels(scores, of, names, settings),
+                "Coverage: share of units whose interval contains the truth; dashed: the nominal 95\u00a0%; diamond: "
+                f"mean. Width: in standard deviations of the outcome. {_BOXES}",
+                legend=hues,
+                none=f"No estimator gave intervals for {what}.",
+            )
+        )
+    parts.append("<h3>Unit by unit</h3>")
+    units = {name: _estimates_of(estimates, name) for name in list(examples)[:1]}
+    panels = [p for table in units.values() for p in caterpillar_panels(table, scores, names, settings)]
+    name = escape(next(iter(units), ""))
+    parts.append(
+        shown(
+            panels,
+            f"Data set {name}: intervals of units (at most 220, evenly spaced), sorted by their true effect, which "
+            "the line "
+            "shows. The estimators with intervals that have the least PEHE.",
+            legend=_legend(
+                [
+                    ("--covered", True, "contains the truth"),
+                    ("--missed", True, "misses it"),
+                    ("--ink", True, "true effect"),
+                ]
+            ),
+            none="There are no intervals of an example data set.",
+        )
+    )
+    return "".join(parts)
+
+
+def _estimates_of(estimates: Estimates, name: str) -> pd.DataFrame:
+    table = estimates.get(name) if isinstance(estimates, Mapping) else estimates(name)
+    if table is None:
+        return pd.DataFrame(columns=_ESTIMATES)
+    check_columns(table, _ESTIMATES, f"estimates of {name}")
+    return _named(table)
+
+
+def _data(
+    shown: Callable[..., str],
+    inline: Inliner,
+    difficulty: pd.DataFrame,
+    examples: Mapping[str, Dataset],
+    dag_svg: str | None,
+) -> str:
+    parts = []
+    if dag_svg is not None:
+        picture = inline(dag_svg, "Causal graph of the benchmark")
+        parts.append(
+            f'<figure><div class="dag" tabindex="0" role="region" aria-label="Causal graph">{picture}</div>'
+            "<figcaption>Causal graph.</figcaption></figure>"
+        )
+    parts.append(
+        shown(
+            ate_histogram(difficulty),
+            "True average effects over data sets.",
+            kind="one",
+            none="There are no true average effects.",
+        )
+    )
+    parts.append(
+        shown(
+            [overlap_panel(data) for data in examples.values()],
+            "True propensity of the units, by arm. Where one arm is missing, no method can compare; dotted: 0.1 and "
+            "0.9.",
+            none="No example data set was given.",
+        )
+    )
+    if examples:
+        parts.append(
+            shown(
+                [effects_panel(data) for data in examples.values()],
+                "True individual effects in order. Where the two lines differ, there is confounding.",
+                legend=_legend(
+                    [
+                        ("--series-0", True, "true average effect"),
+                        ("--series-1", False, "naive difference of the arms (dashed)"),
+                    ]
+                ),
+            )
+        )
+    parts.append(f"<h3>Difficulty</h3>{difficulty_tables(difficulty)}")
+    return "".join(parts)
+
+
+def _figure(inline: Inliner, panels: Sequence[Panel], caption: str, legend: str, kind: str) -> str:
+    pictures = "".join(
+        f'<div class="panel">{f"<div>{escape(p.title)}</div>" if p.title else ""}{inline(p.svg, p.label)}</div>'
+        for p in panels
+    )
+    return f'<figure>{legend}<div class="panels {kind}">{pictures}</div><figcaption>{caption}</figcaption></figure>'
+
+
+def _legend(entries: Sequence[tuple[str, bool, str]]) -> str:
+    """Keys of (CSS variable, filled, text)."""
+    keys = "".join(
+        f'<li><i style="border-color:var({variable});background:{f"var({variable})" if filled else "none"}"></i>'
+        f"{escape(text)}</li>"
+        for variable, filled, text in entries
+    )
+    return f'<ul class="legend">{keys}</ul>'
+
+
+def _definitions() -> str:
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(told)}</dd>" for term, told in DEFINITIONS.items())
+    return (
+        "<p>Medians say what to expect of a typical data set; means and RMSE are ruled by the few worst. A "
+        "difference between "
+        "two estimators is worth as much as the effective number of data sets, not the number of rows.</p>"
+        f"<dl>{terms}</dl>"
+    )
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

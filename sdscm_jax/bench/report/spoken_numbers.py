@@ -1,0 +1,39 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import re
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A few digits, for people; less than 1e-12 is rounding.
+
+    >>> [number(v) for v in (0.12345, -1234.5, 7, 2e-7, float("nan"), float("inf"), True)]
+    ['0.123', '−1,234', '7', '2.0e−7', '–', '∞', 'yes']
+    """
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None or not isinstance(value, Real) or isinstance(value, Integral):
+        missing = value is None or value is pd.NA
+        return "–" if missing else f"{int(value):,}".replace("-", "−") if isinstance(value, Integral) else str(value)
+    size = abs(float(value))
+    if np.isnan(size):
+        return "–"
+    if np.isinf(size):
+        text = "∞"
+    elif size < 1e-12:
+        return "0"
+    elif 1e-3 <= size < 10**digits:
+        text = f"{size:.{digits}g}"
+        # 999.7 rounds to 1e+03.
+        text = f"{size:,.0f}" if "e" in text else text
+    elif 1 <= size < 1e6:
+        text = f"{size:,.0f}"
+    else:
+        text = re.sub(r"e\+?(-?)0*", lambda m: "e" + m[1].replace("-", "−"), f"{size:.{digits - 2}e}")
+    return f"−{text}" if float(value) < 0 else text

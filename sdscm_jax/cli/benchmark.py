@@ -1,0 +1,129 @@
+"""``sdscm generate`` and ``sdscm evaluate``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..bench import evaluate as evaluation
+from ..bench.families import FAMILIES
+from ..bench.families import family as find_family
+from ..bench.generate import generate as write_benchmark
+from .errors import one_line_errors
+
+console = Console()
+
+_JOBS = "Data sets at a time; default: one for each core."
+_BACKEND = "joblib backend: loky (processes) or dask (a distributed client must be there)."
+
+
+def generate(
+    family: Annotated[str, typer.Argument(help=f"One of {', '.join(FAMILIES)}, or a file.")],
+    out: Annotated[Path, typer.Option(help="Directory to write; a killed run goes on there.")],
+    lm: Annotated[str | None, typer.Option(help="Language model directory or hub id; default: embedded.")] = None,
+    datasets: Annotated[int, typer.Option(help="Number of data sets.")] = 50,
+    units: Annotated[int, typer.Option(help="Individuals of each.")] = 1000,
+    wordings: Annotated[int | None, typer.Option(help="Different wordings; default: one for each data set.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the individuals.")] = 0,
+    scoring: Annotated[str, typer.Option(help="How options are scored; see docs/scoring.md.")] = "sequence",
+    coupling: Annotated[str, typer.Option(help="How worlds share noise; see docs/counterfactuals.md.")] = "gumbel",
+    jobs: Annotated[int | None, typer.Option(help=_JOBS)] = None,
+    backend: Annotated[str | None, typer.Option(help=_BACKEND)] = None,
+) -> None:
+    """Write a benchmark: data sets of a family, with the true effect on every individual."""
+    with one_line_errors():
+        found = find_family(family)
+        write_benchmark(
+            found,
+            out,
+            lm=lm,
+            datasets=datasets,
+            units=units,
+            seed=seed,
+            wordings=wordings,
+            scoring=scoring,
+            coupling=coupling,
+            jobs=_jobs(jobs, datasets),
+            backend=backend,
+        )
+    console.print(f"[bold]{datasets} data sets of {units} individuals[/] in {out}/data; what they are: {out}/README.md")
+    console.print(f"score estimators on them: sdscm evaluate {out} --out REPORT", highlight=False)
+
+
+def evaluate(
+    source: Annotated[Path, typer.Argument(help="A benchmark: directory, or file of the paper's authors.")],
+    out: Annotated[Path, typer.Option(help="Directory of the report; a killed run goes on there.")],
+    estimators: Annotated[
+        str, typer.Option(help="Names with commas; 'suite': the paper's; 'all'; or module:Class of your own.")
+    ] = "suite",
+    covariates: Annotated[str, typer.Option(help="all, observed (without the hidden ones), or both.")] = "all,observed",
+    outcome: Annotated[
+        str | None, typer.Option(help="probability of an option, its logp, or whether it is the one drawn.")
+    ] = None,
+    option: Annotated[str | None, typer.Option(help="Option of the outcome; default: the family's.")] = None,
+    hidden: Annotated[str | None, typer.Option(help="Hidden covariates, with commas; default: the family's.")] = None,
+    encoding: Annotated[str, typer.Option(help="of the covariates: onehot, or integer (the paper's).")] = "onehot",
+    level: Annotated[float, typer.Option(help="Share that intervals are to hold.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Seed of the estimators.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many data sets.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few data sets and estimators: two minutes.")] = False,
+    estimates: Annotated[
+        list[Path] | None, typer.Option(help="File of estimates made elsewhere: unit, effect, lower, upper, …")
+    ] = None,
+    intervals_of: Annotated[str, typer.Option(help="What intervals in such files are of: cate or ite.")] = "cate",
+    jobs: Annotated[int | None, typer.Option(help=_JOBS)] = None,
+    backend: Annotated[str | None, typer.Option(help=_BACKEND)] = None,
+) -> None:
+    """Score estimators of treatment effects on a benchmark; writes leaderboard.csv and report.html."""
+    if quick:
+        limit = min(limit or evaluation.QUICK_DATASETS, evaluation.QUICK_DATASETS)
+        estimators = ",".join(evaluation.QUICK) if estimators == "suite" else estimators
+    with one_line_errors():
+        result = evaluation.evaluate(
+            source,
+            out,
+            estimators=estimators,
+            covariates=covariates.split(","),
+            outcome=outcome,
+            option=option,
+            hidden=None if hidden is None else [name for name in hidden.split(",") if name],
+            encoding=encoding,
+            level=level,
+            seed=seed,
+            limit=limit,
+            estimates=estimates or (),
+            intervals_of=intervals_of,
+            jobs=_jobs(jobs, limit or 1000),
+            backend=backend,
+        )
+    for name, why in result.unusable.items():
+        console.print(f"[yellow]left out {name}:[/] {why}", highlight=False)
+    console.print(_board(result.leaderboard))
+    console.print(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates", highlight=False)
+
+
+def _jobs(asked: int | None, tasks: int) -> int:
+    return asked or max(1, min(os.cpu_count() or 1, tasks))
+
+
+def _board(leaderboard: pd.DataFrame) -> Table:
+    columns = {
+        "ate_rmse": "ATE RMSE",
+        "ate_r2": "ATE R²",
+        "pehe_sd_y": "PEHE/sd(y)",
+        "cate_coverage": "CATE cov.",
+        "ite_coverage": "ITE cov.",
+        "failures": "failed",
+        "seconds": "CPU s",
+    }
+    table = Table("estimator", "covariates", *columns.values())
+    for row in leaderboard.to_dict("records"):
+        numbers = [row[name] for name in columns]
+        table.add_row(row["estimator"], row["covariates"], *("" if pd.isna(x) else f"{x:.3g}" for x in numbers))
+    return table

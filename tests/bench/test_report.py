@@ -1,0 +1,295 @@
+"""The report: one page that stands on its own, says what the tables say, and reads on a phone."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sdscm_jax.bench.dataset import Dataset
+from sdscm_jax.bench.difficulty import difficulty
+from sdscm_jax.bench.leaderboard import leaderboard
+from sdscm_jax.bench.metrics import score, unscored
+from sdscm_jax.bench.report.drawing import Inliner
+from sdscm_jax.bench.report.page import write_report
+from sdscm_jax.bench.report.quantile_boxes import quantiles
+from sdscm_jax.errors import DataError
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SECTIONS = ["summary", "leaderboard", "effects", "intervals", "average", "cost", "data", "reading", "provenance"]
+# Share of a true effect that an estimate keeps, and half the width of its interval.
+ESTIMATORS = {"good": (0.9, 0.2), "bad & <long>": (-1.0, None), "constant": (0.0, None)}
+DAG = '<?xml version="1.0"?><svg width="9pt" viewBox="0 0 9 9"><g id="a"/><use xlink:href="#a"/></svg>'
+
+
+def clinic(name: str, seed: int, units: int = 40) -> Dataset:
+    random = np.random.default_rng(seed)
+    severity = random.normal(size=units)
+    propensity = 1 / (1 + np.exp(-severity))
+    t = (np.arange(units) % 2).astype(np.int8)
+    outcomes = np.stack([severity, severity + 0.5 * seed + 0.3 * severity], 1)
+    covariates = pd.DataFrame({"severity": pd.Categorical(np.where(severity > 0, "high", "low"))})
+    effect = outcomes[:, 1] - outcomes[:, 0]
+    observed = outcomes[np.arange(units), t]
+    return Dataset(name, str(seed // 2), covariates, (), t, observed, outcomes, effect, propensity, np.arange(units))
+
+
+def tables(datasets: list[Dataset], settings: tuple[str, ...] = ("all", "observed")) -> dict:
+    scores, estimates = [], []
+    for data in datasets:
+        for setting in settings:
+            for seconds, (name, (kept, half)) in enumerate(ESTIMATORS.items()):
+                effect = data.ate + kept * (data.ite - data.ate) + (0.1 if setting == "observed" else 0.0)
+                interval = None if half is None else (effect - half, effect + half)
+                names = {"dataset": data.name, "wording": data.wording, "covariates": setting, "estimator": name}
+                fails = name.startswith("bad") and data is datasets[0]
+                found = unscored(data) if fails else score(data, effect, interval)
+                scores.append(
+                    names | {"failure": "LinAlgError: <singular>" if fails else None, "seconds": seconds + 0.5} | found
+                )
+                lower, upper = interval or (np.nan, np.nan)
+                units = {"unit": data.unit, "effect": effect, "lower": lower, "upper": upper}
+                estimates.append(pd.DataFrame({**names, **units, "ite": data.ite, "cate": data.cate}))
+    table = pd.DataFrame(scores)
+    by_name = dict(list(pd.concat(estimates).groupby("dataset")))
+    return {
+        "title": "A <small> clinic & more",
+        "leaderboard": leaderboard(table),
+        "scores": table,
+        "difficulty": pd.DataFrame([difficulty(data) for data in datasets]),
+        "estimates": by_name,
+        "examples": {data.name: data for data in datasets[:1]},
+        "card": {"LM": {"source": "<embedded>"}, "seeds": [0, 1], "coupling": "gumbel"},
+        "dag_svg": DAG,
+    }
+
+
+class Reader(HTMLParser):
+    """What a page holds: tags with attributes, sections, rows of tables, text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.text += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def inputs() -> dict:
+    return tables([clinic(name, seed) for seed, name in enumerate(["<b>", "second", "third", "fourth"])])
+
+
+@pytest.fixture(scope="module")
+def page(inputs: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "new" / "report.html"
+    write_report(path, **inputs)
+    return path
+
+
+@pytest.fixture(scope="module")
+def read(page: Path) -> Reader:
+    return Reader(page.read_text(encoding="utf-8"))
+
+
+def test_stands_on_its_own(page: Path, read: Reader) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "http" not in text
+    assert "@import" not in text
+    assert not {"link", "img", "iframe", "object"} & {tag for tag, _ in read.tags}
+    ids = {attributes["id"] for _, attributes in read.tags if "id" in attributes}
+    references = [a[name] for _, a in read.tags for name in ("href", "src", "xlink:href") if name in a]
+    references += re.findall(r"url\(([^)]*)\)", text)
+    assert len(references) > 20
+    assert all(reference.startswith("#") and reference[1:] in ids for reference in references)
+
+
+def test_identifiers_are_unique(read: Reader) -> None:
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_section_is_there_and_closed(read: Reader) -> None:
+    assert [attributes["id"] for tag, attributes in read.tags if tag == "section"] == SECTIONS
+    assert read.open == []
+
+
+def test_figures_can_be_heard(read: Reader) -> None:
+    pictures = [attributes for tag, attributes in read.tags if tag == "svg"]
+    # Two of PEHE, of coverage, of caterpillars and of ranks; one of R², of each estimator, of overlap, of effects, of
+    # the average effects, of the graph.
+    assert len(pictures) == 2 * 4 + 1 + len(ESTIMATORS) + 4
+    assert all(picture["role"] == "img" and picture["aria-label"].strip() for picture in pictures)
+    assert sum(tag == "figcaption" for tag, _ in read.tags) == sum(tag == "figure" for tag, _ in read.tags)
+    assert all(attributes["scope"] in ("row", "col") for tag, attributes in read.tags if tag == "th")
+
+
+def test_names_are_text(page: Path, read: Reader) -> None:
+    assert not {"long", "embedded", "singular"} & {tag for tag, _ in read.tags}
+    assert "<title>A &lt;small&gt; clinic &amp; more</title>" in page.read_text(encoding="utf-8")
+    for name in ("Overlap: <b>", "<embedded>", "bad & <long>", "LinAlgError: <singular>"):
+        assert name in read.text
+
+
+def test_leaderboard_has_every_row(read: Reader, inputs: dict) -> None:
+    rows = read.rows[1 : 1 + len(inputs["leaderboard"])]
+    expected = {(r["estimator"], r["covariates"]) for r in inputs["leaderboard"].to_dict("records")}
+    assert {(row[0], row[1]) for row in rows} == expected
+    assert rows[0][:3] == ["good", "all", "1"]
+
+
+def test_summary_says_what_the_tables_say(read: Reader, inputs: dict) -> None:
+    scores = inputs["scores"]
+    good = scores[(scores["estimator"] == "good") & (scores["covariates"] == "all")]
+    assert f"With all covariates, good has the least PEHE (median {good['pehe_sd_y'].median():.3g} sd(y))" in read.text
+    assert "It beats the constant baseline" in read.text
+    assert "2 estimators and 1 baseline on 4 data sets of 40 units" in read.text
+    assert "The 4 data sets have 2 wordings" in read.text
+    assert "2 fits of 24 failed" in read.text
+    assert "bad & <long> 2×" in read.text
+
+
+def test_same_bytes_whatever_the_users_style(page: Path, inputs: dict, tmp_path: Path) -> None:
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": None, "axes.grid": True, "lines.linewidth": 7}):
+        before = dict(matplotlib.rcParams)
+        write_report(tmp_path / "again.html", **inputs)
+        assert dict(matplotlib.rcParams) == before
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_one_data_set_one_setting_nothing_but_failures(tmp_path: Path) -> None:
+    inputs = tables([clinic("only", 1)], ("observed",))
+    scores = inputs["scores"]
+    scores = scores[scores["estimator"].str.startswith("bad")]
+    inputs |= {"scores": scores, "leaderboard": leaderboard(scores), "examples": {}, "card": {}, "dag_svg": None}
+    write_report(tmp_path / "r.html", **inputs)
+    read = Reader((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert [attributes["id"] for tag, attributes in read.tags if tag == "section"] == SECTIONS
+    assert "1 fit of 1 failed" in read.text
+    assert "no estimator gave individual effects on half of the data sets" in read.text
+    assert "No estimator gave intervals." in read.text
+
+
+def test_infinite_values_are_drawn_and_told(tmp_path: Path) -> None:
+    inputs = tables([clinic("first", 1), clinic("second", 2)], ("all",))
+    scores = inputs["scores"].copy()
+    wild = scores["estimator"] == "bad & <long>"
+    scores.loc[wild & scores["failure"].isna(), ["pehe", "pehe_sd_y", "cate_rmse"]] = np.inf
+    scores.loc[wild & scores["failure"].isna(), "ate"] = 1e200
+    write_report(
+        tmp_path / "r.html", **{**inputs, "scores": scores, "leaderboard": leaderboard(scores), "examples": {}}
+    )
+    read = Reader((tmp_path / "r.html").read_text(encoding="utf-8"))
+    (row,) = (row for row in read.rows if row[:2] == ["bad & <long>", "all"] and len(row) > 12)
+    assert "∞" in row
+
+
+def test_refuses_a_table_without_a_column(inputs: dict, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="scores: there is no column 'pehe_sd_y'"):
+        write_report(tmp_path / "r.html", **{**inputs, "scores": inputs["scores"].drop(columns="pehe_sd_y")})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<script>alert(1)</script>",
+        '<image href="picture.png"/>',
+        "<use xlink:href='other.svg#a'/>",
+        '<g style="fill: url(other.svg#a)"/>',
+        '<g onclick="alert(1)"/>',
+        '<a href="javascript:alert(1)"/>',
+    ],
+)
+def test_refuses_a_picture_that_is_more_than_a_picture(inside: str) -> None:
+    with pytest.raises(DataError, match="must stand on its own"):
+        Inliner()(f"<svg>{inside}</svg>", "graph")
+
+
+def test_pictures_keep_their_own_identifiers() -> None:
+    inline = Inliner()
+    svg = '<svg><style>* {fill: red}</style><path id="a"/><g clip-path="url(#a)"/><use href="#a"/></svg>'
+    for prefix in ("f0-", "f1-"):
+        found = inline(svg, "graph")
+        assert "style" not in found
+        assert found.count(f'{prefix}a"') == 2
+        assert f"url(#{prefix}a)" in found
+
+
+def test_quantiles_are_those_of_the_finite_and_the_infinite() -> None:
+    values = np.random.default_rng(0).normal(size=101)
+    np.testing.assert_allclose(quantiles(np.append(values, np.nan)), np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]))
+    values[:30] = np.inf
+    assert np.isfinite(quantiles(values)).tolist() == [True, True, True, False, False]
+
+
+# Opens the page in a frame as wide as a phone, sorts a table, and writes down what it finds.
+PROBE = """<!DOCTYPE html><body><iframe src="report.html" width="360" height="800" style="border:0"></iframe><script>
+onload = () => {
+  const page = document.querySelector("iframe").contentDocument;
+  const table = page.querySelector("#leaderboard table");
+  const column = () => [...table.tBodies[0].rows].map((row) => row.cells[2].dataset.v);
+  const button = table.tHead.rows[0].cells[2].querySelector("button");
+  const found = {width: page.documentElement.scrollWidth, before: column()};
+  button.click(); found.up = column();
+  button.click(); found.down = column();
+  found.state = button.parentElement.getAttribute("aria-sort");
+  document.body.dataset.found = JSON.stringify(found);
+};
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome")
+def test_in_a_browser(page: Path, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    shutil.copy(page, tmp_path / "report.html")
+    (tmp_path / "probe.html").write_text(PROBE)
+    flags = [
+        "--headless",
+        "--hide-scrollbars",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--allow-file-access-from-files",
+        "--enable-logging=stderr",
+    ]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
+    ran = subprocess.run(
+        [CHROMIUM, *flags, (tmp_path / "probe.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in ran.stderr
+    (found,) = (a["data-found"] for tag, a in Reader(ran.stdout).tags if tag == "body")
+    result = json.loads(found)
+    assert result["width"] == 360
+    up = [float(value) for value in result["up"]]
+    assert up == sorted(up) != [float(value) for value in result["before"]]
+    assert [float(value) for value in result["down"]] == sorted(up, reverse=True)
+    assert result["state"] == "descending"
