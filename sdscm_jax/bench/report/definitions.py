@@ -31,6 +31,7 @@ _WORDS = {
     "ite": "ITE",
     "pehe": "PEHE",
     "rmse": "RMSE",
+    "mae": "MAE",
     "r2": "R²",
     "se": "SE",
     "sd": "sd",

@@ -24,7 +24,7 @@ _KEY_COLUMNS = (
 _IDENTITY = ("estimator", "covariates", "datasets", "failures")
 # Not a quality by itself: how many, how sure, or a width without its coverage.
 _UNRANKED = re.compile(r"_(se|sem|std|lower|upper|low|high|count|n)$|width|datasets|failures|effective|wordings")
-_LESS = re.compile(r"rmse|rse|mae|pehe|score|regret|risk|(^|_)rank($|_mean|_median)|seconds|error")
+_LESS = re.compile(r"rmse|mae|pehe|score|regret|(^|_)rank($|_mean|_median)|seconds|error")
 _MORE = re.compile(r"r2|correlation|beats|spearman")
 
 

@@ -1,0 +1,93 @@
+"""The published data of the paper, read as they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sdscm_jax as sd
+from sdscm_jax.bench.benchmark import open_benchmark
+from sdscm_jax.bench.estimators.registry import make_estimator
+from sdscm_jax.bench.leaderboard import leaderboard
+from sdscm_jax.bench.metrics import score
+
+SHARED = Path(os.environ.get("SDSCM_SHARED", "../shared")) / "reference" / "data"
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the published data are not in {SHARED}")
+
+# Worked out independently on these 200 data sets: ATE R², RMSE and mean PEHE/sd(y).
+RECORDED = {
+    "gpt2": {
+        ("difference_in_means", "all"): (0.5663, 0.01798, None),
+        ("linear_regression", "all"): (0.9049, 0.00842, 0.1122),
+        ("linear_regression", "observed"): (0.8709, 0.00981, 0.1181),
+    },
+    "llama-3-8b": {
+        ("difference_in_means", "all"): (0.7139, 0.00695, None),
+        ("linear_regression", "all"): (0.7681, 0.00626, 0.0887),
+        ("linear_regression", "observed"): (0.7226, 0.00684, 0.0911),
+    },
+}
+
+
+@pytest.mark.parametrize("lm", list(RECORDED))
+def test_recorded_numbers(lm: str) -> None:
+    benchmark = open_benchmark(SHARED / f"{lm}_200x1000.parquet")
+    assert len(benchmark) == 200
+    rows = []
+    for i in range(200):
+        data = benchmark.dataset(i)
+        for name, setting in RECORDED[lm]:
+            x = data.encoded(setting, "integer")
+            fitted = make_estimator(name).fit(None, x, data.t, data.y)
+            about = {"dataset": data.name, "wording": data.wording, "covariates": setting, "estimator": name}
+            rows.append(about | {"failure": np.nan, "seconds": 0.0} | score(data, fitted.effect(x), ate=fitted.ate()))
+    board = leaderboard(pd.DataFrame(rows)).set_index(["estimator", "covariates"])
+    for cell, (r2, rmse, pehe) in RECORDED[lm].items():
+        found = board.loc[cell]
+        assert round(found["ate_r2"], 4) == r2
+        assert round(found["ate_rmse"], 5) == rmse
+        if pehe is not None:
+            assert round(found["pehe_sd_y"], 4) == pehe
+
+
+def test_original_csv(tmp_path: Path) -> None:
+    file = SHARED / "gpt2_bcancer_0.csv"
+    data = open_benchmark(file).dataset(0)
+    table = pd.read_csv(file)
+    np.testing.assert_array_equal(data.y, table["logP(X13=0)"])
+    np.testing.assert_array_equal(data.ite, table["logP(X13=0)|do(X12=1)"] - table["logP(X13=0)|do(X12=0)"])
+    np.testing.assert_array_equal(data.encoded("observed", "integer"), table[[f"X{i}" for i in range(4, 12)]])
+    odds = np.exp(table["logP(X12=1)"] - table["logP(X12=0)"])
+    np.testing.assert_allclose(data.propensity, odds / (1 + odds))
+    # The same data set is in the extract.
+    extract = open_benchmark(SHARED / "gpt2_200x1000.parquet")
+    if "0" in extract.names:
+        np.testing.assert_allclose(extract.dataset(extract.names.index("0")).y, data.y)
+    # A directory of such files is a benchmark; one that is damaged is named.
+    shutil.copy(file, tmp_path / "gpt2_bcancer_0.csv")
+    table.drop(columns="logP(X13=2)|do(X12=1)").to_csv(tmp_path / "gpt2_bcancer_10.csv", index=False)
+    both = open_benchmark(tmp_path)
+    assert both.names == ("gpt2_bcancer_0", "gpt2_bcancer_10")
+    assert len(both.dataset(0)) == 1000
+    with pytest.raises(
+        sd.errors.DataError, match=r"gpt2_bcancer_10.csv: column 'logP\(X13=2\)\|do\(X12=1\)' is missing"
+    ):
+        both.dataset(1)
+
+
+def test_drawn_outcomes_of_the_paper_break_consistency() -> None:
+    """Their worlds are redrawn: whether an individual's outcome is its own potential outcome is chance."""
+    agree, chance = [], []
+    for k in "0123":
+        data = open_benchmark(SHARED / "gpt2_200x1000.parquet", "drawn", k).dataset(0)
+        own = data.outcomes[np.arange(len(data)), data.t]
+        agree.append((data.y * own).mean())
+        chance.append(data.y.mean() * own.mean())
+    # With shared noise all of them would agree.
+    assert abs(sum(agree) - sum(chance)) < 0.05
+    assert sum(agree) < 0.5
