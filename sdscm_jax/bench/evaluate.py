@@ -179,6 +179,7 @@ def evaluate(
             examples={data.name: data for data in list(usable.values())[:3]},
             card=_card(benchmark, settings, unusable),
             dag_svg=graph.read_text() if graph.is_file() else None,
+            level=level,
         )
     return result
 

@@ -48,8 +48,8 @@ class Trace(NamedTuple):
 
 
 def forest(trees: Any, common: jax.Array, binned: jax.Array) -> jax.Array:
-    """Draws of effects, float32 ``[draws, m]``, at binned predictors ``[p, m]``; trees without a split are constants."""
-    split = trees.split_tree[..., 1] > 0
+    """Draws of effects, float32 ``[draws, m]``, at binned predictors ``[p, m]``."""
+    split = trees.split_tree[..., 1] > 0  # most trees have none, and need no walk
     constant = jnp.where(split, 0, trees.leaf_tree[..., 1]).sum(axis=-1) * trees.leaf_unit
     return sum_trees(trees, split, binned) + (constant + common)[:, None]
 
@@ -94,7 +94,9 @@ def sample(
             num_trees_tau=options.effect_trees,
             p_nonterminal_mu=make_p_nonterminal(6, 0.95, 2.0),
             p_nonterminal_tau=make_p_nonterminal(5, 0.25, 3.0),
-            leaf_prior_cov_inv_mu=Wishart(nu=jnp.float32(6), rate=jnp.float32(2 / options.outcome_trees), value=outcome),
+            leaf_prior_cov_inv_mu=Wishart(
+                nu=jnp.float32(6), rate=jnp.float32(2 / options.outcome_trees), value=outcome
+            ),
             leaf_prior_cov_inv_tau=Wishart(nu=None, rate=None, value=effect),
             min_points_per_leaf_mu=5,
             min_points_per_leaf_tau=5,
@@ -122,7 +124,7 @@ def sample(
 def sample_at(trace: Trace, x: jax.Array) -> jax.Array:
     """Draws of the effects of other units, float32 ``[chains, draws, m]``, of predictors ``[p, m]``."""
     binned = trace.binner.bin(x)
-    return jax.lax.map(lambda chain: forest(*chain, binned), (trace.trees, trace.common))
+    return jax.lax.map(lambda chain: forest(chain[0], chain[1], binned), (trace.trees, trace.common))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,18 +147,11 @@ class Posterior:
 class Bcf(Drawn):
     """One forest for the outcome of the untreated, given covariates and estimated propensity, one for the effect,
     which is shrunk towards a constant; intervals of the expected effects.
-
-    >>> rng = np.random.default_rng(0)
-    >>> x, t = rng.integers(0, 2, (100, 1)).astype(float), np.arange(100) % 2
-    >>> few = Options(outcome_trees=5, effect_trees=3, chains=1, burn=20, draws=20)
-    >>> fitted = Bcf(few).fit(jax.random.key(0), x, t, t + x[:, 0])
-    >>> bool(0.5 < fitted.ate() < 1.5), fitted.effect(x).shape
-    (True, (100,))
     """
 
     name = "bcf"
 
-    def __init__(self, options: Options = Options()) -> None:  # noqa: B008 (it is frozen)
+    def __init__(self, options: Options = Options()) -> None:
         self.options = options
 
     def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Bcf:

@@ -23,13 +23,13 @@ class Options:
         leaf: fewest units in a leaf of it.
         train: share of each arm that forests and propensities are learned from; the rest calibrates.
         clip: propensities are kept this far from 0 and 1.
-        margin: where weights are too heavy for a finite interval, it ends this share of the outcome's range beyond it.
+        margin: an interval that would be infinite reaches at least this share of the outcome's range beyond it.
         weighted: whether calibration allows for the arms' different covariates. Without, intervals of missing
             outcomes are too short or too long wherever treatment depends on covariates.
     """
 
     trees: int = 100
-    leaf: int = 5
+    leaf: int = 2
     train: float = 0.75
     clip: float = 0.01
     margin: float = 0.1
@@ -77,15 +77,20 @@ class QuantileForest:
 
 
 class Arm(NamedTuple):
-    """What is needed to predict outcomes of one arm at any level."""
+    """What is needed to predict outcomes of one arm at any level.
+
+    A unit whose own weight is more than ``1 - level`` has the whole line as its interval. Here it has the least
+    interval that contains both ``reach`` and what the greatest score would give, hence contains every finite one.
+    """
 
     forest: QuantileForest
     calibration: np.ndarray  # weights of the forest at the units that calibrate
     y: np.ndarray  # of those
     ratio: np.ndarray  # of those: how much likelier the other arm is
+    reach: tuple[float, float]
 
     def interval(self, forest: np.ndarray, ratio: np.ndarray, level: float) -> Interval:
-        """Intervals of outcomes, perhaps infinite, at units with these weights of the forest and ratios."""
+        """Intervals of outcomes, finite, at units with these weights of the forest and ratios."""
         tails = ((1 - level) / 2, (1 + level) / 2)
         lower, upper = (weighted_quantile(self.forest.y, self.calibration, q) for q in tails)
         score = np.maximum(lower - self.y, self.y - upper)
@@ -93,8 +98,12 @@ class Arm(NamedTuple):
         # the unit's own weight counts as if its score were infinite
         shares = self.ratio[order] / (self.ratio.sum() + ratio[:, None])
         widen = weighted_quantile(score[order], shares, level)
+        finite = np.isfinite(widen)
+        widen = np.where(finite, widen, score.max())
         lower, upper = (weighted_quantile(self.forest.y, forest, q) for q in tails)
-        return lower - widen, upper + widen
+        lower, upper = lower - widen, upper + widen
+        least, most = self.reach
+        return np.where(finite, lower, np.minimum(lower, least)), np.where(finite, upper, np.maximum(upper, most))
 
 
 class Cqr:
@@ -107,9 +116,9 @@ class Cqr:
     difference of the two outcomes' intervals, each at level ``(1 + level) / 2`` (Bonferroni) and weighted for units
     of either arm, by 1 / e and 1 / (1 - e).
 
-    Where the weight of the unit itself is more than ``1 - level``, the interval of an outcome is the whole line. It is
-    then cut to the range of the outcomes and a margin, because an infinite width would hide what the others are; the
-    guarantee is kept for outcomes in that range.
+    Where the weight of the unit itself is more than ``1 - level``, the paper's interval of an outcome is the whole
+    line. It is cut here to the range of the outcomes and a margin, or to the widest finite interval where that is
+    wider, because one infinite width would hide what the others are; the guarantee is kept for outcomes therein.
 
     The estimate of an effect is the difference of the forests' medians, or, for a unit that it was fitted to, of the
     observed outcome and the median of the missing one; the average effect is the mean of these.
@@ -118,7 +127,7 @@ class Cqr:
     name = "cqr"
     interval_of = "ite"
 
-    def __init__(self, options: Options = Options()) -> None:  # noqa: B008 (it is frozen)
+    def __init__(self, options: Options = Options()) -> None:
         self.options = options
         self._x: np.ndarray | None = None
 
@@ -142,12 +151,14 @@ class Cqr:
             train[members[: round(options.train * len(members))]] = True
         self._x, self._t, self._y = np.array(x, np.float64).reshape(len(t), -1), t, y
         self._classifier = self._propensities(train, seed)
+        margin = options.margin * np.ptp(y)
+        reach = (y.min() - margin, y.max() + margin)
         self._arms = []
         for arm in (0, 1):
             mine, held = train & (t == arm), ~train & (t == arm)
             forest = QuantileForest(self._columns(self._x[mine]), y[mine], options.trees, options.leaf, seed + arm)
             calibration = forest.weights(self._columns(self._x[held]))
-            self._arms.append(Arm(forest, calibration, y[held], self._odds(self._x[held], arm)))
+            self._arms.append(Arm(forest, calibration, y[held], self._odds(self._x[held], arm), reach))
         self._known = self._predictions(self._x)
         return self
 
@@ -198,11 +209,7 @@ class Cqr:
         """Conformal intervals of the individual effects, float64 ``[m]`` each, finite."""
         predictions, known = self._at(x)
         if known:
-            lower0, upper0, lower1, upper1 = (
-                limit
-                for arm in (0, 1)
-                for limit in self._cut(*self._arms[arm].interval(*predictions[arm], level))
-            )
+            (lower0, upper0), (lower1, upper1) = (self._arms[arm].interval(*predictions[arm], level) for arm in (0, 1))
             treated = self._t == 1
             return (
                 np.where(treated, self._y - upper0, lower1 - self._y),
@@ -212,13 +219,8 @@ class Cqr:
         for arm, (forest, odds) in enumerate(predictions):
             # 1 / e is the odds of the other arm and 1
             fitted = self._arms[arm]._replace(ratio=self._arms[arm].ratio + 1)
-            limits.append(self._cut(*fitted.interval(forest, odds + 1, (1 + level) / 2)))
+            limits.append(fitted.interval(forest, odds + 1, (1 + level) / 2))
         return limits[1][0] - limits[0][1], limits[1][1] - limits[0][0]
-
-    def _cut(self, lower: np.ndarray, upper: np.ndarray) -> Interval:
-        margin = self.options.margin * np.ptp(self._y)
-        least, most = self._y.min() - margin, self._y.max() + margin
-        return np.where(np.isfinite(lower), lower, least), np.where(np.isfinite(upper), upper, most)
 
     def ate(self) -> float:
         """Mean of the estimated effects of the units it was fitted to."""

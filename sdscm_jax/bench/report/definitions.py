@@ -67,12 +67,12 @@ DEFINITIONS = {
         "comparison only."
     ),
     "Coverage": (
-        "share of units whose interval contains the truth; it should be 0.95. CATE intervals are about the expected"
+        "share of units whose interval contains the truth; it should be the nominal level. CATE intervals are about the expected"
         " effect, ITE intervals about the individual one, so that the latter must be wider."
     ),
     "Width": ("mean length of the intervals in sd(y). Narrow is good only where coverage holds."),
     "Interval score": (
-        "width plus 2 / 0.05 times the distance by which the truth is missed, in sd(y): judges coverage and width "
+        "width plus 2 / (1 − level) times the distance by which the truth is missed, in sd(y): judges coverage and width "
         "together; less is better."
     ),
     "Regret": (

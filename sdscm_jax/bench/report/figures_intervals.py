@@ -11,11 +11,10 @@ from .drawing import COVERED, INK, MISSED, WIDE, Panel, new_axes, panel
 from .quantile_boxes import draw_boxes, linear_limits
 from .selection import BASELINES, having, setting_name, thinned, values_by_row
 
-NOMINAL = 0.95
 _UNITS = 220
 
 
-def coverage_panels(scores: pd.DataFrame, of: str, names: list[str], settings: list[str]) -> list[Panel]:
+def coverage_panels(scores: pd.DataFrame, of: str, names: list[str], settings: list[str], level: float) -> list[Panel]:
     """Coverage and width of the intervals of ``"cate"`` or ``"ite"``; none if no estimator has such intervals."""
     names = having(scores, f"{of}_coverage", names)
     if not names:
@@ -29,8 +28,8 @@ def coverage_panels(scores: pd.DataFrame, of: str, names: list[str], settings: l
     limits = (max(-0.02, low - 0.04), 1.02)
     return [
         panel(
-            lambda: draw_boxes(names, coverage, limits, "share of units covered", mean=True, line=NOMINAL),
-            f"Coverage of {of.upper()} intervals by estimator; the nominal level is 0.95. Mean in the first setting: "
+            lambda: draw_boxes(names, coverage, limits, "share of units covered", mean=True, line=level),
+            f"Coverage of {of.upper()} intervals by estimator; the nominal level is {level:g}. Mean in the first setting: "
             f"{told}.",
             "Coverage",
         ),

@@ -47,6 +47,7 @@ def write_report(
     examples: Mapping[str, Dataset],
     card: Mapping[str, Any],
     dag_svg: str | None = None,
+    level: float = 0.95,
 ) -> None:
     """Write the report of a benchmark: a page without references to anything else.
 
@@ -64,6 +65,7 @@ def write_report(
         examples: data sets for the figures of single units; the first three are shown.
         card: what the benchmark was made from, to be printed as it is.
         dag_svg: a picture of the causal graph.
+        level: share of effects that intervals are to hold.
 
     Raises:
         DataError: a table lacks a column, or there are no scores, or the picture is no SVG that stands on its own.
@@ -73,7 +75,15 @@ def write_report(
     check_columns(difficulty, ("dataset", "wording", "ate"), "difficulty")
     leaderboard, scores = _named(leaderboard), _named(scores)
     text = _page(
-        title, leaderboard, scores, difficulty, estimates, dict(list(examples.items())[:_EXAMPLES]), card, dag_svg
+        title,
+        leaderboard,
+        scores,
+        difficulty,
+        estimates,
+        dict(list(examples.items())[:_EXAMPLES]),
+        card,
+        dag_svg,
+        level,
     )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +97,7 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
 
 def _page(
     title: str, leaderboard: pd.DataFrame, scores: pd.DataFrame, difficulty: pd.DataFrame, estimates: Estimates,
-    examples: Mapping[str, Dataset], card: Mapping[str, Any], dag_svg: str | None,
+    examples: Mapping[str, Dataset], card: Mapping[str, Any], dag_svg: str | None, level: float,
 ) -> str:  # fmt: skip
     inline = Inliner()
     names = estimators_by_error(scores)
@@ -100,7 +110,7 @@ def _page(
     items = "".join(f"<li>{item}</li>" for item in summary_items(scores, leaderboard, difficulty))
     sections = [
         ("summary", "Summary", f"<ul>{items}</ul>"),
-        ("leaderboard", "Leaderboard", _leaderboard(leaderboard)),
+        ("leaderboard", "Leaderboard", _leaderboard(leaderboard, level)),
         (
             "effects", "Individual effects",
             shown(
@@ -118,7 +128,7 @@ def _page(
                 legend=hues, kind="one", none="R² is not defined for any data set.",
             ),
         ),
-        ("intervals", "Intervals", _intervals(shown, hues, estimates, scores, names, settings, examples)),
+        ("intervals", "Intervals", _intervals(shown, hues, estimates, scores, names, settings, examples, level)),
         (
             "average", "Average effect",
             shown(
@@ -156,26 +166,26 @@ def _page(
     )
 
 
-def _leaderboard(leaderboard: pd.DataFrame) -> str:
+def _leaderboard(leaderboard: pd.DataFrame, level: float) -> str:
     return (
         "<p>One row for each estimator and setting. The best of a setting is in bold; baselines (in italics) do not "
         "compete. "
         "In brackets: 95\u00a0% intervals over data sets, clustered by wording. A heading sorts its column.</p>"
-        + leaderboard_tables(leaderboard)
+        + leaderboard_tables(leaderboard, level)
     )
 
 
 def _intervals(
     shown: Callable[..., str], hues: str, estimates: Estimates, scores: pd.DataFrame, names: list[str],
-    settings: list[str], examples: Mapping[str, Dataset],
+    settings: list[str], examples: Mapping[str, Dataset], level: float,
 ) -> str:  # fmt: skip
     parts = []
     for of, what in (("cate", "expected effects (CATE)"), ("ite", "individual effects (ITE)")):
         parts.append(f"<h3>Intervals for {what}</h3>")
         parts.append(
             shown(
-                coverage_panels(scores, of, names, settings),
-                "Coverage: share of units whose interval contains the truth; dashed: the nominal 95\u00a0%; diamond: "
+                coverage_panels(scores, of, names, settings, level),
+                "Coverage: share of units whose interval contains the truth; dashed: the nominal level; diamond: "
                 f"mean. Width: in standard deviations of the outcome. {_BOXES}",
                 legend=hues,
                 none=f"No estimator gave intervals for {what}.",

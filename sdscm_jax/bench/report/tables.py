@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from .definitions import definition, heading
-from .figures_intervals import NOMINAL
 from .selection import BASELINES, setting_name
 from .spoken_numbers import number
 
@@ -28,7 +27,7 @@ _LESS = re.compile(r"rmse|mae|pehe|score|regret|(^|_)rank($|_mean|_median)|secon
 _MORE = re.compile(r"r2|correlation|beats|spearman")
 
 
-def leaderboard_tables(leaderboard: pd.DataFrame) -> str:
+def leaderboard_tables(leaderboard: pd.DataFrame, level: float) -> str:
     """The few columns that matter most, and the whole table folded away beneath it, by groups of columns.
 
     Args:
@@ -41,10 +40,10 @@ def leaderboard_tables(leaderboard: pd.DataFrame) -> str:
     limits = {f"{c}_{end}" for c in table for end in ("lower", "upper")}
     rest = [str(c) for c in table if c not in identity and c not in limits]
     keys = [c for c in _KEY_COLUMNS if c in rest]
-    text = _board(table, [*identity[:2], *(keys or rest), *identity[2:]], "Leaderboard")
+    text = _board(table, [*identity[:2], *(keys or rest), *identity[2:]], "Leaderboard", level)
     groups = [(title, [c for c in rest if _group(c) == title]) for title in _GROUPS]
     folded = "".join(
-        f"<h3>{escape(title)}</h3>{_board(table, [*identity[:2], *columns], title)}"
+        f"<h3>{escape(title)}</h3>{_board(table, [*identity[:2], *columns], title, level)}"
         for title, columns in groups
         if columns
     )
@@ -62,8 +61,8 @@ def _group(column: str) -> str:
     return _GROUPS[1] if re.match(r"pehe|cate_|ite_", column) else _GROUPS[3]
 
 
-def _board(table: pd.DataFrame, columns: list[str], title: str) -> str:
-    best = {c: best_rows(table, c) for c in columns if c not in _IDENTITY}
+def _board(table: pd.DataFrame, columns: list[str], title: str, level: float) -> str:
+    best = {c: best_rows(table, c, level) for c in columns if c not in _IDENTITY}
     head = "".join(f'<th scope="col"{_tip(c)}>{escape(heading(c))}</th>' for c in columns)
     body = []
     for row, record in enumerate(table.to_dict("records")):
@@ -84,7 +83,7 @@ def _board(table: pd.DataFrame, columns: list[str], title: str) -> str:
     return table_box(title, head, "".join(body), sortable=True)
 
 
-def best_rows(table: pd.DataFrame, column: str) -> set[int]:
+def best_rows(table: pd.DataFrame, column: str, level: float = 0.95) -> set[int]:
     """Positions of the best estimators of each setting in a column; none if the column is not one to be best in.
 
     >>> best_rows(pd.DataFrame({"estimator": ["a", "b", "oracle"], "covariates": "all", "ate_bias": [-1.0, 0.5, 0.0]}),
@@ -95,7 +94,7 @@ def best_rows(table: pd.DataFrame, column: str) -> set[int]:
         return set()
     values = table[column].to_numpy(float)
     if "coverage" in column:
-        loss = np.abs(values - NOMINAL)
+        loss = np.abs(values - level)
     elif "bias" in column:
         loss = np.abs(values)
     elif _MORE.search(column):
