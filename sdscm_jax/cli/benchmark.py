@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..bench import evaluate as evaluation
+from ..bench.evaluate import QUICK, QUICK_DATASETS
+from ..bench.evaluate import evaluate as evaluate_benchmark
 from ..bench.families import FAMILIES
 from ..bench.families import family as find_family
 from ..bench.generate import generate as write_benchmark
@@ -82,10 +83,10 @@ def evaluate(
 ) -> None:
     """Score estimators of treatment effects on a benchmark; writes leaderboard.csv and report.html."""
     if quick:
-        limit = min(limit or evaluation.QUICK_DATASETS, evaluation.QUICK_DATASETS)
-        estimators = ",".join(evaluation.QUICK) if estimators == "suite" else estimators
+        limit = min(limit or QUICK_DATASETS, QUICK_DATASETS)
+        estimators = ",".join(QUICK) if estimators == "suite" else estimators
     with one_line_errors():
-        result = evaluation.evaluate(
+        result = evaluate_benchmark(
             source,
             out,
             estimators=estimators,

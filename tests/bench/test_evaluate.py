@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -80,8 +81,8 @@ def test_more_estimators_and_a_killed_run_compute_what_is_missing(
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
     (copy / "estimates" / "linear_regression.all" / "part-00002.parquet").unlink()
-    from sdscm_jax.bench import evaluate as module
-
+    # The package's name ``evaluate`` is the function's.
+    module = importlib.import_module("sdscm_jax.bench.evaluate")
     fitted: list[str] = []
     made = module._fitted
 

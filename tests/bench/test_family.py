@@ -21,7 +21,6 @@ from sdscm_jax.bench.family_file import from_own, from_reference
 from sdscm_jax.dsl.template import Template
 from sdscm_jax.errors import FamilyError
 
-from .. import test_docs
 from ..conftest import ROOT, shared_path
 
 Content = dict[str, Any]
@@ -404,10 +403,6 @@ def test_new_families_simulate(name: str, embedded: sd.LanguageModel) -> None:
     assert not np.allclose(probability[:, 1], probability[:, 2], atol=1e-4)  # the treatment matters
     propensity = np.exp(data.log_probs[treatment][:, 0])
     assert propensity.min() > 0.1  # and both arms occur
-
-
-def test_page_runs() -> None:
-    test_docs.test_pages_run("families.md")
 
 
 def test_file_in_the_page_is_a_family() -> None:

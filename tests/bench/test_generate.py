@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -13,11 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 import sdscm_jax as sd
-from sdscm_jax.bench import generate as generation
 from sdscm_jax.bench.exact import worlds_of
 from sdscm_jax.bench.families import family
 from sdscm_jax.bench.family import Family
-from sdscm_jax.bench.generate import generate
+from sdscm_jax.bench.generate import Recipe, generate
 from sdscm_jax.cli import app
 
 from ..plain import option_log_probs
@@ -100,9 +100,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(benchmark: Path, small: Family, 
 
 
 def test_one_failure_loses_no_other_data_set(small: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package's name ``generate`` is the function's.
+    generation = importlib.import_module("sdscm_jax.bench.generate")
     made = generation.dataset_frame
 
-    def fails_once(recipe: generation.Recipe, i: int) -> pd.DataFrame:
+    def fails_once(recipe: Recipe, i: int) -> pd.DataFrame:
         if i == 0:
             raise sd.errors.ContextLengthError("site 'run' needs 600 positions")
         return made(recipe, i)

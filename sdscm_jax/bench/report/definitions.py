@@ -67,13 +67,13 @@ DEFINITIONS = {
         "comparison only."
     ),
     "Coverage": (
-        "share of units whose interval contains the truth; it should be the nominal level. CATE intervals are about the expected"
-        " effect, ITE intervals about the individual one, so that the latter must be wider."
+        "share of units whose interval contains the truth; it should be the nominal level. CATE intervals are "
+        "about the expected effect, ITE intervals about the individual one, so that the latter must be wider."
     ),
     "Width": ("mean length of the intervals in sd(y). Narrow is good only where coverage holds."),
     "Interval score": (
-        "width plus 2 / (1 − level) times the distance by which the truth is missed, in sd(y): judges coverage and width "
-        "together; less is better."
+        "width plus 2 / (1 − level) times the distance by which the truth is missed, in sd(y): judges coverage and "
+        "width together; less is better."
     ),
     "Regret": (
         "what is lost for a unit, on average and in sd(y), by treating where the estimate is positive instead of "

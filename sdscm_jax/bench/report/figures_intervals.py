@@ -29,8 +29,8 @@ def coverage_panels(scores: pd.DataFrame, of: str, names: list[str], settings: l
     return [
         panel(
             lambda: draw_boxes(names, coverage, limits, "share of units covered", mean=True, line=level),
-            f"Coverage of {of.upper()} intervals by estimator; the nominal level is {level:g}. Mean in the first setting: "
-            f"{told}.",
+            f"Coverage of {of.upper()} intervals by estimator; the nominal level is {level:g}. Mean in the "
+            f"first setting: {told}.",
             "Coverage",
         ),
         panel(
