@@ -123,7 +123,7 @@ for line in sys.stdin:
 """
 
 
-def test_killed_twenty_times(tmp_path: Path) -> None:
+def test_killed_again_and_again(tmp_path: Path) -> None:
     script = SERVER.format(root=str(Path(__file__).parents[2]), cache=str(tmp_path / "cache"))
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     with subprocess.Popen(
@@ -147,8 +147,8 @@ def test_killed_twenty_times(tmp_path: Path) -> None:
         assert run("undisturbed") == 0
         duration = time.perf_counter() - started
         rng = random.Random(0)
-        killed = sum(run("killed", rng.uniform(0.3, 0.9) * duration) == signal.SIGKILL for _ in range(20))
+        killed = sum(run("killed", rng.uniform(0.3, 0.9) * duration) == signal.SIGKILL for _ in range(8))
         assert run("killed") == 0
         server.stdin.close()
-    assert killed > 5
+    assert killed > 2
     assert files(tmp_path / "killed") == files(tmp_path / "undisturbed")
