@@ -19,6 +19,8 @@ from measured import ROOT, provenance
 from sdscm_jax.bench.evaluate import evaluate
 
 RESULTS = ROOT / "benchmarks" / "results"
+# What is above the mark is written by hand.
+PAGE, MARK = RESULTS / "paper.md", "<!-- tables -->"
 SHARED = Path(os.environ.get("SDSCM_SHARED", str(ROOT.parent / "shared"))) / "reference"
 # Their names in the recorded figures.
 RECORDED = {
@@ -65,7 +67,8 @@ def main() -> None:
             found["cells"][f"{lm} {setting}"] = cell
             pages.append(page(cell, result.leaderboard, lm, setting))
     (RESULTS / "paper.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "paper_tables.md").write_text("\n".join(pages))
+    said, _, _ = PAGE.read_text().partition(MARK)
+    PAGE.write_text(said + MARK + "\n\n" + "\n".join(pages))
     print("\n".join(pages))
 
 
