@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +145,7 @@ def _join(path: Path, mine: pd.DataFrame, data: Dataset) -> list[pd.DataFrame]:
     return parts
 
 
-def read_estimates(path: str | Path, datasets: Iterable[Dataset]) -> pd.DataFrame:
+def read_estimates(path: str | Path, datasets: Iterable[Dataset], left_out: Collection[str] = ()) -> pd.DataFrame:
     """Read effects that were estimated elsewhere.
 
     Args:
@@ -155,6 +155,7 @@ def read_estimates(path: str | Path, datasets: Iterable[Dataset]) -> pd.DataFram
             (``"all"``, which is the default, or ``"observed"``) and ``estimator`` (the default is the file's name).
         datasets: what they are estimates of. Each estimator has one row for each unit of every data set that it
             has estimates of; the order is free.
+        left_out: names of other data sets, whose rows are passed over.
 
     Returns:
         ``dataset, covariates, estimator, unit, effect, lower, upper, ite, cate, ate``: one row for each estimate,
@@ -184,6 +185,8 @@ def read_estimates(path: str | Path, datasets: Iterable[Dataset]) -> pd.DataFram
         raise DataError(f"{path}: two of the data sets share a name: {sorted(n for n in names if names.count(n) > 1)}")
     frame = _load(path)
     _check_columns(path, frame)
+    if "dataset" in frame:
+        frame = frame[~frame["dataset"].astype(str).isin(set(left_out) - set(names))]
     tidy = _tidy(path, frame, names)
     _check_values(path, tidy)
     where = tidy.groupby("dataset").indices

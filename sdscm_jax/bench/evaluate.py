@@ -120,15 +120,22 @@ def evaluate(
         DataError: nothing can be evaluated.
         EstimatorError: an estimator is unknown.
         ResumeError: ``out`` holds estimates of something else.
+
+    >>> import tempfile
+    >>> from sdscm_jax import bench
+    >>> data = bench.generate(bench.family("school"), tempfile.mkdtemp(), datasets=1, units=50)
+    >>> board = evaluate(data, tempfile.mkdtemp(), estimators="linear_t", covariates=["all"]).leaderboard
+    >>> board["estimator"].tolist()
+    ['oracle', 'constant', 'linear_t', 'zero']
     """
     found = Source(str(source), outcome, option, None if hidden is None else tuple(hidden))
     settings = Settings(encoding, level, seed)
     names = chosen(estimators)
     for name in names:
         make_estimator(name)
-    benchmark = _opened(found)
+    benchmark = open_benchmark(found.path, found.outcome, found.option, found.hidden)
     usable, unusable = _usable(benchmark, covariates, encoding, limit)
-    elsewhere = _elsewhere(estimates, usable, names, intervals_of, level)
+    elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = Path(out)
     show = sys.stderr.isatty() if progress is None else progress
     bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
@@ -145,11 +152,11 @@ def evaluate(
         for i in positions:
             missing = [cell for cell in cells if benchmark.numbers[i] not in done[cell]]
             if missing:
-                tasks.append((found, i, missing, settings))
+                tasks.append((found, benchmark.names, i, missing, settings))
         task = bar.add_task("data sets", total=len(positions), completed=len(positions) - len(tasks)) if show else None
         for number, tables in spread(_estimated, tasks, jobs, backend):
             for cell, table in tables.items():
-                cells[cell].write(benchmark.numbers[tasks[number][1]], table)
+                cells[cell].write(benchmark.numbers[tasks[number][2]], table)
             if show:
                 bar.advance(task)
         rows = []
@@ -184,8 +191,9 @@ def evaluate(
     return result
 
 
-@lru_cache(maxsize=4)
-def _opened(source: Source) -> Benchmark:
+@lru_cache(maxsize=2)
+def _opened(source: Source, names: tuple[str, ...]) -> Benchmark:
+    """A benchmark for many tasks of one evaluation; ``names`` are those of its data sets then."""
     return open_benchmark(source.path, source.outcome, source.option, source.hidden)
 
 
@@ -212,12 +220,17 @@ def _usable(
 
 
 def _elsewhere(
-    files: Sequence[str | Path], usable: dict[int, Dataset], names: Sequence[str], intervals_of: str, level: float
+    files: Sequence[str | Path],
+    benchmark: Benchmark,
+    usable: dict[int, Dataset],
+    names: Sequence[str],
+    intervals_of: str,
+    level: float,
 ) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Estimates of files, and their scores."""
     found = []
     for file in files:
-        made = read_estimates(file, usable.values())
+        made = read_estimates(file, usable.values(), left_out=benchmark.names)
         taken = sorted({*made["estimator"]} & {*names})
         if taken:
             raise DataError(
@@ -242,10 +255,10 @@ def _parts(directory: Path, benchmark: Benchmark, name: str, setting: str, setti
 
 
 def _estimated(
-    source: Source, i: int, cells: list[tuple[str, str]], settings: Settings
+    source: Source, names: tuple[str, ...], i: int, cells: list[tuple[str, str]], settings: Settings
 ) -> dict[tuple[str, str], pa.Table]:
     """Estimates of one data set by estimators in settings."""
-    data = _opened(source).dataset(i)
+    data = _opened(source, names).dataset(i)
     x = {setting: data.encoded(setting, settings.encoding) for setting in {setting for _, setting in cells}}
     found = {}
     for name, setting in cells:

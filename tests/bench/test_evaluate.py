@@ -117,12 +117,14 @@ def test_estimates_made_elsewhere(benchmark: Path, tmp_path: Path) -> None:
         tmp_path / "out",
         estimators="zero",
         covariates=["all"],
+        limit=2,  # the rows of the third are passed over
         estimates=[tmp_path / "perfect.csv"],
         intervals_of="ite",
         progress=False,
     )
     assert row(found, "perfect")["pehe"] < 1e-12
     assert row(found, "perfect")["ite_coverage"] == 1
+    assert row(found, "perfect")["datasets"] == 2
     pd.concat(rows).assign(estimator="zero").to_csv(tmp_path / "taken.csv", index=False)
     with pytest.raises(sd.errors.DataError, match="'zero' is evaluated itself"):
         evaluate(benchmark, tmp_path / "out", estimators="zero", estimates=[tmp_path / "taken.csv"], progress=False)

@@ -6,7 +6,7 @@ The last two know what no estimator may: the evaluator shows it to them, by ``re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -40,7 +40,42 @@ class Zero:
 
 
 @dataclass(eq=False)
-class Constant:
+class _Shown:
+    """Knows the true effects of the units."""
+
+    name: ClassVar[str]
+
+    _ite: np.ndarray | None = field(init=False, repr=False, default=None)
+
+    def reveal(self, ite: np.ndarray, cate: np.ndarray) -> None:
+        """Show the true individual and conditional average effects of the units, ``[n]`` each, before ``fit``."""
+        self._ite = np.array(ite, np.float64)
+
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Self:
+        """Check that the truth of these units has been shown.
+
+        Raises:
+            EstimatorError: it has not.
+        """
+        self._truth(len(t))
+        return self
+
+    def ate(self) -> float:
+        """Mean of the true individual effects."""
+        return float(self._truth().mean())
+
+    def _truth(self, units: int | None = None) -> np.ndarray:
+        if self._ite is None:
+            raise EstimatorError(f"{self.name} needs the true effects: call reveal(ite, cate) before fit")
+        if units is not None and len(self._ite) != units:
+            raise EstimatorError(
+                f"{self.name} was shown the true effects of {len(self._ite)} units, and is asked about {units}"
+            )
+        return self._ite
+
+
+@dataclass(eq=False)
+class Constant(_Shown):
     """The true average effect for every unit.
 
     No constant has a smaller error in individual effects; this one's is their standard deviation.
@@ -52,20 +87,7 @@ class Constant:
     array([2., 2.])
     """
 
-    _ite: np.ndarray | None = field(init=False, repr=False, default=None)
-
-    def reveal(self, ite: np.ndarray, cate: np.ndarray) -> None:
-        """Show the true individual and conditional average effects of the units, ``[n]`` each, before ``fit``."""
-        self._ite = np.array(ite, np.float64)
-
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Constant:
-        """Check that the truth of these units has been shown.
-
-        Raises:
-            EstimatorError: it has not.
-        """
-        _shown("constant", self._ite, len(t))
-        return self
+    name = "constant"
 
     def effect(self, x: np.ndarray) -> np.ndarray:
         """The average effect, float64 ``[m]``."""
@@ -75,13 +97,9 @@ class Constant:
         """None."""
         return
 
-    def ate(self) -> float:
-        """Mean of the true individual effects."""
-        return float(_shown("constant", self._ite).mean())
-
 
 @dataclass(eq=False)
-class Oracle:
+class Oracle(_Shown):
     """The true individual effects, with intervals of no width.
 
     It knows the units it was shown and no others: ``effect`` and ``interval`` take those units' covariates,
@@ -94,22 +112,8 @@ class Oracle:
     array([1., 3.])
     """
 
-    _ite: np.ndarray | None = field(init=False, repr=False, default=None)
-
+    name = "oracle"
     interval_of = "ite"
-
-    def reveal(self, ite: np.ndarray, cate: np.ndarray) -> None:
-        """Show the true individual and conditional average effects of the units, ``[n]`` each, before ``fit``."""
-        self._ite = np.array(ite, np.float64)
-
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Oracle:
-        """Check that the truth of these units has been shown.
-
-        Raises:
-            EstimatorError: it has not.
-        """
-        _shown("oracle", self._ite, len(t))
-        return self
 
     def effect(self, x: np.ndarray) -> np.ndarray:
         """The true individual effects, float64 ``[n]``.
@@ -117,24 +121,12 @@ class Oracle:
         Raises:
             EstimatorError: x has not as many rows as there are units.
         """
-        return _shown("oracle", self._ite, len(x)).copy()
+        return self._truth(len(x)).copy()
 
     def interval(self, x: np.ndarray, level: float) -> Interval:
         """The true individual effects, twice."""
         return self.effect(x), self.effect(x)
 
-    def ate(self) -> float:
-        """Mean of the true individual effects."""
-        return float(_shown("oracle", self._ite).mean())
-
     def ate_interval(self, level: float) -> tuple[float, float]:
         """The average effect, twice."""
         return self.ate(), self.ate()
-
-
-def _shown(name: str, ite: np.ndarray | None, units: int | None = None) -> np.ndarray:
-    if ite is None:
-        raise EstimatorError(f"{name} needs the true effects: call reveal(ite, cate) before fit")
-    if units is not None and len(ite) != units:
-        raise EstimatorError(f"{name} was shown the true effects of {len(ite)} units, and is asked about {units}")
-    return ite

@@ -7,9 +7,10 @@ outside. None of these has intervals.
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -47,36 +48,32 @@ def with_constant(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(eq=False)
-class RandomForest:
-    """S-learner: one forest on the covariates and the treatment.
+class _Forests(ABC):
+    """Forests of outcomes."""
 
-    Args:
-        trees: in the forest.
-
-    >>> x, t = np.zeros((8, 0)), np.arange(8) % 2
-    >>> RandomForest(trees=5).fit(jax.random.key(0), x, t, 3.0 * t).ate()
-    3.0
-    """
+    name: ClassVar[str]
 
     trees: int = 100
-    _predict: Callable[[np.ndarray], np.ndarray] = field(init=False, repr=False)
     _ate: float = field(init=False, repr=False)
 
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> RandomForest:
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Self:
         """Learn; see ``protocol.Estimator``.
 
         Raises:
             EstimatorError: an arm has fewer than two units, or scikit-learn is missing.
         """
-        check_units("random_forest", t, 2)
-        self._predict = _forest("random_forest", key, self.trees, np.column_stack([x, t]), y)
+        check_units(self.name, t, 2)
+        self._learn(key, x, t, y)
         self._ate = float(self.effect(x).mean())
         return self
 
+    @abstractmethod
+    def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
+        """Grow them."""
+
+    @abstractmethod
     def effect(self, x: np.ndarray) -> np.ndarray:
         """Difference of predictions, float64 ``[m]``."""
-        treated, untreated = np.ones(len(x)), np.zeros(len(x))
-        return self._predict(np.column_stack([x, treated])) - self._predict(np.column_stack([x, untreated]))
 
     def interval(self, x: np.ndarray, level: float) -> None:
         """None: a forest of outcomes has none."""
@@ -88,7 +85,48 @@ class RandomForest:
 
 
 @dataclass(eq=False)
-class ForestS:
+class _OneForest(_Forests):
+    """S-learner: one forest on the covariates and what ``treatment`` makes of the treatment."""
+
+    _predict: Callable[[np.ndarray], np.ndarray] = field(init=False, repr=False)
+
+    @staticmethod
+    @abstractmethod
+    def treatment(t: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Columns for treatments ``[n]``."""
+
+    def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
+        self._predict = _forest(self.name, key, self.trees, np.column_stack([x, *self.treatment(t)]), y)
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        """Difference of predictions, float64 ``[m]``."""
+        arms = (np.column_stack([x, *self.treatment(np.full(len(x), arm))]) for arm in (0.0, 1.0))
+        untreated, treated = map(self._predict, arms)
+        return treated - untreated
+
+
+@dataclass(eq=False)
+class RandomForest(_OneForest):
+    """S-learner: one forest on the covariates and the treatment.
+
+    Args:
+        trees: in the forest.
+
+    >>> x, t = np.zeros((8, 0)), np.arange(8) % 2
+    >>> RandomForest(trees=5).fit(jax.random.key(0), x, t, 3.0 * t).ate()
+    3.0
+    """
+
+    name = "random_forest"
+
+    @staticmethod
+    def treatment(t: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The treatment itself."""
+        return (t,)
+
+
+@dataclass(eq=False)
+class ForestS(_OneForest):
     """S-learner on the covariates and a column for either treatment.
 
     The second column doubles the treatment's part among the columns that a forest may split on, and ties
@@ -102,37 +140,16 @@ class ForestS:
     3.0
     """
 
-    trees: int = 100
-    _predict: Callable[[np.ndarray], np.ndarray] = field(init=False, repr=False)
-    _ate: float = field(init=False, repr=False)
+    name = "forest_s"
 
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> ForestS:
-        """Learn; see ``protocol.Estimator``.
-
-        Raises:
-            EstimatorError: an arm has fewer than two units, or scikit-learn is missing.
-        """
-        check_units("forest_s", t, 2)
-        self._predict = _forest("forest_s", key, self.trees, np.column_stack([x, 1 - t, t]), y)
-        self._ate = float(self.effect(x).mean())
-        return self
-
-    def effect(self, x: np.ndarray) -> np.ndarray:
-        """Difference of predictions, float64 ``[m]``."""
-        one, zero = np.ones(len(x)), np.zeros(len(x))
-        return self._predict(np.column_stack([x, zero, one])) - self._predict(np.column_stack([x, one, zero]))
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None: a forest of outcomes has none."""
-        return
-
-    def ate(self) -> float:
-        """Mean effect of the units it was fitted to."""
-        return self._ate
+    @staticmethod
+    def treatment(t: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One column for either arm."""
+        return 1 - t, t
 
 
 @dataclass(eq=False)
-class ForestT:
+class ForestT(_Forests):
     """T-learner: a forest for each arm; the effect is the difference of their predictions.
 
     Args:
@@ -143,33 +160,17 @@ class ForestT:
     3.0
     """
 
-    trees: int = 100
     _predict: tuple[Callable[[np.ndarray], np.ndarray], ...] = field(init=False, repr=False)
-    _ate: float = field(init=False, repr=False)
 
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> ForestT:
-        """Learn; see ``protocol.Estimator``.
+    name = "forest_t"
 
-        Raises:
-            EstimatorError: an arm has fewer than two units, or scikit-learn is missing.
-        """
-        check_units("forest_t", t, 2)
+    def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
         keys = jax.random.split(key)
         self._predict = tuple(
-            _forest("forest_t", keys[arm], self.trees, with_constant(x[t == arm]), y[t == arm]) for arm in (0, 1)
+            _forest(self.name, keys[arm], self.trees, with_constant(x[t == arm]), y[t == arm]) for arm in (0, 1)
         )
-        self._ate = float(self.effect(x).mean())
-        return self
 
     def effect(self, x: np.ndarray) -> np.ndarray:
         """Difference of predictions, float64 ``[m]``."""
         untreated, treated = self._predict
         return treated(with_constant(x)) - untreated(with_constant(x))
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None: a forest of outcomes has none."""
-        return
-
-    def ate(self) -> float:
-        """Mean effect of the units it was fitted to."""
-        return self._ate

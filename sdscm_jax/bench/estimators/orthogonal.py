@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -178,7 +178,13 @@ class _Crossfitted(_Inferring):
         """Covariates that only the nuisances see."""
         return None
 
-    def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Self:
+        """Learn; see ``protocol.Estimator``.
+
+        Raises:
+            EstimatorError: there are too few units in an arm or for so many columns, the nuisances predict the
+                treatment without error, or econml is missing.
+        """
         check_units(self.name, t, self.fewest)
         self._last = None
         self._model = self._make(extra(self.name, self.module, "econml"), seed_of(key))
@@ -192,6 +198,7 @@ class _Crossfitted(_Inferring):
         self._short = bool(short)
         own = self._remember(x)
         self._ate, self._ate_stderr = float(own.effect.mean()), own.stderr_of_mean
+        return self
 
     def _infer(self, x: np.ndarray) -> _Inference:
         found = self._model.effect_inference(self._modifiers(x))
@@ -229,14 +236,19 @@ class _Linear(_Crossfitted):
 
     _kept: np.ndarray = field(init=False, repr=False)
 
-    def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Self:
+        """Learn; see ``protocol.Estimator``.
+
+        Raises:
+            EstimatorError: as of every such learner, and there are too few units for so many columns.
+        """
         self._kept = _independent(x)
         if len(x) < 3 + self._kept.sum():
             raise EstimatorError(
                 f"{self.name} needs at least {3 + self._kept.sum()} units for {self._kept.sum()} independent columns; "
                 f"there are {len(x)}"
             )
-        super()._learn(key, x, t, y)
+        return super().fit(key, x, t, y)
 
     def _modifiers(self, x: np.ndarray) -> np.ndarray | None:
         return x[:, self._kept] if self._kept.any() else None
@@ -290,16 +302,6 @@ class CausalForestDML(_Forest):
     name = "causal_forest_dml"
     module = "econml.dml"
 
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> CausalForestDML:
-        """Learn; see ``protocol.Estimator``.
-
-        Raises:
-            EstimatorError: an arm has fewer than ten units, the nuisances predict the treatment without error, or
-                econml is missing.
-        """
-        self._learn(key, x, t, y)
-        return self
-
     def _make(self, econml: ModuleType, seed: int) -> Any:
         # drate adds a second estimate of the average effect, out of bag, which nobody reads here.
         return econml.CausalForestDML(
@@ -333,16 +335,6 @@ class LinearDML(_Linear):
     name = "linear_dml"
     module = "econml.dml"
 
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> LinearDML:
-        """Learn; see ``protocol.Estimator``.
-
-        Raises:
-            EstimatorError: an arm has fewer than four units, there are too few for so many columns, the nuisances
-                predict the treatment without error, or econml is missing.
-        """
-        self._learn(key, x, t, y)
-        return self
-
     def _make(self, econml: ModuleType, seed: int) -> Any:
         return econml.LinearDML(
             model_y=_candidates(self.nuisance, seed, discrete=False),
@@ -367,16 +359,6 @@ class LinearDR(_Linear):
 
     name = "linear_dr"
     module = "econml.dr"
-
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> LinearDR:
-        """Learn; see ``protocol.Estimator``.
-
-        Raises:
-            EstimatorError: an arm has fewer than four units, there are too few for so many columns, the nuisances
-                predict the treatment without error, or econml is missing.
-        """
-        self._learn(key, x, t, y)
-        return self
 
     def _make(self, econml: ModuleType, seed: int) -> Any:
         return econml.LinearDRLearner(
@@ -405,16 +387,6 @@ class ForestDR(_Forest):
 
     name = "forest_dr"
     module = "econml.dr"
-
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> ForestDR:
-        """Learn; see ``protocol.Estimator``.
-
-        Raises:
-            EstimatorError: an arm has fewer than ten units, the nuisances predict the treatment without error, or
-                econml is missing.
-        """
-        self._learn(key, x, t, y)
-        return self
 
     def _make(self, econml: ModuleType, seed: int) -> Any:
         return econml.ForestDRLearner(
