@@ -119,6 +119,7 @@ def generate(
         raise FamilyError(f"family {family.name!r}: {taken} are names of other columns; call the variables otherwise")
     recipe = Recipe(family, None if lm is None else str(lm), units, seed, wordings or datasets, scoring, coupling)
     model = loaded_lm(recipe.lm)
+    picture = graph(family.member(0, scoring), model)
     what = described(recipe, datasets, model.fingerprint())
     directory = Path(out)
     directory.mkdir(parents=True, exist_ok=True)
@@ -127,7 +128,7 @@ def generate(
     bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
     with Parts.open(directory / DATA, what, datasets) as parts, bar:
         write_card(directory, recipe.family, what)
-        graph(family.member(0), model).draw(directory / "dag.svg")
+        picture.draw(directory / "dag.svg")
         missing = sorted(set(range(datasets)) - parts.done)
         task = bar.add_task("data sets", total=datasets, completed=datasets - len(missing)) if show else None
         for number, found in spread(_dataset, [(recipe, i) for i in missing], jobs, backend):

@@ -122,6 +122,8 @@ def test_bad_input_before_any_work(small: Family, tmp_path: Path) -> None:
         generate(small, tmp_path / "a", units=0)
     with pytest.raises(sd.errors.OptionError, match="coupling"):
         generate(small, tmp_path / "a", coupling="gumble")
+    with pytest.raises(sd.errors.OptionError, match="scoring"):
+        generate(small, tmp_path / "a", scoring="sum")
     with pytest.raises(sd.errors.LoadError):
         generate(small, tmp_path / "a", lm=tmp_path / "nowhere")
     first, second, *rest = small.variables
