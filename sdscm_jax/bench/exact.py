@@ -25,7 +25,7 @@ def worlds_of(family: Family) -> list[World]:
 
     >>> from sdscm_jax.bench.families import family
     >>> worlds_of(family("oncology"))
-    [{'pd-l1 expression level': 'low'}, {'pd-l1 expression level': 'high'}]
+    [{'PD-L1 level': 'low'}, {'PD-L1 level': 'high'}]
     >>> len(worlds_of(family("court")))
     14
     """

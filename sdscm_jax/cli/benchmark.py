@@ -116,14 +116,18 @@ def _jobs(asked: int | None, tasks: int) -> int:
 def _board(leaderboard: pd.DataFrame) -> Table:
     columns = {
         "ate_rmse": "ATE RMSE",
-        "ate_r2": "ATE R²",
         "pehe_sd_y": "PEHE/sd(y)",
         "cate_coverage": "CATE cov.",
         "ite_coverage": "ITE cov.",
-        "failures": "failed",
         "seconds": "CPU s",
     }
-    table = Table("estimator", "covariates", *columns.values())
+    if leaderboard["failures"].any():
+        columns["failures"] = "failed"
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for heading in ("estimator", "covariates"):
+        table.add_column(heading, no_wrap=True)
+    for heading in columns.values():
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in leaderboard.to_dict("records"):
         numbers = [row[name] for name in columns]
         table.add_row(row["estimator"], row["covariates"], *("" if pd.isna(x) else f"{x:.3g}" for x in numbers))

@@ -196,6 +196,6 @@ def test_command(benchmark: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", str(benchmark), "--out", str(tmp_path), "--estimators", "linear_t"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "wrote" in result.output
+    assert "linear_t  " in result.output
     assert (tmp_path / "report.html").exists()
     assert pd.read_csv(tmp_path / "leaderboard.csv")["failures"].eq(0).all()
