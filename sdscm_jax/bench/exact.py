@@ -27,7 +27,7 @@ def worlds_of(family: Family) -> list[World]:
     >>> worlds_of(family("oncology"))
     [{'PD-L1 level': 'low'}, {'PD-L1 level': 'high'}]
     >>> len(worlds_of(family("court")))
-    14
+    26
     """
     assert family.treatment
     assert family.arms
