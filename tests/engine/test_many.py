@@ -26,9 +26,11 @@ def contents(directories: list[Path]) -> list[dict[str, bytes]]:
 
 def test_every_backend_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import Client, LocalCluster
+    from joblib.externals.loky import get_reusable_executor
 
     # New processes only: what other tests compiled in this one may have been optimised, and rounds otherwise.
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    get_reusable_executor().shutdown()
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
         here = alone.submit(sd.simulate_many, MODELS, 0, 10, EMBEDDED, out=tmp_path / "here", **OPTIONS).result()
