@@ -230,22 +230,23 @@ def _published_dataset(
     if not np.isin(t, (0, 1)).all():
         raise DataError(f"{file}: {_TREATMENT}: the treatment is 0 or 1")
     t, k = t.astype(np.int8), int(option)
+    # Raw scores: what the authors call a log-probability is not normalised.
+    raw = np.stack([frame[c].to_numpy(np.float64) for c in scores], axis=1)
+    expected = raw[..., k] if outcome == "logp" else _softmax(raw)[..., k]
+    y, outcomes = expected[np.arange(len(t)), t], expected
     if outcome == "drawn":
         outcomes = np.stack([(frame[c] == k).to_numpy().astype(np.float64) for c in drawn], axis=1)
-    else:
-        # Raw scores: what the authors call a log-probability is not normalised.
-        raw = np.stack([frame[c].to_numpy(np.float64) for c in scores], axis=1)
-        outcomes = _softmax(raw)[..., k] if outcome == "probability" else raw[..., k]
-    expected = _softmax(np.stack([frame[c].to_numpy(np.float64) for c in scores], axis=1))[..., k]
+        # Their worlds are redrawn: the observed outcome is neither of them.
+        y = (frame["X13"] == k).to_numpy().astype(np.float64)
     return Dataset(
         name,
         wording,
         pd.DataFrame({c: _numbered(frame[c].to_numpy()) for c in _COVARIATES}),
         hidden,
         t,
-        (frame["X13"] == k).to_numpy().astype(np.float64) if outcome == "drawn" else outcomes[np.arange(len(t)), t],
+        y,
         outcomes,
-        expected[:, 1] - expected[:, 0] if outcome == "drawn" else outcomes[:, 1] - outcomes[:, 0],
+        expected[:, 1] - expected[:, 0],
         _softmax(frame[treated].to_numpy(np.float64))[:, 1],
         frame["unit"].to_numpy(np.int64) if "unit" in frame else np.arange(len(frame)),
     )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .dataset import Dataset
-from .metrics import sd
+from .metrics import over, sd
 
 _OVERLAP = (0.1, 0.9)  # Crump, Hotz, Imbens and Mitnik 2009: the rule of thumb for limited overlap.
 _ROUNDING = 1e-20  # Share of the variance below which residuals are rounding.
@@ -69,10 +69,10 @@ def difficulty(data: Dataset) -> dict[str, str | int | float]:
         "ate": data.ate,
         "sd_y": sd_y,
         "sd_ite": sd_ite,
-        "sd_ite_sd_y": sd_ite / sd_y if sd_y > 0 else math.nan,
+        "sd_ite_sd_y": over(sd_ite, sd_y),
         "naive": naive,
         "confounding": confounding,
-        "confounding_sd_y": confounding / sd_y if sd_y > 0 else math.nan,
+        "confounding_sd_y": over(confounding, sd_y),
         "overlap_min": float(data.propensity.min()),
         "overlap_max": float(data.propensity.max()),
         "overlap_outside": float(((data.propensity < low) | (data.propensity > high)).mean()),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +16,9 @@ import jax
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import Progress
 
 from ..engine.parts import Parts
+from ..engine.progress import progress_bar
 from ..engine.spread import spread
 from ..errors import DataError, SDSCMError
 from .benchmark import Benchmark, open_benchmark
@@ -45,6 +43,10 @@ class Source:
     outcome: str | None = None
     option: str | None = None
     hidden: tuple[str, ...] | None = None
+
+    def open(self) -> Benchmark:
+        """The benchmark."""
+        return open_benchmark(self.path, self.outcome, self.option, self.hidden)
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,10 @@ def evaluate(
     names = chosen(estimators)
     for name in names:
         make_estimator(name)
-    benchmark = open_benchmark(found.path, found.outcome, found.option, found.hidden)
+    benchmark = found.open()
     usable, unusable = _usable(benchmark, covariates, encoding, limit)
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = Path(out)
-    show = sys.stderr.isatty() if progress is None else progress
-    bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
     positions = sorted(usable)
     with ExitStack() as stack:
         cells = {
@@ -146,19 +146,18 @@ def evaluate(
             for setting in covariates
             for name in names
         }
-        stack.enter_context(bar)
+        told = stack.enter_context(progress_bar("data sets", len(usable), progress))
         done = {cell: parts.done for cell, parts in cells.items()}
         tasks = []
         for i in positions:
             missing = [cell for cell in cells if benchmark.numbers[i] not in done[cell]]
             if missing:
                 tasks.append((found, benchmark.names, i, missing, settings))
-        task = bar.add_task("data sets", total=len(positions), completed=len(positions) - len(tasks)) if show else None
-        for number, tables in spread(_estimated, tasks, jobs, backend):
+        told(before := len(positions) - len(tasks))
+        for count, (number, tables) in enumerate(spread(_estimated, tasks, jobs, backend), before + 1):
             for cell, table in tables.items():
                 cells[cell].write(benchmark.numbers[tasks[number][2]], table)
-            if show:
-                bar.advance(task)
+            told(count)
         rows = []
         for i in positions:
             for cell, parts in cells.items():
@@ -167,7 +166,8 @@ def evaluate(
         result = Evaluation(
             scores, leaderboard(scores), pd.DataFrame([difficulty(data) for data in usable.values()]), unusable
         )
-        _write(directory, benchmark, result, settings)
+        card = _card(benchmark, settings, unusable)
+        _write(directory, result, card)
 
         def of_units(name: str) -> pd.DataFrame:
             i = benchmark.names.index(name)
@@ -184,7 +184,7 @@ def evaluate(
             difficulty=result.difficulty,
             estimates=of_units,
             examples={data.name: data for data in list(usable.values())[:3]},
-            card=_card(benchmark, settings, unusable),
+            card=card,
             dag_svg=graph.read_text() if graph.is_file() else None,
             level=level,
         )
@@ -194,7 +194,7 @@ def evaluate(
 @lru_cache(maxsize=2)
 def _opened(source: Source, names: tuple[str, ...]) -> Benchmark:
     """A benchmark for many tasks of one evaluation; ``names`` are those of its data sets then."""
-    return open_benchmark(source.path, source.outcome, source.option, source.hidden)
+    return source.open()
 
 
 def _usable(
@@ -259,17 +259,22 @@ def _estimated(
 ) -> dict[tuple[str, str], pa.Table]:
     """Estimates of one data set by estimators in settings."""
     data = _opened(source, names).dataset(i)
-    x = {setting: data.encoded(setting, settings.encoding) for setting in {setting for _, setting in cells}}
+    shown = {setting for _, setting in cells}
+    x = {setting: data.encoded(setting, settings.encoding) for setting in shown}
+    # The same for all estimators, so that two that share a model share its draws.
+    keys = {setting: _key(settings.seed, data.name, setting) for setting in shown}
     found = {}
     for name, setting in cells:
-        # The same for all estimators, so that two that share a model share its draws.
-        digest = hashlib.sha256(f"{data.name} {setting}".encode()).digest()
-        key = jax.random.fold_in(jax.random.key(settings.seed), int.from_bytes(digest[:4], "little"))
         columns = {"dataset": data.name, "covariates": setting, "estimator": name, "unit": data.unit}
-        columns |= {"ite": data.ite, "cate": data.cate} | _fitted(name, key, x[setting], data, settings.level)
+        columns |= {"ite": data.ite, "cate": data.cate} | _fitted(name, keys[setting], x[setting], data, settings.level)
         frame = pd.DataFrame(columns).astype(dict.fromkeys(("dataset", "covariates", "estimator"), "category"))
         found[name, setting] = pa.Table.from_pandas(frame, preserve_index=False)
     return found
+
+
+def _key(seed: int, name: str, setting: str) -> Any:
+    digest = hashlib.sha256(f"{name} {setting}".encode()).digest()
+    return jax.random.fold_in(jax.random.key(seed), int.from_bytes(digest[:4], "little"))
 
 
 def _fitted(name: str, key: Any, x: np.ndarray, data: Dataset, level: float) -> dict[str, Any]:
@@ -351,8 +356,7 @@ def _card(benchmark: Benchmark, settings: Settings, unusable: dict[str, str]) ->
     }
 
 
-def _write(directory: Path, benchmark: Benchmark, result: Evaluation, settings: Settings) -> None:
+def _write(directory: Path, result: Evaluation, card: dict[str, Any]) -> None:
     for name in ("leaderboard", "scores", "difficulty"):
         getattr(result, name).to_csv(directory / f"{name}.csv", index=False)
-    card = _card(benchmark, settings, result.unusable)
     (directory / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")

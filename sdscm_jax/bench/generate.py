@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +12,6 @@ import jax
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import Progress
 
 from ..dsl.couple import couple
 from ..dsl.graph import graph
@@ -23,6 +19,7 @@ from ..dsl.mechanism import check_coupling
 from ..engine.manifest import PACKAGES
 from ..engine.many import loaded_lm
 from ..engine.parts import Parts
+from ..engine.progress import progress_bar
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..engine.spread import spread
@@ -124,20 +121,18 @@ def generate(
     directory = Path(out)
     directory.mkdir(parents=True, exist_ok=True)
     failures: dict[int, str] = {}
-    show = sys.stderr.isatty() if progress is None else progress
-    bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
-    with Parts.open(directory / DATA, what, datasets) as parts, bar:
+    with Parts.open(directory / DATA, what, datasets) as parts, progress_bar("data sets", datasets, progress) as told:
         write_card(directory, recipe.family, what)
         picture.draw(directory / "dag.svg")
         missing = sorted(set(range(datasets)) - parts.done)
-        task = bar.add_task("data sets", total=datasets, completed=datasets - len(missing)) if show else None
-        for number, found in spread(_dataset, [(recipe, i) for i in missing], jobs, backend):
+        told(before := datasets - len(missing))
+        results = spread(_dataset, [(recipe, i) for i in missing], jobs, backend)
+        for count, (number, found) in enumerate(results, before + 1):
             if isinstance(found, str):
                 failures[missing[number]] = found
             else:
                 parts.write(missing[number], found)
-            if show:
-                bar.advance(task)
+            told(count)
     if failures:
         first = min(failures)
         raise DataError(

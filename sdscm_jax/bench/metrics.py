@@ -38,7 +38,12 @@ def _constant(values: np.ndarray) -> bool:
     return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max())
 
 
-def _over(numerator: float, denominator: float) -> float:
+def over(numerator: float, denominator: float) -> float:
+    """Their ratio; NaN where the denominator is 0.
+
+    >>> over(1.0, 2.0), over(1.0, 0.0)
+    (0.5, nan)
+    """
     return numerator / denominator if denominator > 0 else math.nan
 
 
@@ -130,7 +135,7 @@ def policy_regret(truth: np.ndarray, effect: np.ndarray, sd_y: float) -> float:
     >>> policy_regret(np.array([1.0, -2.0, 3.0]), np.array([-1.0, 1.0, 1.0]), 2.0)  # (1 + 2 + 0) / 3 / 2
     0.5
     """
-    return _over(float(np.mean(np.abs(truth) * ((truth > 0) != (effect > 0)))), sd_y)
+    return over(float(np.mean(np.abs(truth) * ((truth > 0) != (effect > 0)))), sd_y)
 
 
 def rank_correlation(truth: np.ndarray, effect: np.ndarray) -> float:
@@ -244,14 +249,14 @@ def _judge(
         truth = data.cate if interval_of == "cate" else ite
         found |= {
             f"{interval_of}_coverage": coverage(truth, interval),
-            f"{interval_of}_width": _over(mean_width(interval), sd_y),
-            f"{interval_of}_score": _over(interval_score(truth, interval, level), sd_y),
+            f"{interval_of}_width": over(mean_width(interval), sd_y),
+            f"{interval_of}_score": over(interval_score(truth, interval, level), sd_y),
         }
     return found | {
         "ate": ate,
         "pehe": error,
-        "pehe_sd_y": _over(error, sd_y),
-        "pehe_sd_ite": _over(error, found["sd_ite"]),
+        "pehe_sd_y": over(error, sd_y),
+        "pehe_sd_ite": over(error, found["sd_ite"]),
         "cate_rmse": pehe(data.cate, effect),
         "cate_r2": r2(data.cate, effect),
         "cate_r2_reference": r2_reference(data.cate, effect),

@@ -20,6 +20,7 @@ from ..dsl.worlds import WorldResults, run_worlds
 from ..models.language_model import LanguageModel
 from ..models.sharding import data_axis_size, mesh_of, over_data, place, replicated
 from .cached import hashable
+from .canonical import canonical
 from .forward import token_bytes
 from .memory import exhausted, with_less
 from .run import PerUnit, Progress, Run, Shared, joined, noise_given_evidence, under, unit_key
@@ -123,7 +124,7 @@ class InGraph:
 
     def digest(self) -> str:
         """SHA-256 of the program, whatever the language models' parameters."""
-        return hashlib.sha256(self._program.lowered.as_text().encode()).hexdigest()
+        return hashlib.sha256(canonical(self._program.lowered).encode()).hexdigest()
 
 
 @lru_cache(maxsize=32)

@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxlib.mlir import ir
-from jaxlib.mlir.passmanager import PassManager
 from numpyro.ops.provenance import eval_provenance
 
 from ..dsl.asked import Visit, asked, is_language_model, language_models
@@ -22,6 +20,7 @@ from ..dsl.structure import Site
 from ..dsl.worlds import WorldResults, run_once
 from ..models.language_model import LanguageModel
 from .cached import hashable
+from .canonical import canonical
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 
 # Names of visits begin with where they are made, names of sources with what they are.
@@ -85,15 +84,7 @@ def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
 def digest(run: Run, program: Program, size: int) -> str:
     """SHA-256 of a program and of what it asks, whatever the language models' parameters."""
     lowered, _ = hashable(_compiled)(_described(run, size), program)
-    return hashlib.sha256(f"{program.visits} {_canonical(lowered)}".encode()).hexdigest()
-
-
-def _canonical(lowered: Any) -> str:
-    """A lowered program without functions: which of them its parts share depends on what JAX traced before."""
-    module = ir.Module.parse(lowered.as_text(), lowered.compiler_ir().context)
-    with module.context:
-        PassManager.parse("builtin.module(inline,symbol-dce,canonicalize,cse)").run(module.operation)
-    return str(module)
+    return hashlib.sha256(f"{program.visits} {canonical(lowered)}".encode()).hexdigest()
 
 
 class _Description(NamedTuple):

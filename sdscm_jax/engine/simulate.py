@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,8 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
 from ..dsl.abduction import check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
@@ -29,6 +26,7 @@ from .in_graph import InGraph, rows_in_memory
 from .manifest import open_parts
 from .memory import default_memory
 from .program import separate
+from .progress import progress_bar
 from .run import Executor, PerUnit, Run, Shared, joined, under
 from .simulation import Simulation
 from .staged import ROWS, Staged
@@ -115,26 +113,24 @@ def simulate(
     run, labels = prepare(model, key, n, args, do, worlds, evidence, draws, logp)
     started = time.perf_counter()
     executor = _executor(run, execution, memory, store, chunk)
-    show = sys.stderr.isatty() if progress is None else progress
-    bar: Any = Progress(console=Console(stderr=True), transient=True) if show else nullcontext()
     results: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     cpu_started = time.process_time()
     starts = range(0, run.rows, executor.size)
-    with nullcontext() if out is None else open_parts(out, run, executor, labels, len(starts)) as parts, bar:
+    with (
+        nullcontext() if out is None else open_parts(out, run, executor, labels, len(starts)) as parts,
+        progress_bar("units", run.rows, progress) as told,
+    ):
         done: frozenset[int] = frozenset() if parts is None else parts.done
-        task = bar.add_task("units", total=run.rows) if show else None
         for number, start in enumerate(starts):
             rows = np.arange(start, min(start + executor.size, run.rows))
             if parts is not None and number in done:
                 results.append(arrays_of(parts.read(number), run.sites, ("", *labels), run.kept))
             else:
-                progressed = partial(_advance, bar, task, start, len(rows)) if show else _quiet
-                part = _part(run, executor, rows, progressed, anew=parts is not None)
+                part = _part(run, executor, rows, partial(_within, told, rows), anew=parts is not None)
                 results.append(part)
                 if parts is not None:
                     parts.write(number, _simulation(run, labels, part, {}).to_arrow())
-            if show:
-                bar.update(task, completed=int(rows[-1]) + 1)
+            told(int(rows[-1]) + 1)
     executor.finish()
     result = joined(results)
     del results
@@ -149,12 +145,9 @@ def simulate(
     return _simulation(run, labels, result, stats)
 
 
-def _advance(bar: Any, task: Any, start: int, count: int, share: float) -> None:
-    bar.update(task, completed=start + share * count)
-
-
-def _quiet(share: float) -> None:
-    """Show nothing."""
+def _within(told: Callable[[float], None], rows: np.ndarray, share: float) -> None:
+    """Tell how many rows are done, of which a share of these."""
+    told(int(rows[0]) + share * len(rows))
 
 
 def _part(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...errors import EstimatorError
+from .extra import extra
 from .protocol import Interval, check_units
 
 NEEDED = 5
@@ -30,9 +31,7 @@ def need_bartz(name: str) -> None:
         EstimatorError: it is not installed, or cannot be used on this machine.
     """
     try:
-        import bartz  # noqa: F401
-    except ImportError:
-        raise EstimatorError(f"{name} needs bartz: pip install 'sdscm-jax[estimators]'") from None
+        extra(name, "bartz", "bartz")
     except RuntimeError as error:  # it wants a say in how XLA is configured on GPUs, before JAX is used
         raise EstimatorError(f"{name} cannot load bartz: {error}") from error
 
@@ -135,6 +134,10 @@ class Trace(NamedTuple):
     sigma: jax.Array  # [chains, draws]
     trees: Any
     binner: Any
+
+    def at(self, x: jax.Array) -> jax.Array:
+        """Draws of effects at predictors ``[p, m]``; see ``sample_at``."""
+        return sample_at(self, x)
 
 
 def contrast(binner: Any, trees: Any, x: jax.Array) -> jax.Array:
@@ -239,26 +242,32 @@ def problem(key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Problem:
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Draws of a fit, float64, in units of the outcome."""
+    """Draws of effects, float64, in units of the outcome."""
 
     data: Problem
-    trace: Trace
+    trace: Any  # has at, as Trace
     propensity: Propensity
     scale: float
     effect: np.ndarray  # [draws, n]
-    fitted: np.ndarray  # [draws, n]
-    sigma: np.ndarray  # [draws]
-    noise: Any  # key
 
     def at(self, x: np.ndarray) -> np.ndarray:
         """Draws of effects of units with other covariates, ``[draws, m]``."""
         points = predictors(x, self.propensity(x), round_up(len(x), QUERIES))
-        draws = np.asarray(sample_at(self.trace, jnp.asarray(points)), np.float64) * self.scale
+        draws = np.asarray(self.trace.at(jnp.asarray(points)), np.float64) * self.scale
         return draws.reshape(-1, draws.shape[-1])[:, : len(x)]
 
 
+@dataclass(frozen=True, eq=False)
+class OutcomePosterior(Posterior):
+    """Draws of outcomes besides."""
+
+    fitted: np.ndarray  # [draws, n]
+    sigma: np.ndarray  # [draws]
+    noise: Any  # key
+
+
 @functools.lru_cache(maxsize=1)  # Bart and BartIte of one key and one data set share their draws
-def posterior(data: Problem, options: Options) -> Posterior:
+def posterior(data: Problem, options: Options) -> OutcomePosterior:
     """Sample the trees of outcome given covariates, propensity and treatment."""
     n = len(data.t)
     rows = round_up(n, UNITS)
@@ -279,7 +288,7 @@ def posterior(data: Problem, options: Options) -> Posterior:
     )
     effect, fitted, sigma = (np.asarray(a, np.float64) * scale for a in (trace.effect, trace.fitted, trace.sigma))
     effect, fitted = (a.reshape(-1, rows)[:, :n] for a in (effect, fitted))
-    return Posterior(data, trace, propensity, scale, effect, fitted + centre, sigma.reshape(-1), keys[0])
+    return OutcomePosterior(data, trace, propensity, scale, effect, fitted + centre, sigma.reshape(-1), keys[0])
 
 
 def central(draws: np.ndarray, level: float) -> Interval:
@@ -293,7 +302,7 @@ class Drawn:
 
     name = "posterior"
     interval_of = "cate"
-    _fitted: Any = None  # has data, effect and at, as Posterior
+    _fitted: Any = None  # a Posterior
 
     def _of(self, x: np.ndarray) -> tuple[np.ndarray, bool]:
         """Draws of effects ``[draws, m]``, and whether these are the units it was fitted to."""

@@ -13,15 +13,12 @@ import numpy as np
 from ...errors import EstimatorError
 from .bart import (
     NEEDED,
-    QUERIES,
     Drawn,
-    Problem,
-    Propensity,
+    Posterior,
     fit_propensity,
     need_bartz,
     predictors,
     problem,
-    round_up,
     sum_trees,
 )
 from .protocol import check_units
@@ -45,6 +42,10 @@ class Trace(NamedTuple):
     common: jax.Array  # [chains, draws], the part of the effect that is the same for every unit
     trees: Any
     binner: Any
+
+    def at(self, x: jax.Array) -> jax.Array:
+        """Draws of effects at predictors ``[p, m]``; see ``sample_at``."""
+        return sample_at(self, x)
 
 
 def forest(trees: Any, common: jax.Array, binned: jax.Array) -> jax.Array:
@@ -125,23 +126,6 @@ def sample_at(trace: Trace, x: jax.Array) -> jax.Array:
     """Draws of the effects of other units, float32 ``[chains, draws, m]``, of predictors ``[p, m]``."""
     binned = trace.binner.bin(x)
     return jax.lax.map(lambda chain: forest(chain[0], chain[1], binned), (trace.trees, trace.common))
-
-
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """Draws of a fit, float64, in units of the outcome."""
-
-    data: Problem
-    trace: Trace
-    propensity: Propensity
-    scale: float
-    effect: np.ndarray  # [draws, n]
-
-    def at(self, x: np.ndarray) -> np.ndarray:
-        """Draws of effects of units with other covariates, ``[draws, m]``."""
-        points = predictors(x, self.propensity(x), round_up(len(x), QUERIES))
-        draws = np.asarray(sample_at(self.trace, jnp.asarray(points)), np.float64) * self.scale
-        return draws.reshape(-1, draws.shape[-1])[:, : len(x)]
 
 
 class Bcf(Drawn):

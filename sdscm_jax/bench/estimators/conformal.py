@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import EstimatorError
+from .extra import extra
+from .forests import with_constant
 from .protocol import Interval, check_units, seed_of
 
 NEEDED = 20
@@ -137,10 +139,7 @@ class Cqr:
         Raises:
             EstimatorError: scikit-learn is missing, or an arm has fewer than 20 units.
         """
-        try:
-            import sklearn  # noqa: F401
-        except ImportError:
-            raise EstimatorError(f"{self.name} needs scikit-learn: pip install 'sdscm-jax[estimators]'") from None
+        extra(self.name, "sklearn", "scikit-learn")
         t, y = np.asarray(t).astype(int), np.asarray(y, np.float64)
         check_units(self.name, t, NEEDED)
         options, seed = self.options, seed_of(key)
@@ -156,15 +155,11 @@ class Cqr:
         self._arms = []
         for arm in (0, 1):
             mine, held = train & (t == arm), ~train & (t == arm)
-            forest = QuantileForest(self._columns(self._x[mine]), y[mine], options.trees, options.leaf, seed + arm)
-            calibration = forest.weights(self._columns(self._x[held]))
+            forest = QuantileForest(with_constant(self._x[mine]), y[mine], options.trees, options.leaf, seed + arm)
+            calibration = forest.weights(with_constant(self._x[held]))
             self._arms.append(Arm(forest, calibration, y[held], self._odds(self._x[held], arm), reach))
         self._known = self._predictions(self._x)
         return self
-
-    @staticmethod
-    def _columns(x: np.ndarray) -> np.ndarray:
-        return x if x.shape[1] else np.zeros((len(x), 1))  # forests want a column
 
     def _propensities(self, train: np.ndarray, seed: int) -> Any:
         from sklearn.calibration import CalibratedClassifierCV
@@ -173,19 +168,19 @@ class Cqr:
         assert self._x is not None
         base = RandomForestClassifier(n_estimators=100, min_samples_leaf=10, random_state=seed)
         classifier = CalibratedClassifierCV(base, method="sigmoid", cv=3)
-        return classifier.fit(self._columns(self._x[train]), self._t[train])
+        return classifier.fit(with_constant(self._x[train]), self._t[train])
 
     def _odds(self, x: np.ndarray, arm: int) -> np.ndarray:
         """How much likelier units are to be in the other arm than in this one, float64 ``[m]``."""
         if not self.options.weighted:
             return np.ones(len(x))
-        treated = self._classifier.predict_proba(self._columns(x))[:, 1]
+        treated = self._classifier.predict_proba(with_constant(x))[:, 1]
         here = np.clip(treated if arm else 1 - treated, self.options.clip, 1 - self.options.clip)
         return (1 - here) / here
 
     def _predictions(self, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Weights of the forest and odds of units, for each arm."""
-        return [(self._arms[arm].forest.weights(self._columns(x)), self._odds(x, arm)) for arm in (0, 1)]
+        return [(self._arms[arm].forest.weights(with_constant(x)), self._odds(x, arm)) for arm in (0, 1)]
 
     def _at(self, x: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
         if self._x is None:

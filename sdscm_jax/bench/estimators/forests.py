@@ -6,7 +6,6 @@ outside. None of these has intervals.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,25 +14,8 @@ from typing import Any, ClassVar, Self
 import jax
 import numpy as np
 
-from ...errors import EstimatorError
+from .extra import extra
 from .protocol import check_units, seed_of
-
-
-def extra(estimator: str, module: str, package: str) -> Any:
-    """Import a module of the extra ``estimators``.
-
-    Raises:
-        EstimatorError: it is not installed; says how to install it.
-
-    >>> extra("forest", "no_such_module", "no-such-package")
-    Traceback (most recent call last):
-    ...
-    sdscm_jax.errors.EstimatorError: forest needs no-such-package: pip install 'sdscm-jax[estimators]'
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as missing:
-        raise EstimatorError(f"{estimator} needs {package}: pip install 'sdscm-jax[estimators]'") from missing
 
 
 def _forest(estimator: str, key: Any, trees: int, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

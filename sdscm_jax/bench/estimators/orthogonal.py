@@ -19,7 +19,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ...errors import EstimatorError
-from .forests import extra, with_constant
+from .extra import extra
+from .forests import with_constant
 from .protocol import Interval, check_units, seed_of
 
 # econml's words where its last regression is short of rank.

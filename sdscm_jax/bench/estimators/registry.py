@@ -57,11 +57,7 @@ def make_estimator(name: str) -> Estimator:
     >>> make_estimator("zero").fit(None, np.zeros((2, 0)), np.array([0, 1]), np.array([1.0, 2.0])).ate()
     0.0
     """
-    found = _entry_points().get(name)
-    if found is None and ":" in name:
-        found = EntryPoint(name, name, GROUP)
-    if found is None:
-        raise EstimatorError(f"there is no estimator {name!r}; {nearest(name, estimator_names())}")
+    found = _point(name)
     try:
         return found.load()()
     except (ImportError, AttributeError, TypeError) as error:
@@ -85,11 +81,16 @@ def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     for name in wanted:
         found.extend(SUITE if name == "suite" else estimator_names() if name == "all" else [name])
-    known = estimator_names()
     for name in found:
-        if name not in known and ":" not in name:
-            raise EstimatorError(f"there is no estimator {name!r}; {nearest(name, known)}")
+        _point(name)
     return tuple(dict.fromkeys([*found, *BASELINES]))
+
+
+def _point(name: str) -> EntryPoint:
+    point = _entry_points().get(name)
+    if point is None and ":" not in name:
+        raise EstimatorError(f"there is no estimator {name!r}; {nearest(name, estimator_names())}")
+    return point or EntryPoint(name, name, GROUP)
 
 
 @lru_cache(maxsize=1)
@@ -103,6 +104,6 @@ def described(name: str) -> dict[str, str]:
     >>> described("zero")["defined"]
     'sdscm_jax.bench.estimators.baselines:Zero'
     """
-    point = _entry_points().get(name) or EntryPoint(name, name, GROUP)
+    point = _point(name)
     package = "" if point.dist is None else f"{point.dist.name} {point.dist.version}"
     return {"name": name, "defined": point.value, "package": package}
