@@ -26,9 +26,9 @@ from torch import Tensor
 from transformers.activations import NewGELUActivation
 from transformers.cache_utils import Cache, DynamicLayer
 
-from sdscm_jax.bench.family import FamilyVariable, Member
 from sdscm_jax.dsl.template import Template
 from sdscm_jax.dsl.tree import OptionTree, chain_tree, padded
+from sdscm_jax.families import FamilyVariable, Member
 from sdscm_jax.models.codec import Codec, Tokens
 from sdscm_jax.models.options import OptionTokens, option_tokens
 

@@ -93,7 +93,7 @@ def oncology(options: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     import sdscm_jax as sd
-    from sdscm_jax.bench.family import Family
+    from sdscm_jax.families import Family
 
     lm = sd.load_lm()
     model = Family.from_vignette(sd.vignettes.oncology).member(options.seed)

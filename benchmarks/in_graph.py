@@ -168,7 +168,7 @@ def load_reference() -> ModuleType:
 
 
 def make_family(options: argparse.Namespace) -> Any:
-    from sdscm_jax.bench.family import Family
+    from sdscm_jax.families import Family
     from sdscm_jax.vignettes import oncology
 
     return Family.from_reference_json(options.family) if options.family else Family.from_vignette(oncology)

@@ -65,9 +65,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     import jax
 
-    from sdscm_jax.bench.family import Family
     from sdscm_jax.dsl.structure import structure
     from sdscm_jax.dsl.worlds import Worlds, as_worlds, run_worlds
+    from sdscm_jax.families import Family
     from sdscm_jax.vignettes import oncology
 
     lm = one_layer(options.width)

@@ -19,7 +19,7 @@ TEMPLATES = (
 
 def oncology(scoring: str = "sequence") -> tuple[Any, list[dict[str, str]]]:
     """The 14-site oncology model, and its two counterfactual worlds."""
-    from sdscm_jax.bench.family import Family
+    from sdscm_jax.families import Family
     from sdscm_jax.vignettes import oncology as vignette
 
     assert vignette.treatment is not None
@@ -29,7 +29,7 @@ def oncology(scoring: str = "sequence") -> tuple[Any, list[dict[str, str]]]:
 
 def confounder() -> tuple[Any, list[dict[str, str]]]:
     """The 5-site confounder story, and its counterfactual worlds."""
-    from sdscm_jax.bench.family import Family
+    from sdscm_jax.families import Family
     from sdscm_jax.vignettes import confounder as vignette
 
     family = Family.from_vignette(vignette)

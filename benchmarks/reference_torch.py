@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from sdscm_jax.bench.family import Member
+from sdscm_jax.families import Member
 
 
 @dataclass

@@ -57,7 +57,7 @@ def oncology(options: argparse.Namespace) -> dict[str, Any]:
     from measured import recorded_tokens
 
     import sdscm_jax as sd
-    from sdscm_jax.bench.family import Family
+    from sdscm_jax.families import Family
 
     lm, vignette = sd.load_lm(), sd.vignettes.oncology
     family = Family.from_vignette(vignette)

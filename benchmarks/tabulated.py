@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     from measured import provenance
 
     import sdscm_jax as sd
-    from sdscm_jax.bench.family import Family
+    from sdscm_jax.families import Family
 
     lm = sd.load_lm()
     member = Family.from_vignette(sd.vignettes.confounder).member(0)

@@ -15,9 +15,9 @@ from pathlib import Path
 import jax
 
 import sdscm_jax as sd
-from sdscm_jax.bench.family import Family
 from sdscm_jax.effects.contrast import contrast
 from sdscm_jax.effects.plot import plot_contrast
+from sdscm_jax.families import Family
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 import sdscm_jax as sd
-from sdscm_jax.bench.family import Family
+from sdscm_jax.families import Family
 
 NAMES = ["John", "Jane", "Alice", "Bob", "Charlie"]
 WEATHER = ["sunny", "rainy", "snowy", "cold", "hot"]

@@ -18,10 +18,10 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 import sdscm_jax as sd
-from sdscm_jax.bench.family import Family, Member
 from sdscm_jax.dsl.context import item_tokens
 from sdscm_jax.dsl.phrase import Phrase
 from sdscm_jax.effects.contrast import contrast
+from sdscm_jax.families import Family, Member
 from sdscm_jax.models.checkpoint import save_parameters
 from sdscm_jax.models.codec import Codec
 from sdscm_jax.models.families import read_config

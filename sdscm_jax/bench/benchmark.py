@@ -15,10 +15,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ..errors import DataError, FamilyError, nearest
+from ..families import Family
 from . import columns
 from .card import CARD
 from .dataset import Dataset, check_dataset
-from .family import Family
 
 OUTCOMES = ("probability", "logp", "drawn")
 _PART = re.compile(r"part-(\d+)\.parquet")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..families import Family
 from . import columns
-from .family import Family
 
 CARD = "card.json"
 

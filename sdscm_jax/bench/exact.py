@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..engine.simulation import Simulation
-from .family import Family
+from ..families import Family
 
 # Worlds that are simulated to sum over mediators; more are not worth their tokens.
 MOST_WORLDS = 512
@@ -23,7 +23,7 @@ def worlds_of(family: Family) -> list[World]:
     the first two, and so on, to every combination of options. Where that would be more than ``MOST_WORLDS``, the
     first two are all: exact effects are not to be had then.
 
-    >>> from sdscm_jax.bench.families import family
+    >>> from sdscm_jax.families import family
     >>> worlds_of(family("oncology"))
     [{'PD-L1 level': 'low'}, {'PD-L1 level': 'high'}]
     >>> len(worlds_of(family("court")))

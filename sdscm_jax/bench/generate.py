@@ -24,11 +24,11 @@ from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..engine.spread import spread
 from ..errors import DataError, FamilyError, SDSCMError
+from ..families import Family
+from ..families.check import check_roles
 from . import columns
 from .card import write_card
 from .exact import exact_probabilities, worlds_of
-from .family import Family
-from .family_check import check_roles
 
 DATA = "data"
 
@@ -98,7 +98,7 @@ def generate(
 
     >>> import tempfile
     >>> import pandas as pd
-    >>> from sdscm_jax.bench.families import family
+    >>> from sdscm_jax.families import family
     >>> out = generate(family("confounder"), tempfile.mkdtemp(), datasets=1, units=4)
     >>> pd.read_parquet(out / "data")["ite(marathon=worsen)"].tolist()  # gym does not cause marathon
     [0.0, 0.0, 0.0, 0.0]

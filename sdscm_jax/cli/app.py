@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..bench.family import Family
 from ..dsl.graph import graph
 from ..effects.contrast import Contrast, contrast
 from ..effects.plot import plot_contrast
 from ..engine.simulate import simulate
 from ..errors import SDSCMError
+from ..families import Family
 from ..models.language_model import load_lm
 from ..vignettes import oncology
 from .benchmark import evaluate, generate

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from ..bench.evaluate import QUICK, QUICK_DATASETS
 from ..bench.evaluate import evaluate as evaluate_benchmark
-from ..bench.families import FAMILIES
-from ..bench.families import family as find_family
 from ..bench.generate import generate as write_benchmark
+from ..families import FAMILIES
+from ..families import family as find_family
 from .errors import one_line_errors
 
 console = Console()

@@ -51,7 +51,7 @@ def simulate_many(
         SDSCMError: there are no models; what ``simulate`` raises.
 
     >>> import tempfile, sdscm_jax as sd
-    >>> from sdscm_jax.bench.family import Family
+    >>> from sdscm_jax.families import Family
     >>> family = Family.from_vignette(sd.vignettes.confounder)
     >>> [d.name for d in simulate_many([family.member(1)], 0, 3, sd.load_lm(), out=tempfile.mkdtemp())]
     ['00000']

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sdscm_jax.bench.family import Family
 from sdscm_jax.bench.generate import generate
+from sdscm_jax.families import Family
 
 # Between dose and result stand two mediators; season is hidden.
 SMALL = {

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.bench.families import FAMILIES, family
-from sdscm_jax.bench.family import Family, FamilyVariable
-from sdscm_jax.bench.family_file import from_own, from_reference
 from sdscm_jax.dsl.template import Template
 from sdscm_jax.errors import FamilyError
+from sdscm_jax.families import FAMILIES, Family, FamilyVariable, family
+from sdscm_jax.families.file import from_own, from_reference
 
 from ..conftest import ROOT, shared_path
 
@@ -145,7 +144,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 
 
 def test_shipped_files_are_what_is_written() -> None:
-    paths = sorted((ROOT / "sdscm_jax" / "bench" / "families_data").glob("*.json"))
+    paths = sorted((ROOT / "sdscm_jax" / "families" / "data").glob("*.json"))
     assert [p.stem for p in paths] == ["court", "school"]
     for path in paths:
         assert path.read_text() == family(path.stem).to_json()

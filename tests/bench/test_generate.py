@@ -15,10 +15,9 @@ from typer.testing import CliRunner
 
 import sdscm_jax as sd
 from sdscm_jax.bench.exact import worlds_of
-from sdscm_jax.bench.families import family
-from sdscm_jax.bench.family import Family
 from sdscm_jax.bench.generate import Recipe, generate
 from sdscm_jax.cli import app
+from sdscm_jax.families import Family, family
 
 from ..plain import option_log_probs
 from .conftest import UNITS

@@ -15,10 +15,10 @@ from sdscm_jax.bench.dataset import Dataset
 from sdscm_jax.bench.difficulty import difficulty
 from sdscm_jax.bench.leaderboard import leaderboard
 from sdscm_jax.bench.metrics import score, unscored
-from sdscm_jax.bench.report.drawing import Inliner
 from sdscm_jax.bench.report.page import write_report
 from sdscm_jax.bench.report.quantile_boxes import quantiles
 from sdscm_jax.errors import DataError
+from sdscm_jax.page.drawing import Inliner
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECTIONS = ["summary", "leaderboard", "effects", "intervals", "average", "cost", "data", "reading", "provenance"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.bench.family import Family
+from sdscm_jax.families import Family
 
 from ..conftest import shared_path
 from .torch_pairs import Pair, benchmark_module, load_pair, one_thread, random_gpt2_pair

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.bench.family import Family
+from sdscm_jax.families import Family
 from sdscm_jax.models.language_model import EMBEDDED
 
 FAMILY = Family.from_vignette(sd.vignettes.confounder)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .drawing import INK, MUTED, PAPER, SERIES, SMALL, WIDE, Panel, new_axes, panel
+from ...page.drawing import INK, MUTED, PAPER, SERIES, SMALL, WIDE, Panel, new_axes, panel
 from .selection import setting_name, thinned
 
 _POINTS = 150

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .drawing import GRID, INK, MUTED, SERIES, WIDE, Panel, log_axis, new_axes, panel, short
+from ...page.drawing import GRID, INK, MUTED, SERIES, WIDE, Panel, log_axis, new_axes, panel, short
 from .quantile_boxes import draw_boxes, linear_limits, log_limits
 from .selection import BASELINES, having, setting_name, values_by_row
 

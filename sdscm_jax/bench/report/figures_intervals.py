@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .drawing import COVERED, INK, MISSED, WIDE, Panel, new_axes, panel
+from ...page.drawing import COVERED, INK, MISSED, WIDE, Panel, new_axes, panel
 from .quantile_boxes import draw_boxes, linear_limits
 from .selection import BASELINES, having, setting_name, thinned, values_by_row
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ...page.drawing import COVERED, INK, MUTED, PAPER, SERIES, WIDE, Panel, new_axes, panel
 from ..dataset import Dataset
-from .drawing import COVERED, INK, MUTED, PAPER, SERIES, WIDE, Panel, new_axes, panel
 from .selection import thinned
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ...page.document import document, figure, graph_figure, legend
+from ...page.drawing import Inliner, Panel
 from ..dataset import Dataset
 from .definitions import DEFINITIONS
-from .drawing import Inliner, Panel
 from .figures_average import ate_histogram, ate_panels
 from .figures_effects import pehe_panels, r2_panels, rank_panels
 from .figures_intervals import caterpillar_panels, coverage_panels
@@ -102,10 +102,10 @@ def _page(
     inline = Inliner()
     names = estimators_by_error(scores)
     settings = settings_of(scores)
-    hues = _legend([(f"--series-{i % 4}", i == 0, setting_name(s)) for i, s in enumerate(settings)])
+    hues = legend([(f"--series-{i % 4}", i == 0, setting_name(s)) for i, s in enumerate(settings)])
 
-    def shown(panels: Sequence[Panel], caption: str, *, legend: str = "", kind: str = "", none: str = "") -> str:
-        return _figure(inline, panels, caption, legend, kind) if panels else f'<p class="none">{none}</p>'
+    def shown(panels: Sequence[Panel], caption: str, *, key: str = "", kind: str = "", none: str = "") -> str:
+        return figure(inline, panels, caption, legend=key, kind=kind) if panels else f'<p class="none">{none}</p>'
 
     items = "".join(f"<li>{item}</li>" for item in summary_items(scores, leaderboard, difficulty))
     sections = [
@@ -118,14 +118,14 @@ def _page(
                 f"Error of individual effects (PEHE) in standard deviations of the outcome. {_BOXES} The linear axis "
                 "ends where most "
                 "estimators do; what lies beyond is told at its edge. Estimators stand in the order of their medians.",
-                legend=hues,
+                key=hues,
             )
             + "<h3>R² of individual effects</h3>"
             + shown(
                 r2_panels(scores, names, settings),
                 "Share of the variance of true effects that is explained within a data set; not clipped at 0. "
                 f"{_BOXES}",
-                legend=hues, kind="one", none="R² is not defined for any data set.",
+                key=hues, kind="one", none="R² is not defined for any data set.",
             ),
         ),
         ("intervals", "Intervals", _intervals(shown, hues, estimates, scores, names, settings, examples, level)),
@@ -136,7 +136,7 @@ def _page(
                 "Estimated against true average effect; a point is a data set (at most 150 for each setting, evenly "
                 "spaced "
                 "over the true effects), the line is where they agree. Triangles: estimates beyond the axis.",
-                legend=hues, kind="small", none="There are no true average effects.",
+                key=hues, kind="small", none="There are no true average effects.",
             ),
         ),
         (
@@ -151,19 +151,7 @@ def _page(
         ("reading", "How to read it", _definitions()),
         ("provenance", "Provenance", card_table(card) if card else '<p class="none">Nothing was recorded.</p>'),
     ]  # fmt: skip
-    links = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in sections)
-    body = "\n".join(
-        f'<section id="{name}" aria-labelledby="{name}-heading"><h2 id="{name}-heading">{escape(heading)}</h2>'
-        f"\n{content}</section>"
-        for name, heading, content in sections
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title>\n<style>\n{_asset('style.css')}</style></head>\n<body>\n"
-        f'<header><h1>{escape(title)}</h1><nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'
-        f"<main>\n{body}\n</main>\n<script>\n{_asset('sort.js')}</script>\n</body></html>\n"
-    )
+    return document(title, sections, sortable=True)
 
 
 def _leaderboard(leaderboard: pd.DataFrame, level: float) -> str:
@@ -187,7 +175,7 @@ def _intervals(
                 coverage_panels(scores, of, names, settings, level),
                 "Coverage: share of units whose interval contains the truth; dashed: the nominal level; diamond: "
                 f"mean. Width: in standard deviations of the outcome. {_BOXES}",
-                legend=hues,
+                key=hues,
                 none=f"No estimator gave intervals for {what}.",
             )
         )
@@ -201,7 +189,7 @@ def _intervals(
             f"Data set {name}: intervals of units (at most 220, evenly spaced), sorted by their true effect, which "
             "the line "
             "shows. The estimators with intervals that have the least PEHE.",
-            legend=_legend(
+            key=legend(
                 [
                     ("--covered", True, "contains the truth"),
                     ("--missed", True, "misses it"),
@@ -231,11 +219,7 @@ def _data(
 ) -> str:
     parts = []
     if dag_svg is not None:
-        picture = inline(dag_svg, "Causal graph of the benchmark")
-        parts.append(
-            f'<figure><div class="dag" tabindex="0" role="region" aria-label="Causal graph">{picture}</div>'
-            "<figcaption>Causal graph.</figcaption></figure>"
-        )
+        parts.append(graph_figure(inline, dag_svg, "Causal graph of the benchmark", "Causal graph."))
     parts.append(
         shown(
             ate_histogram(difficulty),
@@ -257,7 +241,7 @@ def _data(
             shown(
                 [effects_panel(data) for data in examples.values()],
                 "True individual effects in order. Where the two lines differ, there is confounding.",
-                legend=_legend(
+                key=legend(
                     [
                         ("--series-0", True, "true average effect"),
                         ("--series-1", False, "naive difference of the arms (dashed)"),
@@ -269,24 +253,6 @@ def _data(
     return "".join(parts)
 
 
-def _figure(inline: Inliner, panels: Sequence[Panel], caption: str, legend: str, kind: str) -> str:
-    pictures = "".join(
-        f'<div class="panel">{f"<div>{escape(p.title)}</div>" if p.title else ""}{inline(p.svg, p.label)}</div>'
-        for p in panels
-    )
-    return f'<figure>{legend}<div class="panels {kind}">{pictures}</div><figcaption>{caption}</figcaption></figure>'
-
-
-def _legend(entries: Sequence[tuple[str, bool, str]]) -> str:
-    """Keys of (CSS variable, filled, text)."""
-    keys = "".join(
-        f'<li><i style="border-color:var({variable});background:{f"var({variable})" if filled else "none"}"></i>'
-        f"{escape(text)}</li>"
-        for variable, filled, text in entries
-    )
-    return f'<ul class="legend">{keys}</ul>'
-
-
 def _definitions() -> str:
     terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(told)}</dd>" for term, told in DEFINITIONS.items())
     return (
@@ -295,7 +261,3 @@ def _definitions() -> str:
         "two estimators is worth as much as the effective number of data sets, not the number of rows.</p>"
         f"<dl>{terms}</dl>"
     )
-
-
-def _asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .drawing import INK, MUTED, PAPER, SERIES, WIDE, log_axis, margin, new_axes, short
-from .spoken_numbers import number
+from ...page.drawing import INK, MUTED, PAPER, SERIES, WIDE, log_axis, margin, new_axes, short
+from ...page.spoken_numbers import number
 
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _EXTREMES = 8

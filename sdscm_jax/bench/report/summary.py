@@ -7,8 +7,8 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from ...page.spoken_numbers import number
 from .selection import BASELINES, errors_with_failures, estimators_by_error, failed, having, setting_name, settings_of
-from .spoken_numbers import number
 
 
 def summary_items(scores: pd.DataFrame, leaderboard: pd.DataFrame, difficulty: pd.DataFrame) -> list[str]:

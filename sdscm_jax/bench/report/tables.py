@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...page.spoken_numbers import number
 from .definitions import definition, heading
 from .selection import BASELINES, setting_name
-from .spoken_numbers import number
 
 # The short leaderboard; the rest is folded away.
 _KEY_COLUMNS = (

@@ -17,7 +17,7 @@ from ..dsl.template import Template
 from ..errors import SiteError, nearest
 from ..models.language_model import LanguageModel
 from ..vignettes import Vignette
-from .family_check import check_structure
+from .check import check_structure
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Family:
         FamilyError: the variables are no program; see ``check_structure``. Roles are checked where a file is read or
             written (``check_roles``).
 
-    >>> from sdscm_jax.bench.families import family
+    >>> from sdscm_jax.families import family
     >>> court = family("court")
     >>> court.treatment, court.mediators, court.outcome
     ('legal help', ('preparation', 'release plan'), 'bail')
@@ -212,7 +212,7 @@ class Family:
         True
         """
         # Imported here, since that module makes families.
-        from .family_file import from_own
+        from .file import from_own
 
         return from_own(source)
 
@@ -235,7 +235,7 @@ class Family:
         >>> family["mood"].options
         ('glad', 'sad')
         """
-        from .family_file import from_reference
+        from .file import from_reference
 
         return from_reference(source)
 
@@ -246,7 +246,7 @@ class Family:
         Raises:
             FamilyError: it is neither; the message names the file and the key.
         """
-        from .family_file import read
+        from .file import read
 
         return read(path)
 
@@ -256,6 +256,6 @@ class Family:
         Raises:
             FamilyError: the roles are not those that ``from_json`` accepts, such as an exogenous treatment.
         """
-        from .family_file import to_json
+        from .file import to_json
 
         return to_json(self)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from ...errors import DataError
+from ..errors import DataError
 
 # Each colour is drawn as itself and replaced by a variable of the page's style, so that figures follow its theme.
 INK = "#1b1f24"

@@ -10,7 +10,7 @@ from .. import vignettes
 from ..errors import FamilyError, nearest
 from .family import Family
 
-_DATA = Path(__file__).parent / "families_data"
+_DATA = Path(__file__).parent / "data"
 _LICENCE = "Apache-2.0"
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..dsl.template import Template
 from ..errors import FamilyError, TemplateError, nearest
+from .check import REFERENCE_KEYS, check_roles, check_structure
 from .family import Family, FamilyVariable
-from .family_check import REFERENCE_KEYS, check_roles, check_structure
 
 Source = str | Path | Mapping[str, Any]
 

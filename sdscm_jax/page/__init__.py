@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: their style, figures and numbers."""
