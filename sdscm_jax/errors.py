@@ -50,6 +50,14 @@ class EstimatorError(SDSCMError, ValueError):
     """An estimator is unknown, needs an extra that is missing, or cannot be fitted to so few units."""
 
 
+class EffectError(SDSCMError, ValueError):
+    """An effect is not defined for a model, cannot be had from a simulation, or is too large to compute exactly."""
+
+
+class AuditError(SDSCMError, ValueError):
+    """An audit's specification or input is unusable; the message names what to change."""
+
+
 class LoadError(SDSCMError):
     """A language model directory is missing or malformed; the message lists what is wrong."""
 

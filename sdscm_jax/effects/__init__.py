@@ -1,1 +1,52 @@
-"""Causal effects, from simulations whose potential outcomes are known."""
+"""Causal effects of programs, exact or over simulated units, and what they depend on.
+
+Every effect takes a source: ``exact(model, …)`` contracts the tables of a program whose sites have finitely many
+values; ``sampled(model, key, n, …)`` simulates the worlds that an effect needs; a ``Simulation`` has the worlds that
+it has; a ``Tabulated`` program is exact.
+"""
+
+from .average import ate, att, cate, contrasts
+from .contraction import Cost, Limits
+from .contrast import Contrast, contrast
+from .distances import total_variation, wasserstein
+from .effect import Effect
+from .exact import Exact, exact
+from .individual import IndividualEffects, ite
+from .mediation import cde, mediators_between, nde, nie, path_effect
+from .necessity import pn, pns, potential_outcomes, ps
+from .network import Factor, Network, network
+from .plot import plot_contrast
+from .sampled import Sampled, sampled
+
+__all__ = [
+    "Contrast",
+    "Cost",
+    "Effect",
+    "Exact",
+    "Factor",
+    "IndividualEffects",
+    "Limits",
+    "Network",
+    "Sampled",
+    "ate",
+    "att",
+    "cate",
+    "cde",
+    "contrast",
+    "contrasts",
+    "exact",
+    "ite",
+    "mediators_between",
+    "nde",
+    "network",
+    "nie",
+    "path_effect",
+    "plot_contrast",
+    "pn",
+    "pns",
+    "potential_outcomes",
+    "ps",
+    "sampled",
+    "total_variation",
+    "wasserstein",
+]

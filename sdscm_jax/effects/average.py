@@ -1,0 +1,184 @@
+"""Average effects: on everybody, on those who were treated, on groups; and between many levels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import EffectError
+from .copies import Target
+from .effect import Effect, effect
+from .estimate import Estimate, stack
+from .source import Score, as_source, check_outcome, contrasted, law, outcome_labels, prepare
+
+# Draws that find the quantile of the largest of several errors.
+_DRAWS = 20_000
+
+
+def ate(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *, score: Score = None,
+    level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Average treatment effect: ``E[Y | do(T = high)] - E[Y | do(T = low)]``.
+
+    Args:
+        source: see ``as_source``.
+        treatment, outcome: sites.
+        low, high: options of the treatment; may be left out where it has two.
+        score: numbers of the outcome's options, whose mean is then the outcome; None: the probability of each.
+        level: confidence of the interval over units.
+
+    Raises:
+        EffectError, SiteError, InterventionError: something is not in the model, or was not simulated.
+
+    >>> import numpy as np
+    >>> from sdscm_jax.effects.network import Factor, Network
+    >>> t = Factor("t", (), np.array([0.5, 0.5]), ("no", "yes"))
+    >>> y = Factor("y", ("t",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
+    >>> print(ate(Network((t, y)), "t", "y"))
+    ATE: P(y | do(t=yes)) - P(y | do(t=no))
+      no   -0.5000
+      yes  +0.5000
+      exact, 4 operations planned
+    """
+    source = as_source(source)
+    low, high = contrasted(source, treatment, low, high)
+    check_outcome(source, treatment, outcome)
+    worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
+    prepare(source, worlds)
+    above, below = (law(source, world, score) for world in worlds)
+    formula = f"P({outcome} | do({treatment}={high})) - P({outcome} | do({treatment}={low}))"
+    return effect("ATE", _of(formula, score), outcome_labels(source, outcome, score), above - below, level)
+
+
+def att(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *, score: Score = None,
+    level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Average effect on the treated: ``E[Y_high - Y_low | T = high]``, of units whose natural level is ``high``.
+
+    Arguments and errors are those of ``ate``.
+    """
+    source = as_source(source)
+    low, high = contrasted(source, treatment, low, high)
+    check_outcome(source, treatment, outcome)
+    natural = [(Target(treatment), source.number(treatment, high))]
+    worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
+    prepare(source, [*worlds, Target(treatment)])
+    above, below = (law(source, world, score, natural) for world in worlds)
+    formula = f"P({outcome}_{{{treatment}={high}}} | {treatment}={high}) - P({outcome}_{{{treatment}={low}}} | …)"
+    return effect("ATT", _of(formula, score), outcome_labels(source, outcome, score), above - below, level)
+
+
+def cate(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *, by: str | Sequence[str],
+    score: Score = None, level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Average effect on each group of units that some covariates make.
+
+    Args:
+        source, treatment, outcome, low, high, score, level: see ``ate``.
+        by: covariates: sites that the treatment does not cause.
+
+    Returns:
+        labels such as ``"age=25: wait"``; nan for a group that does not occur.
+
+    Raises:
+        EffectError: a covariate is caused by the treatment, so that it differs between the worlds.
+    """
+    source = as_source(source)
+    low, high = contrasted(source, treatment, low, high)
+    check_outcome(source, treatment, outcome)
+    names = [by] if isinstance(by, str) else list(by)
+    for name in names:
+        if name in (treatment, *source.descendants(treatment)):
+            raise EffectError(
+                f"{name!r} is caused by {treatment!r}, so it is no covariate: it differs between the worlds that "
+                "are compared"
+            )
+        if not source.options(name):
+            raise EffectError(f"covariate {name!r} has no options that could make groups")
+    worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
+    prepare(source, worlds)
+    parts, labels = [], []
+    for group in itertools.product(*(range(len(source.options(name))) for name in names)):
+        evidence = [(Target(name), k) for name, k in zip(names, group, strict=True)]
+        above, below = (law(source, world, score, evidence) for world in worlds)
+        parts.append(above - below)
+        told = ", ".join(f"{name}={source.options(name)[k]}" for name, k in zip(names, group, strict=True))
+        labels += [f"{told}: {label}" for label in outcome_labels(source, outcome, score)]
+    formula = (
+        f"P({outcome} | do({treatment}={high}), {', '.join(names)}) - "
+        f"P({outcome} | do({treatment}={low}), {', '.join(names)})"
+    )
+    return effect("CATE", _of(formula, score), labels, stack(parts), level)
+
+
+def contrasts(
+    source: Any, treatment: str, outcome: str, levels: Sequence[Any] | None = None, *,
+    weights: Mapping[str, Mapping[Any, float]] | None = None, score: Score = None, level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Effects between many levels of a treatment, with simultaneous intervals.
+
+    Args:
+        source, treatment, outcome, score: see ``ate``.
+        levels: options of the treatment; None: all. Each is compared with each before it.
+        weights: contrasts of your own instead: name -> (level -> weight), weights that sum to 0.
+        level: probability that all intervals hold together (that of the largest standardised error, of jointly
+            normal ones).
+
+    Raises:
+        EffectError: weights of a contrast do not sum to 0, or there are fewer than two levels.
+    """
+    source = as_source(source)
+    check_outcome(source, treatment, outcome)
+    options = source.options(treatment)
+    chosen = list(options if levels is None else (options[source.number(treatment, value)] for value in levels))
+    if weights is None:
+        pairs = list(itertools.combinations(chosen, 2))
+        weights = {f"{b} - {a}": {b: 1.0, a: -1.0} for a, b in pairs}
+    else:
+        chosen = [
+            o for o in options if any(o == options[source.number(treatment, v)] for w in weights.values() for v in w)
+        ]
+    if len(chosen) < 2:
+        raise EffectError(f"contrasts of {treatment!r} need two levels or more, got {chosen}")
+    contrasted(source, treatment, chosen[0], chosen[1])
+    matrix = np.zeros((len(weights), len(chosen)))
+    for row, (name, of) in enumerate(weights.items()):
+        for value, weight in of.items():
+            matrix[row, chosen.index(options[source.number(treatment, value)])] += weight
+        if abs(matrix[row].sum()) > 1e-9:
+            raise EffectError(f"the weights of contrast {name!r} sum to {matrix[row].sum():g}, not to 0")
+    worlds = [Target(outcome, {treatment: value}) for value in chosen]
+    prepare(source, worlds)
+    means = stack([law(source, world, score) for world in worlds])
+    value = np.tensordot(matrix, means.value, 1)
+    influence = None if means.influence is None else np.moveaxis(np.tensordot(means.influence, matrix, (1, 1)), -1, 1)
+    found = Estimate(value, influence, means.cost)
+    labels = [f"{name}: {label}" for name in weights for label in outcome_labels(source, outcome, score)]
+    formula = _of(f"contrasts of P({outcome} | do({treatment}=…))", score)
+    return effect("contrasts", formula, labels, found, level, quantile=_simultaneous(found, level))
+
+
+def _simultaneous(estimate: Estimate, level: float) -> float | None:
+    """The quantile of the largest of jointly normal standardised errors."""
+    covariance = estimate.covariance
+    if covariance is None:
+        return None
+    scale = np.sqrt(np.diag(covariance))
+    varies = scale > 0
+    if not varies.any():
+        return None
+    correlation = covariance[np.ix_(varies, varies)] / np.outer(scale[varies], scale[varies])
+    values, vectors = np.linalg.eigh(correlation)
+    draws = np.random.default_rng(0).standard_normal((_DRAWS, len(values)))
+    errors = draws @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    return float(np.quantile(np.abs(errors).max(1), level))
+
+
+def _of(formula: str, score: Score) -> str:
+    return formula if score is None else formula.replace("P(", "E(")

@@ -1,0 +1,157 @@
+"""Effects along paths: controlled, natural direct and indirect, and of any set of edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from ..dsl.intervention import nested
+from ..errors import EffectError, nearest
+from .bounds import transport_bounds
+from .copies import PathWorld, Target
+from .effect import Effect, effect
+from .source import Score, Source, as_source, check_outcome, contrasted, law, outcome_labels, prepare
+
+
+def cde(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *, mediators: Mapping[str, Any],
+    score: Score = None, level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Controlled direct effect: ``E[Y | do(T = high, M = m)] - E[Y | do(T = low, M = m)]`` (Pearl 2001).
+
+    Args:
+        source, treatment, outcome, low, high, score, level: see ``ate``.
+        mediators: site -> the option that it is set to in both worlds.
+
+    Raises:
+        EffectError: the treatment or the outcome is among the mediators.
+    """
+    source = as_source(source)
+    low, high = contrasted(source, treatment, low, high)
+    check_outcome(source, treatment, outcome)
+    for name in mediators:
+        if name in (treatment, outcome):
+            raise EffectError(f"{name!r} is the treatment or the outcome; it is no mediator")
+    worlds = [Target(outcome, {treatment: value, **mediators}) for value in (high, low)]
+    prepare(source, worlds)
+    above, below = (law(source, world, score) for world in worlds)
+    fixed = ", ".join(f"{name}={value}" for name, value in mediators.items())
+    formula = f"P({outcome} | do({treatment}={high}, {fixed})) - P({outcome} | do({treatment}={low}, {fixed}))"
+    return effect("CDE", formula, outcome_labels(source, outcome, score), above - below, level)
+
+
+def nde(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *,
+    mediators: Sequence[str] | None = None, score: Score = None, level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Natural direct effect: ``E[Y(high, M(low)) - Y(low)]`` (Pearl 2001, "Direct and indirect effects").
+
+    Args:
+        source, treatment, outcome, low, high, score, level: see ``ate``.
+        mediators: sites that keep the value that they have under ``low``; None: all between treatment and outcome.
+
+    Raises:
+        EffectError: a mediator is on no path from the treatment to the outcome.
+    """
+    return _natural("NDE", source, treatment, outcome, low, high, mediators, score, level)
+
+
+def nie(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *,
+    mediators: Sequence[str] | None = None, score: Score = None, level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Natural indirect effect: ``E[Y(low, M(high)) - Y(low)]`` (Pearl 2001).
+
+    The total effect is ``nde(low, high) - nie(high, low)``, not the sum of both. Arguments are those of ``nde``.
+    """
+    return _natural("NIE", source, treatment, outcome, low, high, mediators, score, level)
+
+
+def path_effect(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *,
+    edges: Iterable[tuple[str, str]], score: Score = None, level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Effect along the paths that some edges make: ``E[Y(edges feel high, others low) - Y(low)]``.
+
+    Of Avin, Shpitser and Pearl (2005), "Identifiability of path-specific effects". Where a site is read both as
+    it is with the treatment and as it is without (a recanting witness), the value depends on the coupling.
+
+    Args:
+        source, treatment, outcome, low, high, score, level: see ``ate``.
+        edges: (parent, child) pairs of the causal graph.
+
+    Raises:
+        EffectError: there is no such edge, or the edges make no path from the treatment to the outcome.
+    """
+    source = as_source(source)
+    low, high = contrasted(source, treatment, low, high)
+    check_outcome(source, treatment, outcome)
+    chosen = frozenset((parent, child) for parent, child in edges)
+    known = {(parent, name) for name in source.names for parent in source.parents(name)}
+    for parent, child in sorted(chosen - known):
+        hint = nearest(f"{parent} -> {child}", sorted(f"{a} -> {b}" for a, b in known))
+        raise EffectError(f"the model has no edge {parent!r} -> {child!r}; {hint}")
+    graph = nx.DiGraph(list(chosen))
+    if not (graph.has_node(treatment) and graph.has_node(outcome) and nx.has_path(graph, treatment, outcome)):
+        raise EffectError(f"the edges make no path from {treatment!r} to {outcome!r}")
+    along = Target(outcome, PathWorld({treatment: low}, {treatment: high}, chosen))
+    told = ", ".join(f"{a} -> {b}" for a, b in sorted(chosen))
+    formula = f"P({outcome} where only {told} feel {treatment}={high}) - P({outcome} | do({treatment}={low}))"
+    return _against(source, "path-specific effect", formula, along, {treatment: low}, score, level)
+
+
+def mediators_between(source: Source, treatment: str, outcome: str) -> tuple[str, ...]:
+    """Sites on a directed path from treatment to outcome, in program order."""
+    above = {outcome}
+    for name in reversed(source.names):
+        if name in above:
+            above.update(source.parents(name))
+    return tuple(n for n in source.descendants(treatment) if n in above and n != outcome)
+
+
+def _natural(
+    name: str, source: Any, treatment: str, outcome: str, low: Any, high: Any, mediators: Sequence[str] | None,
+    score: Score, level: float,
+) -> Effect:  # fmt: skip
+    source = as_source(source)
+    low, high = contrasted(source, treatment, low, high)
+    check_outcome(source, treatment, outcome)
+    between = mediators_between(source, treatment, outcome)
+    names = between if mediators is None else tuple(mediators)
+    for site in names:
+        if site not in between:
+            found = ", ".join(map(repr, between)) or "none"
+            raise EffectError(
+                f"mediator {site!r} is on no path from {treatment!r} to {outcome!r}; mediators are: {found}"
+            )
+    own, others = (high, low) if name == "NDE" else (low, high)
+    world = {treatment: own, **{site: nested({treatment: others}) for site in names}}
+    told = ", ".join(names) or "no mediator"
+    formula = f"P({outcome}({treatment}={own}, {told} as under {others})) - P({outcome} | do({treatment}={low}))"
+    return _against(source, name, formula, Target(outcome, world), {treatment: low}, score, level)
+
+
+def _against(
+    source: Source, name: str, formula: str, target: Target, base: dict[str, Any], score: Score, level: float
+) -> Effect:
+    """The law of an outcome in a world less that in a base world."""
+    below = Target(target.site, base)
+    prepare(source, [target, below])
+    found, basis = law(source, target, score), law(source, below, score)
+    coupling, bounds = _witness(source, target), None
+    if coupling is not None:
+        bounds = transport_bounds(source, target, score)
+        if bounds is not None:
+            bounds = np.asarray(bounds[0] - basis.value), np.asarray(bounds[1] - basis.value)
+    labels = outcome_labels(source, target.site, score)
+    return effect(name, formula, labels, found - basis, level, coupling=coupling, bounds=bounds)
+
+
+def _witness(source: Source, target: Target) -> str | None:
+    """The coupling of a site that has two versions in a target's world, if one has."""
+    copies = source.copies()
+    several = [site for site, versions in copies.responses([copies.of(target)]).items() if len(versions) > 1]
+    return source.coupling_of(several[0]) if several else None

@@ -1,0 +1,151 @@
+"""Probabilities of causation: of necessity, of sufficiency, and of both; and the joint law of potential outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import EffectError
+from .bounds import event_bounds
+from .copies import Target
+from .effect import Effect, effect
+from .source import Source, as_source, check_outcome, contrasted, prepare
+
+
+def pns(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *, option: Any, level: float = 0.95
+) -> Effect:
+    """Probability of necessity and sufficiency: ``P(Y_high = option, Y_low != option)`` (Pearl 1999).
+
+    It depends on how worlds share noise; ``bounds`` are over all ways (Tian and Pearl 2000).
+
+    Args:
+        source, treatment, outcome, low, high, level: see ``ate``.
+        option: the option of the outcome that makes the event.
+    """
+    source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
+    with_it, without = (Target(outcome, {treatment: value}) for value in (high, low))
+    prepare(source, [with_it, without])
+    found = source.joint([with_it, without]).linear(lambda x: x[..., k, rest].sum(-1))
+    bounds = event_bounds(source, treatment, (with_it, [k]), (without, rest))
+    y = source.options(outcome)[k]
+    formula = f"P({outcome}_{{{treatment}={high}}} = {y}, {outcome}_{{{treatment}={low}}} != {y})"
+    return _effect("PNS", formula, source, outcome, found, level, bounds)
+
+
+def pn(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *, option: Any, level: float = 0.95
+) -> Effect:
+    """Probability of necessity: ``P(Y_low != option | T = high, Y = option)``.
+
+    Of units in which treatment and event occurred: would the event not have, without it? Arguments are those of
+    ``pns``.
+    """
+    source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
+    factual, other = Target(outcome), Target(outcome, {treatment: low})
+    natural = [(Target(treatment), source.number(treatment, high))]
+    prepare(source, [factual, other])
+    joint = source.joint([factual, other], natural)
+    found = joint.linear(lambda x: x[..., k, rest].sum(-1)) / joint.linear(lambda x: x[..., k, :].sum(-1))
+    scale = float(joint.value[k].sum())
+    bounds = _divided(event_bounds(source, treatment, (factual, [k]), (other, rest), natural), scale)
+    y = source.options(outcome)[k]
+    formula = f"P({outcome}_{{{treatment}={low}}} != {y} | {treatment} = {high}, {outcome} = {y})"
+    return _effect("PN", formula, source, outcome, found, level, bounds)
+
+
+def ps(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *, option: Any, level: float = 0.95
+) -> Effect:
+    """Probability of sufficiency: ``P(Y_high = option | T = low, Y != option)``.
+
+    Of units in which neither treatment nor event occurred: would the event have, with it? Arguments are those of
+    ``pns``.
+    """
+    source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
+    factual, other = Target(outcome), Target(outcome, {treatment: high})
+    natural = [(Target(treatment), source.number(treatment, low))]
+    prepare(source, [factual, other])
+    joint = source.joint([factual, other], natural)
+    found = joint.linear(lambda x: x[..., rest, k].sum(-1)) / joint.linear(lambda x: x[..., rest, :].sum((-2, -1)))
+    scale = float(joint.value[rest].sum())
+    bounds = _divided(event_bounds(source, treatment, (factual, rest), (other, [k]), natural), scale)
+    y = source.options(outcome)[k]
+    formula = f"P({outcome}_{{{treatment}={high}}} = {y} | {treatment} = {low}, {outcome} != {y})"
+    return _effect("PS", formula, source, outcome, found, level, bounds)
+
+
+def potential_outcomes(
+    source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None, *,
+    evidence: Mapping[str, Any] | None = None, level: float = 0.95,
+) -> Effect:  # fmt: skip
+    """Joint law of the two potential outcomes, ``P(Y_low = a, Y_high = b | evidence)``: what is known of the ITE.
+
+    Args:
+        source, treatment, outcome, low, high, level: see ``ate``.
+        evidence: factual values of sites that the treatment does not cause, or of the treatment.
+
+    Returns:
+        labels ``"a -> b"``; ``bounds`` of each cell over couplings.
+
+    Raises:
+        EffectError: evidence of what the treatment causes; abduct it, ``simulate(…, evidence=…)``.
+    """
+    source = as_source(source)
+    low, high = contrasted(source, treatment, low, high)
+    check_outcome(source, treatment, outcome)
+    given = []
+    for name, value in (evidence or {}).items():
+        if name in source.descendants(treatment):
+            raise EffectError(
+                f"evidence on {name!r}, which {treatment!r} causes, tells of the noise; abduct it: "
+                "effects of simulate(…, evidence=…, draws=…)"
+            )
+        given.append((Target(name), source.number(name, value)))
+    worlds = [Target(outcome, {treatment: value}) for value in (low, high)]
+    prepare(source, [*worlds, *(target for target, _ in given)])
+    joint = source.joint(worlds, given)
+    total = joint.linear(lambda x: x.sum((-2, -1), keepdims=True))
+    found = joint / total
+    options, scale = source.options(outcome), float(total.value.ravel()[0])
+    bounds = np.array(
+        [
+            _divided(event_bounds(source, treatment, (worlds[0], [a]), (worlds[1], [b]), given), scale)
+            for a in range(len(options))
+            for b in range(len(options))
+        ]
+    )
+    told = "".join(f", {name}={value}" for name, value in (evidence or {}).items()).replace(", ", " | ", 1)
+    formula = f"P({outcome}_{{{treatment}={low}}}, {outcome}_{{{treatment}={high}}}{told})"
+    labels = [f"{a} -> {b}" for a in options for b in options]
+    return effect(
+        "potential outcomes", formula, labels, found, level, inside=(0.0, 1.0),
+        coupling=source.coupling_of(outcome), bounds=(bounds[:, 0], bounds[:, 1]),
+    )  # fmt: skip
+
+
+def _checked(
+    source: Any, treatment: str, outcome: str, low: Any, high: Any, option: Any
+) -> tuple[Source, str, str, int, list[int]]:
+    source = as_source(source)
+    low, high = contrasted(source, treatment, low, high)
+    check_outcome(source, treatment, outcome)
+    k = source.number(outcome, option)
+    return source, low, high, k, [i for i in range(len(source.options(outcome))) if i != k]
+
+
+def _divided(bounds: tuple[float, float], scale: float) -> tuple[float, float]:
+    if scale <= 0:
+        return float("nan"), float("nan")
+    return max(0.0, bounds[0] / scale), min(1.0, bounds[1] / scale)
+
+
+def _effect(
+    name: str, formula: str, source: Source, outcome: str, found: Any, level: float, bounds: tuple[float, float]
+) -> Effect:
+    return effect(
+        name, formula, [name], found, level, inside=(0.0, 1.0), coupling=source.coupling_of(outcome),
+        bounds=(np.array([bounds[0]]), np.array([bounds[1]])),
+    )  # fmt: skip

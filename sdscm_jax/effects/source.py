@@ -1,0 +1,115 @@
+"""What effects are computed from: a program's tables, simulated units, or a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dsl.tabulate import Tabulated
+from ..engine.simulation import Simulation
+from ..errors import EffectError, SiteError
+from .copies import Target
+from .estimate import Estimate
+from .exact import Exact, exact
+from .network import Network
+from .sampled import Sampled, of_simulation
+
+Source = Exact | Sampled
+Score = Mapping[str, float] | Sequence[float] | None
+
+
+def as_source(source: Any) -> Source:
+    """A source of effects.
+
+    Args:
+        source: ``effects.exact(…)`` or ``effects.sampled(…)``; a ``Simulation`` (its worlds are all there is); a
+            ``Tabulated`` program, a ``Network``, or a model function without arguments, which are exact.
+
+    Raises:
+        EffectError: it is nothing of these.
+    """
+    if isinstance(source, Exact | Sampled):
+        return source
+    if isinstance(source, Simulation):
+        return of_simulation(source)
+    if isinstance(source, Tabulated | Network) or callable(source):
+        return exact(source)
+    raise EffectError(
+        f"an effect is computed from effects.exact(model, …), effects.sampled(model, key, n, …), a Simulation or a "
+        f"Tabulated program, not from {type(source).__name__}"
+    )
+
+
+def contrasted(source: Source, treatment: str, low: Any, high: Any) -> tuple[str, str]:
+    """The texts of the two levels that are compared; by default those of a treatment that has two.
+
+    Raises:
+        EffectError: the treatment may not be intervened on, has more levels and none is given, or both are one.
+    """
+    if source.exogenous(treatment):
+        raise EffectError(f"site {treatment!r} is exogenous: it has no effect that an intervention could show")
+    options = source.options(treatment)
+    if not options:
+        raise EffectError(f"treatment {treatment!r} has no options; effects compare two options of a site")
+    if low is None and high is None and len(options) == 2:
+        return options
+    if low is None or high is None:
+        raise EffectError(f"treatment {treatment!r} has {len(options)} options; say which two: low=, high=")
+    low, high = (options[source.number(treatment, value)] for value in (low, high))
+    if low == high:
+        raise EffectError(f"treatment {treatment!r}: low and high are both {low!r}")
+    return low, high
+
+
+def check_outcome(source: Source, treatment: str, outcome: str) -> None:
+    """Refuse an outcome that is the treatment or that the model does not have."""
+    source.options(outcome)
+    if treatment == outcome:
+        raise EffectError(f"treatment and outcome are both {outcome!r}")
+
+
+def outcome_labels(source: Source, outcome: str, score: Score) -> tuple[str, ...]:
+    """What the numbers of an effect on an outcome are of."""
+    options = source.options(outcome)
+    return options if options and score is None else (f"mean {outcome}",)
+
+
+def scored(source: Source, outcome: str, score: Score) -> np.ndarray | None:
+    """The number of each option of an outcome, float64 ``[K]``; None: options stay apart.
+
+    Raises:
+        SiteError: a number is missing, or of no option.
+    """
+    if score is None:
+        return None
+    options = source.options(outcome)
+    if isinstance(score, Mapping):
+        if set(score) != set(options):
+            raise SiteError(f"site {outcome!r}: score gives numbers for {sorted(score)}, its options are {options}")
+        score = [score[option] for option in options]
+    if len(score) != len(options):
+        raise SiteError(f"site {outcome!r} has {len(options)} options, score has {len(score)} numbers")
+    return np.asarray(score, np.float64)
+
+
+def law(source: Source, target: Target, score: Score, evidence: Sequence[tuple[Target, int]] = ()) -> Estimate:
+    """Probabilities of an outcome's options in a world given evidence, or the mean of their scores, or of a number."""
+    if not source.options(target.site):
+        if isinstance(source, Exact) or score is not None:
+            raise EffectError(f"site {target.site!r} has no options that could be scored")
+        return source.mean(target, evidence)
+    joint = source.joint([target], evidence)
+    numbers = scored(source, target.site, score)
+    wanted = joint if numbers is None else joint.linear(lambda x: x @ numbers)
+    if not evidence:
+        return wanted
+    total = joint.linear(lambda x: x.sum(-1, keepdims=True) if numbers is None else x.sum(-1))
+    return wanted / total
+
+
+def prepare(source: Source, targets: Sequence[Target]) -> None:
+    """Have all worlds that are needed simulated together."""
+    if isinstance(source, Sampled):
+        source.prepare(targets)
