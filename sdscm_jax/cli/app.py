@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import typer
@@ -16,12 +14,13 @@ from ..dsl.graph import graph
 from ..effects.contrast import Contrast, contrast
 from ..effects.plot import plot_contrast
 from ..engine.simulate import simulate
-from ..errors import SDSCMError
 from ..families import Family
 from ..models.language_model import load_lm
 from ..vignettes import oncology
+from .audit import audit
 from .benchmark import evaluate, generate
 from .errors import one_line_errors
+from .load import load_object
 
 app = typer.Typer(
     add_completion=False,
@@ -30,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(evaluate)
+app.command()(audit)
 console = Console()
 
 
@@ -71,7 +71,7 @@ def show(
 ) -> None:
     """Print (and draw) the causal graph of a model function of one argument, the language model."""
     with one_line_errors():
-        found = graph(_load(model), load_lm(lm))
+        found = graph(load_object(model, "a model"), load_lm(lm))
         table = Table("site", "kind", "parents", "template", "options")
         for site in found.sites:
             kind = f"{site.kind}, exogenous" if site.exogenous else site.kind
@@ -82,22 +82,6 @@ def show(
         if out is not None:
             found.draw(out)
             console.print(f"wrote {out}")
-
-
-def _load(spec: str) -> Any:
-    module_name, _, name = spec.partition(":")
-    if not name:
-        raise SDSCMError(f"a model is written module:function, got {spec!r}")
-    try:
-        if module_name.endswith(".py"):
-            path = Path(module_name).resolve()
-            sys.path.insert(0, str(path.parent))
-            module_name = path.stem
-        else:
-            sys.path.insert(0, "")
-        return getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise SDSCMError(f"{spec!r} cannot be imported: {error}") from error
 
 
 def _contrast_table(result: Contrast) -> Table:

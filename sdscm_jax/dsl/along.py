@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
+import networkx as nx
 import numpyro
 from numpyro.primitives import Messenger
 
 from ..errors import InterventionError, nearest
 from .do import do
 from .exogenous import exogenous, next_key, unit_noise
-from .graph import graph
+from .graph import Graph, graph
+from .look_up import LookUp
 from .mechanism import with_mechanism
 from .phrase import Phrase
+from .tabulate import Tabulated
+
+Edges = frozenset[tuple[str, str]]
 
 
 def along(
@@ -31,9 +38,9 @@ def along(
         edges: (parent, child) pairs of the causal graph.
 
     Raises:
-        InterventionError: there is no such edge; ``base`` and ``active`` are of different sites; along an inactive
-            edge a number is read, not a phrase; or there is no ``exogenous`` around it, which makes both runs one
-            unit.
+        InterventionError: there is no such edge; ``base`` and ``active`` are of different sites; a site that feels
+            ``active`` along one edge reads, along an inactive one, anything but phrases that it is given; ``fn`` is
+            a table inside other handlers; or there is no ``exogenous`` around it, which makes both runs one unit.
 
     >>> import sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -56,6 +63,12 @@ def along(
             raise InterventionError(
                 f"the model has no edge {parent!r} -> {child!r}; {nearest(f'{parent} -> {child}', known)}"
             )
+        felt = _felt(active, chosen)
+        inactive = frozenset((p, c) for p, c in natural.edges if p in felt and c not in active) - chosen
+        # Scores are looked up outside of what replaces the phrases that are read.
+        tabled = fn if isinstance(fn, Tabulated) else None
+        program = fn if tabled is None else partial(tabled.fn, *tabled.args, **tabled.kwargs)
+        _check_readable(program, args, kwargs, natural, inactive, felt)
         other: Callable = do(fn, base)
         unit = unit_noise()
         if unit is not None:
@@ -64,32 +77,65 @@ def along(
             raise InterventionError("along runs the same unit twice, which needs handlers.exogenous")
         with numpyro.handlers.block():
             trace = numpyro.handlers.trace(other).get_trace(*args, **kwargs)
-        reached = {*active, *(name for site in active for name in natural.descendants(site))}
-        differ = {(p, c) for p, c in natural.edges if p in reached and (p, c) not in chosen}
-        text = {(p, site.name) for site in natural.sites for p in site.text_parents}
-        for parent, child in sorted(differ - text - {(p, c) for p, c in differ if c in active}):
-            raise InterventionError(
-                f"site {child!r} reads {parent!r} as a number; an edge that is not in edges is read as a phrase"
-            )
-        with _Reads({name: msg["value"] for name, msg in trace.items() if name in reached}, differ):
-            return do(fn, active)(*args, **kwargs)
+        values = {name: trace[name]["value"] for name in natural.names}
+        # What feels nothing is as in base, also where its coupling would draw it anew.
+        same = frozenset(name for site in active for name in natural.descendants(site)) - felt
+        with nullcontext() if tabled is None else LookUp(tabled.table_of), _Reads(values, inactive, same):
+            return do(program, active)(*args, **kwargs)
 
     return model
 
 
-class _Reads(Messenger):
-    """Lets sites read other values of some of the phrases that they are given."""
+def _felt(active: Mapping[str, Any], chosen: Edges) -> frozenset[str]:
+    """Sites that an intervention reaches along the chosen edges, its own among them."""
+    found = nx.DiGraph(list(chosen))
+    found.add_nodes_from(active)
+    return frozenset({*active, *(name for site in active for name in nx.descendants(found, site))})
 
-    def __init__(self, values: Mapping[str, Any], edges: set[tuple[str, str]]):
-        self.values, self.edges = values, edges
+
+def _check_readable(
+    program: Callable, args: tuple, kwargs: Mapping[str, Any], natural: Graph, inactive: Edges, felt: frozenset[str]
+) -> None:
+    """Refuse a site that would still read what it must not when the phrases that it is given are replaced."""
+    constants = dict.fromkeys(natural.names, 0)
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        with _Reads(constants, inactive, frozenset()):
+            return program(*args, **kwargs)
+
+    for parent, child in graph(replaced, *args, **kwargs).edges if inactive else ():
+        if (parent, child) in inactive and (child in felt or natural[child].kind in ("choice", "text")):
+            raise InterventionError(
+                f"site {child!r} reads {parent!r} as a number, not (only) as a phrase that it is given; such an edge "
+                "must be one of edges"
+            )
+
+
+class _Reads(Messenger):
+    """Lets sites read other values of some of the phrases that they are given, and gives some sites their values.
+
+    Args:
+        values: site name -> value.
+        edges: (parent, child): the child reads the parent as it is in ``values``.
+        same: sites that have their value in ``values``.
+    """
+
+    def __init__(self, values: Mapping[str, Any], edges: Edges, same: frozenset[str]):
+        self.values, self.edges, self.same = values, edges, same
         super().__init__()
 
     def process_message(self, msg: dict[str, Any]) -> None:
         name = msg.get("name")
         if msg["type"] == "sample" and any(child == name for _, child in self.edges):
             msg["fn"] = with_mechanism(msg["fn"], lambda mechanism: self._reading(mechanism, str(name)))
+        if msg["type"] in ("sample", "deterministic") and name in self.same:
+            msg["value"] = self.values[name]
 
     def _reading(self, mechanism: Any, site: str) -> Any:
+        if getattr(mechanism, "known_scores", None) is not None:
+            raise InterventionError(
+                f"site {site!r} has its scores from a table, inside of handlers; put those around: do(along(table, …))"
+            )
         phrases = tuple(self._read(phrase, site) for phrase in mechanism.phrases)
         return mechanism.replace(phrases=phrases, _memo={})
 

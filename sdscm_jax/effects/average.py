@@ -12,7 +12,7 @@ from ..errors import EffectError
 from .copies import Target
 from .effect import Effect, effect
 from .estimate import Estimate, stack
-from .source import Score, as_source, check_outcome, contrasted, law, outcome_labels, prepare
+from .source import Score, as_source, check_outcome, contrasted, formula_of, law, outcome_labels, prepare
 
 # Draws that find the quantile of the largest of several errors.
 _DRAWS = 20_000
@@ -51,7 +51,9 @@ def ate(
     prepare(source, worlds)
     above, below = (law(source, world, score) for world in worlds)
     formula = f"P({outcome} | do({treatment}={high})) - P({outcome} | do({treatment}={low}))"
-    return effect("ATE", _of(formula, score), outcome_labels(source, outcome, score), above - below, level)
+    return effect(
+        "ATE", formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score), above - below, level
+    )
 
 
 def att(
@@ -70,7 +72,9 @@ def att(
     prepare(source, [*worlds, Target(treatment)])
     above, below = (law(source, world, score, natural) for world in worlds)
     formula = f"P({outcome}_{{{treatment}={high}}} | {treatment}={high}) - P({outcome}_{{{treatment}={low}}} | …)"
-    return effect("ATT", _of(formula, score), outcome_labels(source, outcome, score), above - below, level)
+    return effect(
+        "ATT", formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score), above - below, level
+    )
 
 
 def cate(
@@ -114,7 +118,7 @@ def cate(
         f"P({outcome} | do({treatment}={high}), {', '.join(names)}) - "
         f"P({outcome} | do({treatment}={low}), {', '.join(names)})"
     )
-    return effect("CATE", _of(formula, score), labels, stack(parts), level)
+    return effect("CATE", formula_of(source, outcome, formula, score), labels, stack(parts), level)
 
 
 def contrasts(
@@ -160,7 +164,7 @@ def contrasts(
     influence = None if means.influence is None else np.moveaxis(np.tensordot(means.influence, matrix, (1, 1)), -1, 1)
     found = Estimate(value, influence, means.cost)
     labels = [f"{name}: {label}" for name in weights for label in outcome_labels(source, outcome, score)]
-    formula = _of(f"contrasts of P({outcome} | do({treatment}=…))", score)
+    formula = formula_of(source, outcome, f"contrasts of P({outcome} | do({treatment}=…))", score)
     return effect("contrasts", formula, labels, found, level, quantile=_simultaneous(found, level))
 
 
@@ -178,7 +182,3 @@ def _simultaneous(estimate: Estimate, level: float) -> float | None:
     draws = np.random.default_rng(0).standard_normal((_DRAWS, len(values)))
     errors = draws @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
     return float(np.quantile(np.abs(errors).max(1), level))
-
-
-def _of(formula: str, score: Score) -> str:
-    return formula if score is None else formula.replace("P(", "E(")

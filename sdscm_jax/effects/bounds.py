@@ -37,6 +37,11 @@ def event_bounds(
         first, second: a site in a world, and the option numbers that make the event.
         evidence: sites that the treatment does not cause, or the treatment itself, with their option numbers.
     """
+    copies = source.copies()
+    if copies.of(first[0]) == copies.of(second[0]):
+        both = [k for k in first[1] if k in second[1]]
+        value = float(source.joint([first[0]], evidence).value[both].sum())
+        return value, value
     if isinstance(source, Sampled):
         by_unit = _of_units(source, first, second, evidence)
         if by_unit is not None:
@@ -48,16 +53,22 @@ def event_bounds(
             groups = [treatment]
     known = {target.site for target, _ in evidence}
     by = [Target(name) for name in groups if name not in known]
-    a, b = (_share(source, event, by, evidence) for event in (first, second))
-    whole = source.joint(by, evidence).value if by or evidence else np.asarray(1.0)
+    (a, whole), (b, _) = (_share(source, event, by, evidence) for event in (first, second))
     return float(np.maximum(a + b - whole, 0.0).sum()), float(np.minimum(a, b).sum())
 
 
-def _share(source: Source, event: Event, by: list[Target], evidence: Sequence[tuple[Target, int]]) -> np.ndarray:
-    """``P(event, group, evidence)`` of each group."""
+def _share(
+    source: Source, event: Event, by: list[Target], evidence: Sequence[tuple[Target, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """``P(event, group, evidence)`` and ``P(group, evidence)`` of each group."""
     target, numbers = event
-    joint = source.joint([target, *by], evidence).value
-    return np.asarray(joint[list(numbers)].sum(0))
+    if isinstance(source, Exact) or not by:
+        joint = source.joint([target, *by], evidence).value
+    else:
+        # Group by group, each unit's law of the event is averaged, as in the effect that the bounds are of.
+        groups = itertools.product(*([(g, k) for k in range(len(source.options(g.site)))] for g in by))
+        joint = np.stack([source.joint([target], [*evidence, *group]).value for group in groups], -1)
+    return np.asarray(joint[list(numbers)].sum(0)), np.asarray(joint.sum(0))
 
 
 def _interface(source: Exact, treatment: str, outcome: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..dsl.intervention import Nested
-from ..errors import EffectError, InterventionError
+from ..errors import EffectError, InterventionError, nearest
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,12 @@ class Copies:
             InterventionError: the world sets a site that the model has not, or to no option.
         """
         site, world = target
-        return self._in_paths(site, world) if isinstance(world, PathWorld) else self._in(site, world)
+        if isinstance(world, PathWorld):
+            self._check(world.base)
+            self._check(world.active)
+            return self._in_paths(site, world, {}, {})
+        self._check(world)
+        return self._in(site, world, {})
 
     def above(self, copies: Iterable[int]) -> list[int]:
         """The copies and what they depend on, in program order."""
@@ -108,29 +113,37 @@ class Copies:
             self.copies.append(copy)
         return self._known[copy]
 
-    def _in(self, site: str, world: Mapping[str, Any]) -> int:
-        self._check(world)
-        if site in world:
-            value = world[site]
+    def _in(self, site: str, world: Mapping[str, Any], found: dict[str, int]) -> int:
+        """The version in a world; ``found`` are those in this world that are known."""
+        if site not in found:
+            value = world.get(site)
             if isinstance(value, Nested):
-                return self._in(site, value.world)
-            return self._add(Copy(site, self._constant(site, value), ()))
-        return self._add(Copy(site, None, tuple(self._in(parent, world) for parent in self.parents[site])))
+                found[site] = self.of(Target(site, value.world))
+            elif site in world:
+                found[site] = self._add(Copy(site, self._constant(site, value), ()))
+            else:
+                read = tuple(self._in(parent, world, found) for parent in self.parents[site])
+                found[site] = self._add(Copy(site, None, read))
+        return found[site]
 
-    def _in_paths(self, site: str, world: PathWorld) -> int:
-        self._check(world.active)
-        if site in world.active:
-            return self._in(site, world.active)
-        read = [
-            self._in_paths(parent, world) if (parent, site) in world.edges else self._in(parent, world.base)
-            for parent in self.parents[site]
-        ]
-        return self._add(Copy(site, None, tuple(read)))
+    def _in_paths(self, site: str, world: PathWorld, found: dict[str, int], in_base: dict[str, int]) -> int:
+        if site not in found:
+            if site in world.active:
+                found[site] = self._in(site, world.active, {})
+            else:
+                read = tuple(
+                    self._in_paths(parent, world, found, in_base)
+                    if (parent, site) in world.edges
+                    else self._in(parent, world.base, in_base)
+                    for parent in self.parents[site]
+                )
+                found[site] = self._add(Copy(site, None, read))
+        return found[site]
 
     def _check(self, world: Mapping[str, Any]) -> None:
         for name in world:
             if name not in self.parents:
-                raise InterventionError(f"the model has no site {name!r}; known: {', '.join(map(repr, self.names))}")
+                raise InterventionError(f"the model has no site {name!r}; {nearest(name, self.names)}")
 
     def _constant(self, site: str, value: Any) -> int:
         if callable(value) or (not isinstance(value, str | int) and not hasattr(value, "__index__")):

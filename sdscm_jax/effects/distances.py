@@ -10,7 +10,7 @@ import numpy as np
 from .copies import Target
 from .effect import Effect, finished
 from .estimate import Estimate
-from .source import Score, as_source, check_outcome, contrasted, prepare, scored
+from .source import Score, as_source, check_outcome, choice_options, contrasted, prepare, scored
 
 _DRAWS = 20_000
 
@@ -43,7 +43,7 @@ def wasserstein(
     """
     source = as_source(source)
     numbers = scored(source, outcome, score)
-    places = np.arange(len(source.options(outcome)), dtype=float) if numbers is None else numbers
+    places = np.arange(len(choice_options(source, outcome)), dtype=float) if numbers is None else numbers
     order = np.argsort(places)
     gaps = np.diff(places[order])
 
@@ -60,6 +60,7 @@ def _distance(
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
+    choice_options(source, outcome)
     worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
     prepare(source, worlds)
     above, below = (source.joint([world]) for world in worlds)

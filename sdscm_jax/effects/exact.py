@@ -52,8 +52,8 @@ class Exact:
         """May the site not be intervened on?"""
         return self.network[site].exogenous
 
-    def coupling_of(self, site: str) -> str:
-        """How worlds share the site's noise."""
+    def coupling_of(self, site: str) -> str | None:
+        """How worlds share the site's noise; None: it is not known."""
         return self.coupling or self.network[site].coupling
 
     def copies(self) -> Copies:
@@ -118,6 +118,11 @@ class Exact:
                 raise EffectError(
                     f"site {site!r} has {len(versions)} versions whose noise is shared, and exact effects know two; "
                     "use effects.sampled"
+                )
+            if coupling is None:
+                raise EffectError(
+                    f"how worlds share the noise of site {site!r} is not known; say it with "
+                    "effects.exact(…, coupling=…), or use effects.sampled"
                 )
             axes = list(dict.fromkeys([*tables[0][1], *tables[1][1]]))
             p, q = (_aligned(table, own, axes) for table, own in tables)

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import EffectError
 from .copies import Target
 from .sampled import Sampled
-from .source import as_source, check_outcome, contrasted, prepare
+from .source import as_source, check_outcome, choice_options, contrasted, prepare, shared_noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class IndividualEffects:
             do(low) and do(high); they do not depend on the coupling of the outcome's noise.
         outcomes: int ``[n, 2]``: what is drawn with the unit's own noise; how the two go together depends on the
             coupling, which no data can tell.
-        coupling: of the outcome's noise.
+        coupling: how the worlds share noise; None where the outcome cannot differ.
     """
 
     treatment: str
@@ -34,7 +34,7 @@ class IndividualEffects:
     options: tuple[str, ...]
     probabilities: np.ndarray
     outcomes: np.ndarray
-    coupling: str
+    coupling: str | None
 
     @property
     def expected(self) -> np.ndarray:
@@ -72,8 +72,7 @@ def ite(source: Any, treatment: str, outcome: str, low: Any = None, high: Any = 
         raise EffectError("exact sources have no units; potential_outcomes gives the joint law of both outcomes")
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
-    if not source.options(outcome):
-        raise EffectError(f"outcome {outcome!r} has no options")
+    options = choice_options(source, outcome)
     worlds = [Target(outcome, {treatment: value}) for value in (low, high)]
     prepare(source, worlds)
     return IndividualEffects(
@@ -81,8 +80,8 @@ def ite(source: Any, treatment: str, outcome: str, low: Any = None, high: Any = 
         outcome,
         low,
         high,
-        source.options(outcome),
+        options,
         np.stack([source.probabilities(world) for world in worlds], 1),
         np.stack([source.values(world) for world in worlds], 1),
-        source.coupling_of(outcome),
+        shared_noise(source, worlds),
     )

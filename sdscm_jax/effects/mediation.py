@@ -13,7 +13,18 @@ from ..errors import EffectError, nearest
 from .bounds import transport_bounds
 from .copies import PathWorld, Target
 from .effect import Effect, effect
-from .source import Score, Source, as_source, check_outcome, contrasted, law, outcome_labels, prepare
+from .source import (
+    Score,
+    Source,
+    as_source,
+    check_outcome,
+    contrasted,
+    formula_of,
+    law,
+    outcome_labels,
+    prepare,
+    shared_noise,
+)
 
 
 def cde(
@@ -27,20 +38,23 @@ def cde(
         mediators: site -> the option that it is set to in both worlds.
 
     Raises:
-        EffectError: the treatment or the outcome is among the mediators.
+        EffectError: the treatment, the outcome or an exogenous site is among the mediators.
     """
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
     for name in mediators:
-        if name in (treatment, outcome):
-            raise EffectError(f"{name!r} is the treatment or the outcome; it is no mediator")
+        if name in (treatment, outcome) or source.exogenous(name):
+            what = "exogenous" if source.exogenous(name) else "the treatment or the outcome"
+            raise EffectError(f"{name!r} is {what}; it is no mediator")
     worlds = [Target(outcome, {treatment: value, **mediators}) for value in (high, low)]
     prepare(source, worlds)
     above, below = (law(source, world, score) for world in worlds)
-    fixed = ", ".join(f"{name}={value}" for name, value in mediators.items())
-    formula = f"P({outcome} | do({treatment}={high}, {fixed})) - P({outcome} | do({treatment}={low}, {fixed}))"
-    return effect("CDE", formula, outcome_labels(source, outcome, score), above - below, level)
+    fixed = "".join(f", {name}={value}" for name, value in mediators.items())
+    formula = f"P({outcome} | do({treatment}={high}{fixed})) - P({outcome} | do({treatment}={low}{fixed}))"
+    return effect(
+        "CDE", formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score), above - below, level
+    )
 
 
 def nde(
@@ -141,17 +155,11 @@ def _against(
     below = Target(target.site, base)
     prepare(source, [target, below])
     found, basis = law(source, target, score), law(source, below, score)
-    coupling, bounds = _witness(source, target), None
+    coupling, bounds = shared_noise(source, [target]), None
     if coupling is not None:
         bounds = transport_bounds(source, target, score)
         if bounds is not None:
             bounds = np.asarray(bounds[0] - basis.value), np.asarray(bounds[1] - basis.value)
     labels = outcome_labels(source, target.site, score)
-    return effect(name, formula, labels, found - basis, level, coupling=coupling, bounds=bounds)
-
-
-def _witness(source: Source, target: Target) -> str | None:
-    """The coupling of a site that has two versions in a target's world, if one has."""
-    copies = source.copies()
-    several = [site for site, versions in copies.responses([copies.of(target)]).items() if len(versions) > 1]
-    return source.coupling_of(several[0]) if several else None
+    told = formula_of(source, target.site, formula, score)
+    return effect(name, told, labels, found - basis, level, coupling=coupling, bounds=bounds)

@@ -11,7 +11,8 @@ from ..errors import EffectError
 from .bounds import event_bounds
 from .copies import Target
 from .effect import Effect, effect
-from .source import Source, as_source, check_outcome, contrasted, prepare
+from .estimate import Estimate
+from .source import Source, as_source, check_outcome, choice_options, contrasted, prepare, shared_noise
 
 
 def pns(
@@ -29,10 +30,11 @@ def pns(
     with_it, without = (Target(outcome, {treatment: value}) for value in (high, low))
     prepare(source, [with_it, without])
     found = source.joint([with_it, without]).linear(lambda x: x[..., k, rest].sum(-1))
+    coupling = shared_noise(source, [with_it, without])
     bounds = event_bounds(source, treatment, (with_it, [k]), (without, rest))
     y = source.options(outcome)[k]
     formula = f"P({outcome}_{{{treatment}={high}}} = {y}, {outcome}_{{{treatment}={low}}} != {y})"
-    return _effect("PNS", formula, source, outcome, found, level, bounds)
+    return _effect("PNS", formula, ["PNS"], found, level, coupling, bounds)
 
 
 def pn(
@@ -47,13 +49,14 @@ def pn(
     factual, other = Target(outcome), Target(outcome, {treatment: low})
     natural = [(Target(treatment), source.number(treatment, high))]
     prepare(source, [factual, other])
+    coupling = shared_noise(source, [factual, other])
     joint = source.joint([factual, other], natural)
     found = joint.linear(lambda x: x[..., k, rest].sum(-1)) / joint.linear(lambda x: x[..., k, :].sum(-1))
     scale = float(joint.value[k].sum())
     bounds = _divided(event_bounds(source, treatment, (factual, [k]), (other, rest), natural), scale)
     y = source.options(outcome)[k]
     formula = f"P({outcome}_{{{treatment}={low}}} != {y} | {treatment} = {high}, {outcome} = {y})"
-    return _effect("PN", formula, source, outcome, found, level, bounds)
+    return _effect("PN", formula, ["PN"], found, level, coupling, bounds)
 
 
 def ps(
@@ -68,13 +71,14 @@ def ps(
     factual, other = Target(outcome), Target(outcome, {treatment: high})
     natural = [(Target(treatment), source.number(treatment, low))]
     prepare(source, [factual, other])
+    coupling = shared_noise(source, [factual, other])
     joint = source.joint([factual, other], natural)
     found = joint.linear(lambda x: x[..., rest, k].sum(-1)) / joint.linear(lambda x: x[..., rest, :].sum((-2, -1)))
     scale = float(joint.value[rest].sum())
     bounds = _divided(event_bounds(source, treatment, (factual, rest), (other, [k]), natural), scale)
     y = source.options(outcome)[k]
     formula = f"P({outcome}_{{{treatment}={high}}} = {y} | {treatment} = {low}, {outcome} != {y})"
-    return _effect("PS", formula, source, outcome, found, level, bounds)
+    return _effect("PS", formula, ["PS"], found, level, coupling, bounds)
 
 
 def potential_outcomes(
@@ -109,7 +113,7 @@ def potential_outcomes(
     joint = source.joint(worlds, given)
     total = joint.linear(lambda x: x.sum((-2, -1), keepdims=True))
     found = joint / total
-    options, scale = source.options(outcome), float(total.value.ravel()[0])
+    options, scale = choice_options(source, outcome), float(total.value.ravel()[0])
     bounds = np.array(
         [
             _divided(event_bounds(source, treatment, (worlds[0], [a]), (worlds[1], [b]), given), scale)
@@ -120,10 +124,7 @@ def potential_outcomes(
     told = "".join(f", {name}={value}" for name, value in (evidence or {}).items()).replace(", ", " | ", 1)
     formula = f"P({outcome}_{{{treatment}={low}}}, {outcome}_{{{treatment}={high}}}{told})"
     labels = [f"{a} -> {b}" for a in options for b in options]
-    return effect(
-        "potential outcomes", formula, labels, found, level, inside=(0.0, 1.0),
-        coupling=source.coupling_of(outcome), bounds=(bounds[:, 0], bounds[:, 1]),
-    )  # fmt: skip
+    return _effect("potential outcomes", formula, labels, found, level, shared_noise(source, worlds), bounds.T)
 
 
 def _checked(
@@ -132,8 +133,8 @@ def _checked(
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
-    k = source.number(outcome, option)
-    return source, low, high, k, [i for i in range(len(source.options(outcome))) if i != k]
+    options, k = choice_options(source, outcome), source.number(outcome, option)
+    return source, low, high, k, [i for i in range(len(options)) if i != k]
 
 
 def _divided(bounds: tuple[float, float], scale: float) -> tuple[float, float]:
@@ -143,9 +144,10 @@ def _divided(bounds: tuple[float, float], scale: float) -> tuple[float, float]:
 
 
 def _effect(
-    name: str, formula: str, source: Source, outcome: str, found: Any, level: float, bounds: tuple[float, float]
+    name: str, formula: str, labels: list[str], found: Estimate, level: float, coupling: str | None, bounds: Any
 ) -> Effect:
+    lower, upper = np.reshape(bounds, (2, len(labels)))
     return effect(
-        name, formula, [name], found, level, inside=(0.0, 1.0), coupling=source.coupling_of(outcome),
-        bounds=(np.array([bounds[0]]), np.array([bounds[1]])),
+        name, formula, labels, found, level, inside=(0.0, 1.0),
+        coupling=coupling, bounds=None if coupling is None else (lower, upper),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,13 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
 from ..dsl.asked import language_models
 from ..dsl.exogenous import exogenous
-from ..dsl.intervention import Fixed
-from ..dsl.mechanism import mechanism_of
+from ..dsl.intervention import Fixed, Intervened
+from ..dsl.mechanism import Mechanism
 from ..dsl.structure import Site, structure
 from ..dsl.table import all_contexts
 from ..dsl.tabulate import Tabulated, tabulate
@@ -25,8 +27,13 @@ from ..errors import EffectError, SiteError, nearest
 
 # Entries of one site's table; more are not held.
 MOST_ENTRIES = 1 << 24
-# NumPyro draws from logits by the Gumbel-max rule, so worlds share its noise as Gumbels.
-_NUMPYRO_COUPLING = "gumbel"
+# How NumPyro draws. A Bernoulli compares one uniform; two options are coupled alike by that and by Gumbels.
+_NUMPYRO_COUPLINGS: dict[type, str] = {
+    dist.BernoulliProbs: "inverse_cdf",
+    dist.BernoulliLogits: "inverse_cdf",
+    dist.CategoricalProbs: "inverse_cdf",
+    dist.CategoricalLogits: "gumbel",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +45,7 @@ class Factor:
         parents: names of the sites that it reads, in program order.
         table: float64 ``[K_1, …, K_m, K]``: ``P(site = k | parents)``.
         options: the K options' texts (numbers as texts, for a site that is not language).
-        coupling: how worlds share its noise; see ``Choice``.
+        coupling: how worlds share its noise; see ``Choice``. None: it is not known.
         exogenous: may it not be intervened on?
     """
 
@@ -46,7 +53,7 @@ class Factor:
     parents: tuple[str, ...]
     table: np.ndarray
     options: tuple[str, ...]
-    coupling: str = "gumbel"
+    coupling: str | None = "gumbel"
     exogenous: bool = False
 
 
@@ -142,15 +149,14 @@ def network(fn: Callable, *args: Any, **kwargs: Any) -> Network:
         if site.kind == "deterministic":
             continue
         of = parents[site.name]
-        contexts = all_contexts([sizes[name] for name in of])
-        table, options, coupling = _table(fn, args, kwargs, site, of, contexts, tuple(parents))
-        sizes[site.name] = table.shape[-1]
-        if table.size > MOST_ENTRIES:
+        shape = tuple(sizes[name] for name in of)
+        if math.prod(shape) * max(len(site.options), 2) > MOST_ENTRIES:
             raise EffectError(
-                f"site {site.name!r} has {len(contexts)} contexts of {table.shape[-1]} options, more than are held "
-                "exactly; use effects.sampled"
+                f"site {site.name!r} has {math.prod(shape)} contexts, more than are held exactly; use effects.sampled"
             )
-        shape = (*(sizes[name] for name in of), table.shape[-1])
+        table, options, coupling = _table(fn, args, kwargs, site, of, all_contexts(shape), tuple(parents))
+        sizes[site.name] = len(options)
+        shape = (*shape, len(options))
         factors.append(Factor(site.name, of, table.reshape(shape), options, coupling, site.exogenous))
     return Network(tuple(factors))
 
@@ -202,7 +208,7 @@ class _Set(Messenger):
 def _table(
     fn: Callable, args: tuple, kwargs: Mapping[str, Any], site: Site, of: tuple[str, ...], contexts: np.ndarray,
     names: tuple[str, ...],
-) -> tuple[np.ndarray, tuple[str, ...], str]:  # fmt: skip
+) -> tuple[np.ndarray, tuple[str, ...], str | None]:  # fmt: skip
     """Probabilities ``[C, K]`` in some contexts, option texts, and the coupling."""
     static: list[Any] = []
 
@@ -212,26 +218,43 @@ def _table(
         messenger = _Set(fn, values, site.name)
         with numpyro.handlers.block():
             exogenous(messenger, 0)(*args, **kwargs)
-        found = messenger.found
-        mechanism = None if isinstance(found, Fixed) else mechanism_of(found)
-        if isinstance(found, Fixed):
-            natural = mechanism_of(found)
-            options = natural.options if natural is not None and hasattr(natural, "options") else site.options
-            static.append((tuple(options), _NUMPYRO_COUPLING))
-            return jnp.log(jnp.eye(len(options))[found.v])
-        if mechanism is not None and found is mechanism:
-            static.append((mechanism.options, mechanism.coupling))
-            return mechanism.logits
-        values_of = _support(found, site.name)
-        static.append((tuple(str(int(v)) for v in values_of), _NUMPYRO_COUPLING))
-        return jnp.stack([found.log_prob(v) for v in values_of])
+        logits, *told = _law(messenger.found, site.name)
+        static.append(told)
+        return logits
 
     logits = np.asarray(jax.vmap(one)(jnp.asarray(contexts)), np.float64)
     probs = np.exp(logits - logits.max(-1, keepdims=True))
     return probs / probs.sum(-1, keepdims=True), *static[-1]
 
 
-def _support(fn: Any, name: str) -> Any:
+def _law(fn: Any, name: str) -> tuple[Any, tuple[str, ...], str | None]:
+    """Log-probabilities ``[K]``, option texts and the coupling of a site's distribution."""
+    fn = _unwrapped(fn)
+    if fn is None or isinstance(fn, Intervened):
+        what = "has a value that a handler gives it" if fn is None else "has a soft or stochastic intervention"
+        raise EffectError(f"exact effects need the mechanisms of sites: site {name!r} {what}; use effects.sampled")
+    # What an intervention replaced is not asked.
+    own = fn
+    while isinstance(own, Fixed | Intervened):
+        own = _unwrapped(own.replaced)
+    mechanism = own if isinstance(own, Mechanism) else None
+    values = _support(own, name) if mechanism is None else np.arange(len(mechanism.options))
+    options = tuple(str(int(value)) for value in values) if mechanism is None else mechanism.options
+    coupling = _NUMPYRO_COUPLINGS.get(type(own)) if mechanism is None else mechanism.coupling
+    if isinstance(fn, Fixed):
+        return jnp.log(jnp.eye(len(options))[fn.v]), options, coupling
+    logits = jnp.stack([fn.log_prob(value) for value in values]) if mechanism is None else mechanism.logits
+    return logits, options, coupling
+
+
+def _unwrapped(fn: Any) -> Any:
+    """A distribution without masks, which are of its density and not of its draws."""
+    while isinstance(fn, dist.MaskedDistribution | dist.ExpandedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
+def _support(fn: Any, name: str) -> np.ndarray:
     """The values 0..K-1 of a NumPyro distribution."""
     if not getattr(fn, "has_enumerate_support", False):
         raise EffectError(
@@ -241,4 +264,4 @@ def _support(fn: Any, name: str) -> Any:
     values = np.asarray(fn.enumerate_support(expand=False)).ravel()
     if not np.array_equal(values, np.arange(len(values))):
         raise EffectError(f"site {name!r}: its values are not 0, 1, …; use effects.sampled")
-    return jnp.asarray(values)
+    return values

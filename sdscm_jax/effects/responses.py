@@ -58,7 +58,7 @@ def _gumbel(p: np.ndarray, q: np.ndarray) -> np.ndarray:
         to_infinity = 1.0 / (slope * (constant + slope * left))
         mass = np.where(np.isinf(right), np.where(np.isinf(left), 0.0, to_infinity), closed)
     mass = np.where(right > left, np.nan_to_num(mass, nan=0.0, posinf=0.0), 0.0)
-    cumulative = np.concatenate([np.zeros_like(mass[..., :1]), np.cumsum(mass, -1)], -1)
+    cumulative = np.concatenate([np.zeros_like(p[..., :1]), np.cumsum(mass, -1)], -1)
     place = np.argsort(order, -1)
     at = np.take_along_axis(cumulative, place, -1)
     # a wins under p where the ratio of times is below p_a / q_a, b under q where it is above p_b / q_b.

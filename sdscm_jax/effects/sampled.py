@@ -11,6 +11,7 @@ import numpy as np
 
 from ..dsl.along import along
 from ..dsl.graph import Graph
+from ..dsl.intervention import Nested
 from ..dsl.phrase import option_numbers
 from ..dsl.worlds import world_label
 from ..engine.simulate import simulate
@@ -74,9 +75,10 @@ class Sampled:
         """May the site not be intervened on?"""
         return bool(self._site(site).exogenous)
 
-    def coupling_of(self, site: str) -> str:
-        """How worlds share the site's noise."""
-        return self._site(site).coupling or "gumbel"
+    def coupling_of(self, site: str) -> str | None:
+        """How worlds share the site's noise; None: it has none."""
+        found = self._site(site)
+        return found.coupling or (None if found.kind == "deterministic" else "NumPyro's own")
 
     def copies(self) -> Copies:
         """An empty set of versions of this model's sites."""
@@ -97,8 +99,8 @@ class Sampled:
         """Simulate the worlds that the targets need and that there are not yet, all at once."""
         copies = self.copies()
         missing: list[World] = []
-        for target in targets:
-            self._check_target(target)
+        for target in map(_by_itself, targets):
+            self._site(target.site)
             if self._find(copies, target) is None and target.world not in missing:
                 missing.append(target.world)
         if not missing:
@@ -111,13 +113,11 @@ class Sampled:
             )
         self._drawn += self.simulate(missing)
 
-    def _check_target(self, target: Target) -> None:
-        self._site(target.site)
-
     def _find(self, copies: Copies, target: Target) -> _Drawn | None:
-        """A world in which the site is what it is in the target's world."""
-        wanted = copies.of(target)
-        return next((d for d in self._drawn if copies.of(Target(target.site, d.world)) == wanted), None)
+        """A world in which the site is what it is in the target's world, by its own mechanism."""
+        wanted, site = copies.of(target), target.site
+        own = (d for d in self._drawn if _by_itself(Target(site, d.world)).world is d.world)
+        return next((d for d in own if copies.of(Target(site, d.world)) == wanted), None)
 
     def joint(self, targets: Sequence[Target], evidence: Sequence[tuple[Target, int]] = ()) -> Estimate:
         """``P(targets, evidence)``, with an axis for each target.
@@ -162,7 +162,7 @@ class Sampled:
         """Each unit's law of a site's versions, ``[n, K, …]`` with an axis for each target."""
         first = [next(t for t in targets if copies.of(t) == copy) for copy in wanted]
         laws = [self.probabilities(target) for target in first]
-        joint = laws[0] if len(laws) == 1 else joint_responses(self.coupling_of(own), *laws)
+        joint = laws[0] if len(laws) == 1 else joint_responses(self.coupling_of(own) or "independent", *laws)
         return with_axes(joint, [wanted.index(copies.of(target)) for target in targets])
 
     def seen(self, evidence: Sequence[tuple[Target, int]]) -> np.ndarray:
@@ -254,6 +254,14 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
 def _drawn(data: Simulation, w: int, world: World) -> _Drawn:
     values, log_probs = ({name: x[:, w] for name, x in part.items()} for part in (data.values, data.log_probs))
     return _Drawn(world, values, log_probs)
+
+
+def _by_itself(target: Target) -> Target:
+    """A site in the world where its own mechanism gives it the value, which a nested intervention only hands on."""
+    site, world = target
+    while not isinstance(world, PathWorld) and isinstance(value := world.get(site), Nested):
+        world = value.world
+    return Target(site, world)
 
 
 def _one_hot(numbers: np.ndarray, size: int) -> np.ndarray:

@@ -70,6 +70,18 @@ def check_outcome(source: Source, treatment: str, outcome: str) -> None:
         raise EffectError(f"treatment and outcome are both {outcome!r}")
 
 
+def choice_options(source: Source, site: str) -> tuple[str, ...]:
+    """The options of a site.
+
+    Raises:
+        EffectError: it has none.
+    """
+    options = source.options(site)
+    if not options:
+        raise EffectError(f"site {site!r} has no options; this effect is of probabilities of options")
+    return options
+
+
 def outcome_labels(source: Source, outcome: str, score: Score) -> tuple[str, ...]:
     """What the numbers of an effect on an outcome are of."""
     options = source.options(outcome)
@@ -84,7 +96,7 @@ def scored(source: Source, outcome: str, score: Score) -> np.ndarray | None:
     """
     if score is None:
         return None
-    options = source.options(outcome)
+    options = choice_options(source, outcome)
     if isinstance(score, Mapping):
         if set(score) != set(options):
             raise SiteError(f"site {outcome!r}: score gives numbers for {sorted(score)}, its options are {options}")
@@ -107,6 +119,19 @@ def law(source: Source, target: Target, score: Score, evidence: Sequence[tuple[T
         return wanted
     total = joint.linear(lambda x: x.sum(-1, keepdims=True) if numbers is None else x.sum(-1))
     return wanted / total
+
+
+def shared_noise(source: Source, targets: Sequence[Target]) -> str | None:
+    """How these worlds share the noise of the sites that have several versions in them; None: no site has."""
+    copies = source.copies()
+    versions = copies.responses([copies.of(target) for target in targets])
+    found = dict.fromkeys(source.coupling_of(site) for site, several in versions.items() if len(several) > 1)
+    return ", ".join(coupling for coupling in found if coupling) or None
+
+
+def formula_of(source: Source, outcome: str, formula: str, score: Score) -> str:
+    """A formula of probabilities, or of means where the outcome is a number."""
+    return formula if score is None and source.options(outcome) else formula.replace("P(", "E(")
 
 
 def prepare(source: Source, targets: Sequence[Target]) -> None:

@@ -62,6 +62,11 @@ class Member:
 
     def __call__(self, lm: LanguageModel) -> Phrase:
         """Run the program; the value is the outcome's phrase (the last variable's, without one)."""
+        phrases = self.phrases(lm)
+        return phrases[self.family.outcome or self.family.variables[-1].name]
+
+    def phrases(self, lm: LanguageModel) -> dict[str, Phrase]:
+        """Run the program; the phrases of all variables, in causal order."""
         phrases: dict[str, Phrase] = {}
         for variable, wording in zip(self.family.variables, self.wordings, strict=True):
             choice = Choice(
@@ -72,7 +77,7 @@ class Member:
                 scoring="uniform" if variable.uniform else self.scoring,
             )
             phrases[variable.name] = sample(variable.name, choice, exogenous=variable.exogenous)
-        return phrases[self.family.outcome or self.family.variables[-1].name]
+        return phrases
 
 
 @dataclass(frozen=True)

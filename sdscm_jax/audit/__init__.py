@@ -1,0 +1,22 @@
+"""Audits of language models for causal effects that they should or should not have."""
+
+from .audit import audit
+from .files import write_audit
+from .infer import discoveries
+from .result import AuditResult, Pair
+from .spec import AUDITS, AuditSpec, FreeText, Proxy, audit_spec
+from .truth import truth_of
+
+__all__ = [
+    "AUDITS",
+    "AuditResult",
+    "AuditSpec",
+    "FreeText",
+    "Pair",
+    "Proxy",
+    "audit",
+    "audit_spec",
+    "discoveries",
+    "truth_of",
+    "write_audit",
+]

@@ -1,0 +1,165 @@
+"""``audit``: which effect has an attribute on an outcome, according to language models?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import pandas as pd
+
+from ..engine.progress import progress_bar
+from ..engine.tabulation import TrieScorer
+from ..errors import AuditError
+from ..models.language_model import LanguageModel, load_lm
+from ..vignettes import Vignette
+from .asked import asked_table
+from .cells import measured
+from .fit import check_context
+from .infer import couplings_table, differences_table, effects_table, scorings_table, variance_table
+from .measure import COUPLINGS
+from .pairs import example_pairs
+from .result import AuditResult, Pair
+from .spec import AuditSpec, audit_spec
+from .truth import truth_of
+from .wordings import draw_wordings
+
+CELLS = "cells"
+_VERSIONS = ("sdscm-jax", "jax", "numpyro", "numpy")
+
+
+def audit(
+    spec: AuditSpec | str | Path,
+    lms: Sequence[Any] | Mapping[str, Any] | None = None,
+    *,
+    wordings: int = 16,
+    option_wordings: int = 2,
+    seed: int = 0,
+    level: float = 0.95,
+    rate: float = 0.05,
+    pairs: int = 3,
+    out: str | Path | None = None,
+    truth: Vignette | None = None,
+    memory: int | None = None,
+    progress: bool | None = None,
+) -> AuditResult:
+    """Audit language models for an effect.
+
+    For every proxy, wordings are drawn; in each, the language model is asked once in every context that may occur,
+    and effects are exact sums over these answers. Intervals are over wordings, since these are what is sampled.
+
+    Args:
+        spec: a specification, the name of one of ``AUDITS``, or a YAML file.
+        lms: sources for ``load_lm`` or language models; or name -> one of these. None: those of the specification,
+            or the embedded one.
+        wordings: choices of templates for each proxy, at least 2.
+        option_wordings: choices of phrases and option texts within each.
+        seed: of wordings and of example units.
+        level: confidence of intervals.
+        rate: false discovery rate over all effects of the audit, and over all differences between language models.
+        pairs: example units for each language model and proxy.
+        out: a directory that keeps what single wordings said; a killed audit goes on there, and one of more wordings
+            or language models pays for what is new.
+        truth: mechanisms that the language models' training text was generated from, to compare with.
+        memory: bytes for keys and values; see ``simulate``.
+        progress: show a bar on stderr; by default where stderr is a terminal.
+
+    Raises:
+        AuditError: the specification is unusable, a language model's context is too short for it, or it gives an
+            option of the outcome no probability. All but the last are found before a language model is run.
+        LoadError: a language model cannot be loaded.
+
+    >>> from sdscm_jax.audit import AuditSpec
+    >>> small = AuditSpec.from_dict({
+    ...     "name": "drug", "title": "A drug", "question": "Does the level matter?",
+    ...     "attribute": {"name": "level", "levels": ["low", "high"], "proxies": {"word": {
+    ...         "templates": ["The tumor exhibits {} levels of PD-L1.", "PD-L1 is {}."],
+    ...         "phrases": {"low": ["low"], "high": ["high"]}}}},
+    ...     "variables": [{"name": "drug", "options": ["wait", "treat"], "templates": ["The choice is to {}."],
+    ...                    "parents": ["level"]}],
+    ...     "outcome": {"name": "drug", "option": "treat"}})
+    >>> result = audit(small, wordings=2, pairs=0)
+    >>> result.effects["effect"].tolist(), len(result.cells)
+    (['total', 'direct', 'illegitimate', 'legitimate', 'unfair'], 2)
+    """
+    spec = spec if isinstance(spec, AuditSpec) else audit_spec(spec)
+    for what, number, least in (("wordings", wordings, 2), ("option_wordings", option_wordings, 1)):
+        if number < least:
+            raise AuditError(f"{what} is a number from {least} on, got {number}")
+    loaded = _loaded(spec, lms)
+    for name, (_, lm) in loaded.items():
+        check_context(spec, name, lm)
+    drawn = draw_wordings(spec, wordings, option_wordings, seed)
+    directory = None if out is None else Path(out) / CELLS
+    rows: list[dict[str, Any]] = []
+    examples: list[Pair] = []
+    asked_of: list[dict[str, Any]] = []
+    started = time.perf_counter()
+    # Other scorings are looked at in the first option wording only.
+    todo = [(w, s) for w in drawn for s in spec.scorings if s == spec.scorings[0] or w.option_wording == 0]
+    with progress_bar("wordings", len(loaded) * len(todo), progress) as told:
+        for number, (name, (source, lm)) in enumerate(loaded.items()):
+            scorer, fingerprint = TrieScorer(memory=memory), lm.fingerprint()
+            for done, (wording, scoring) in enumerate(todo):
+                found = measured(spec, name, lm, wording, scoring, scorer, directory, fingerprint)
+                rows += [{"lm": name, **row, "templates": tuple(row["templates"])} for row in found]
+                told(number * len(todo) + done + 1)
+            for wording in (w for w in drawn if pairs and w.wording == w.option_wording == 0):
+                examples += example_pairs(spec, name, lm, wording, spec.scorings[0], scorer, pairs, seed)
+            asked_of.append({
+                "lm": name, "source": source, "fingerprint": fingerprint,
+                "parameters": sum(x.size for x in jax.tree.leaves(lm.params)), "context": lm.config.max_positions,
+                "tokens": scorer.counts(lm).tokens,
+            })  # fmt: skip
+    table = pd.DataFrame(rows)
+    main = table[table["scoring"] == spec.scorings[0]].drop(columns="scoring").reset_index(drop=True)
+    known = None if truth is None else truth_of(spec, truth)
+    settings = {
+        "level": level, "wordings": wordings, "option_wordings": option_wordings, "seed": seed, "rate": rate,
+        "versions": {name: version(name) for name in _VERSIONS}, "seconds": time.perf_counter() - started,
+    }  # fmt: skip
+    return AuditResult(
+        spec=spec,
+        lms=pd.DataFrame(asked_of),
+        cells=main.drop(columns=[*COUPLINGS, "lower_bound", "upper_bound"]),
+        effects=effects_table(main, level, rate),
+        differences=differences_table(main, list(loaded), level, rate),
+        variance=variance_table(main),
+        scorings=scorings_table(table[table["option_wording"] == 0], level),
+        couplings=couplings_table(main, COUPLINGS),
+        pairs=tuple(examples),
+        asked=asked_table(spec, drawn),
+        dag_svg=None,
+        settings=settings,
+        truth=known,
+    )
+
+
+def _loaded(spec: AuditSpec, lms: Any) -> dict[str, tuple[str, LanguageModel]]:
+    """Name -> source and language model."""
+    if lms is None:
+        lms = list(spec.lms) or [None]
+    if isinstance(lms, str | Path | LanguageModel):
+        lms = [lms]
+    named = lms.items() if isinstance(lms, Mapping) else [(_name(lm), lm) for lm in lms]
+    found: dict[str, tuple[str, LanguageModel]] = {}
+    for name, lm in named:
+        again, own = 1, name
+        while own in found:
+            again += 1
+            own = f"{name} ({again})"
+        known = isinstance(lm, LanguageModel)
+        source = "in memory" if known else "embedded" if lm is None or lm == "embedded" else str(lm)
+        found[own] = source, lm if known else load_lm(None if source == "embedded" else lm)
+    if not found:
+        raise AuditError(f"audit {spec.name!r}: no language model is given")
+    return found
+
+
+def _name(lm: Any) -> str:
+    if isinstance(lm, LanguageModel):
+        return "language model"
+    return "embedded" if lm is None else Path(str(lm)).name

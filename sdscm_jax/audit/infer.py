@@ -1,0 +1,155 @@
+"""From what single wordings say to what an audit says: intervals, tests, false discoveries, variance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .measure import EFFECTS
+
+CELL = ["lm", "proxy", "level"]
+# From so many templates of a sentence on, they tell how much its wording matters.
+FEW_TEMPLATES = 5
+
+
+def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float) -> dict[str, float]:
+    """The mean over wordings, with an interval and a test of 0.
+
+    What is sampled is language: the interval is for sentences worded by others, not for these templates again
+    (Clark 1973, "The language-as-fixed-effect fallacy"). Wordings that share a template of some sentence are not
+    independent, so the interval is the widest of those that take wordings as the sample, or the templates of any one
+    sentence (cluster-robust, Student's t with one degree of freedom less than there are clusters; Cameron and Miller
+    2015, "A practitioner's guide to cluster-robust inference"). A sentence with fewer than five templates is taken as
+    it is.
+
+    Args:
+        cells: ``wording``, and ``templates``: tuples, the number of each sentence's template.
+        values: what each cell says.
+        level: confidence.
+
+    Returns:
+        ``value``, ``lower``, ``upper``, ``p`` (two-sided; nan with one wording), ``wordings``.
+
+    >>> cells = pd.DataFrame({"wording": [0, 0, 1, 1], "templates": [(0,), (0,), (1,), (1,)]})
+    >>> found = mean_of_wordings(cells, pd.Series([0.1, 0.3, 0.2, 0.2]), 0.95)
+    >>> found["value"], found["wordings"], found["lower"] == found["upper"]
+    (0.2, 2, True)
+    """
+    by_wording = values.groupby(cells["wording"].to_numpy()).mean()
+    means = by_wording.to_numpy(np.float64)
+    count, value = len(means), float(means.mean())
+    if count < 2:
+        return {"value": value, "lower": float("nan"), "upper": float("nan"), "p": float("nan"), "wordings": count}
+    first = cells.drop_duplicates("wording").set_index("wording").loc[by_wording.index, "templates"]
+    samples = [np.arange(count), *np.array(first.tolist(), np.int64).reshape(count, -1).T]
+    half, p = 0.0, 0.0
+    for number, sample in enumerate(samples):
+        clusters = np.unique(sample, return_inverse=True)[1]
+        size = int(clusters.max()) + 1
+        if number and size < FEW_TEMPLATES:
+            continue
+        sums = np.bincount(clusters, means - value)
+        error = float(np.sqrt(size / (size - 1) * (sums**2).sum())) / count
+        # Means that differ by rounding only are the same.
+        error = 0.0 if error < 1e-12 else error
+        half = max(half, float(stats.t.ppf(0.5 + level / 2, size - 1)) * error)
+        certain = 1.0 if abs(value) < 1e-12 else 0.0
+        p = max(p, float(2 * stats.t.sf(abs(value) / error, size - 1)) if error > 0 else certain)
+    return {"value": value, "lower": value - half, "upper": value + half, "p": p, "wordings": count}
+
+
+def discoveries(table: pd.DataFrame, rate: float) -> pd.DataFrame:
+    """The table with ``q`` and ``discovery``: Benjamini and Hochberg (1995) over all its rows' ``p``.
+
+    Of rows that are called discoveries, at most a share of ``rate`` is expected to be false; rows of one language
+    model are positively dependent, which the procedure allows (Benjamini and Yekutieli 2001). Rows without a p are no
+    discoveries. Give it the tables of many audits, concatenated, to control the rate over all of them.
+
+    >>> discoveries(pd.DataFrame({"p": [0.01, 0.04, 0.5]}), 0.05)["discovery"].tolist()
+    [True, False, False]
+    """
+    p = table["p"].to_numpy(np.float64)
+    q = np.full(len(p), np.nan)
+    known = ~np.isnan(p)
+    if known.any():
+        q[known] = stats.false_discovery_control(p[known], method="bh")
+    with np.errstate(invalid="ignore"):
+        return table.assign(q=q, discovery=q <= rate)
+
+
+def effects_table(cells: pd.DataFrame, level: float, rate: float) -> pd.DataFrame:
+    """Effects of every language model, proxy and level; see ``AuditResult.effects``."""
+    rows = []
+    for (lm, proxy, name), group in cells.groupby(CELL, sort=False):
+        for effect in EFFECTS:
+            found = mean_of_wordings(group, group[effect], level)
+            rows.append({"lm": lm, "proxy": proxy, "level": name, "effect": effect, **found, "method": "exact"})
+    return discoveries(pd.DataFrame(rows), rate)
+
+
+def differences_table(cells: pd.DataFrame, lms: Sequence[str], level: float, rate: float) -> pd.DataFrame:
+    """Effects of a language model less those of one before it, wording by wording; see ``AuditResult.differences``."""
+    rows = []
+    keys = ["proxy", "level", "wording", "option_wording"]
+    for i, other in enumerate(lms):
+        for lm in lms[i + 1 :]:
+            both = cells[cells["lm"] == lm].merge(
+                cells[cells["lm"] == other].drop(columns="templates"), on=keys, suffixes=("", "_other")
+            )
+            for (proxy, name), group in both.groupby(["proxy", "level"], sort=False):
+                for effect in EFFECTS:
+                    found = mean_of_wordings(group, group[effect] - group[f"{effect}_other"], level)
+                    del found["wordings"]
+                    rows.append({"lm": lm, "other": other, "proxy": proxy, "level": name, "effect": effect, **found})
+    columns = ["lm", "other", "proxy", "level", "effect", "value", "lower", "upper", "p"]
+    return discoveries(pd.DataFrame(rows, columns=columns), rate)
+
+
+def variance_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """Variance of the individual total effect: between wordings, option wordings within them, units within these.
+
+    Components by the method of moments of a nested design (Searle, Casella and McCulloch 1992, "Variance
+    components", section 3.6); negative ones are 0.
+    """
+    rows = []
+    for (lm, proxy, name), group in cells.groupby(CELL, sort=False):
+        by_wording = group.groupby("wording")["total"]
+        counts = by_wording.count().to_numpy(np.float64)
+        degrees = float((counts - 1).sum())
+        within = float(((group["total"] - by_wording.transform("mean")) ** 2).sum())
+        option = within / degrees if degrees > 0 else 0.0
+        means = by_wording.mean().to_numpy(np.float64)
+        between = float(means.var(ddof=1)) if len(means) > 1 else 0.0
+        wording = max(0.0, between - option * float((1 / counts).mean()))
+        unit = float((group["sd_unit"] ** 2).mean())
+        rows.append({
+            "lm": lm, "proxy": proxy, "level": name, "wording": wording, "option_wording": option, "unit": unit,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def scorings_table(cells: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Total effects under each scoring; see ``AuditResult.scorings``."""
+    rows = []
+    for keys, group in cells.groupby([*CELL, "scoring"], sort=False):
+        found = mean_of_wordings(group, group["total"], level)
+        rows.append(dict(zip([*CELL, "scoring"], keys, strict=True)) | {
+            "total": found["value"], "lower": found["lower"], "upper": found["upper"],
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=[*CELL, "scoring", "total", "lower", "upper"])
+
+
+def couplings_table(cells: pd.DataFrame, couplings: Sequence[str]) -> pd.DataFrame:
+    """Share of units whose outcome would change, by coupling; see ``AuditResult.couplings``."""
+    rows = []
+    for keys, group in cells.groupby(CELL, sort=False):
+        means = group[[*couplings, "lower_bound", "upper_bound"]].mean()
+        for coupling in couplings:
+            rows.append(dict(zip(CELL, keys, strict=True)) | {
+                "coupling": coupling, "changed": means[coupling], "lower_bound": means["lower_bound"],
+                "upper_bound": means["upper_bound"],
+            })  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,119 @@
+"""What one wording says: exact effects of the attribute in one program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..dsl.intervention import nested
+from ..effects.bounds import event_bounds
+from ..effects.copies import Target
+from ..effects.exact import Exact
+from ..effects.network import Network
+from ..errors import EffectError
+
+COUPLINGS = ("gumbel", "inverse_cdf", "independent")
+EFFECTS = ("total", "direct", "illegitimate", "legitimate", "unfair")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What is asked of a program, by names and numbers.
+
+    Attributes:
+        attribute, outcome: sites.
+        option: number of the outcome's option whose probability is reported.
+        mediators, legitimate: the sites between them, and those through which the attribute may rightly act.
+    """
+
+    attribute: str
+    outcome: str
+    option: int
+    mediators: tuple[str, ...]
+    legitimate: tuple[str, ...]
+
+
+def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
+    """Effects of one level of the attribute against another, on the probability of the reported option.
+
+    ``total`` = P(Y(b)) - P(Y(a)); ``direct`` = P(Y(b, M(a))) - P(Y(a)) with all mediators M as under the reference;
+    ``illegitimate`` and ``legitimate`` add what passes through mediators that are not legitimate, and then through
+    those that are; ``unfair`` = direct + illegitimate, the effect along all paths without a legitimate mediator
+    (Nabi and Shpitser 2018, "Fair inference on outcomes"; Kusner et al. 2017, "Counterfactual fairness").
+
+    Args:
+        network: the program's tables.
+        roles: what is asked.
+        level, reference: numbers of the attribute's two levels, b and a.
+
+    Returns:
+        ``p_reference``, ``p_level``, the five effects, and ``sd_unit``: the standard deviation over units of the
+        individual effect given all that the attribute does not cause (nan where these are too many).
+
+    >>> from sdscm_jax.effects.network import Factor
+    >>> a = Factor("a", (), np.array([0.5, 0.5]), ("x", "y"))
+    >>> y = Factor("y", ("a",), np.array([[0.5, 0.5], [0.75, 0.25]]), ("no", "yes"))
+    >>> found = measure(Network((a, y)), Roles("a", "y", 1, (), ()), 1)
+    >>> found["total"], found["direct"], found["unfair"]
+    (-0.25, -0.25, -0.25)
+    """
+    source = Exact(network)
+    base, there = {roles.attribute: reference}, {roles.attribute: level}
+
+    def probability(held: Sequence[str]) -> float:
+        world = {**there, **{name: nested(base) for name in held}}
+        return float(source.joint([Target(roles.outcome, world)]).value[roles.option])
+
+    before = float(source.joint([Target(roles.outcome, base)]).value[roles.option])
+    after = probability(())
+    alone = probability(roles.mediators)
+    unfair = probability(roles.legitimate) if roles.legitimate else after
+    return {
+        "p_reference": before,
+        "p_level": after,
+        "total": after - before,
+        "direct": alone - before,
+        "illegitimate": unfair - alone,
+        "legitimate": after - unfair,
+        "unfair": unfair - before,
+        "sd_unit": _unit_deviation(source, roles, base, there),
+    }
+
+
+def _unit_deviation(source: Exact, roles: Roles, base: dict[str, int], there: dict[str, int]) -> float:
+    """Standard deviation of the effect over groups that are alike in what the attribute does not cause."""
+    network = source.network
+    caused = {*roles.mediators, roles.outcome}
+    read = {parent for name in caused for parent in network[name].parents} - caused - {roles.attribute}
+    groups = [Target(name) for name in network.names if name in read]
+    try:
+        joint = [
+            source.joint([*groups, Target(roles.outcome, world)]).value[..., roles.option] for world in (base, there)
+        ]
+        weight = source.joint(groups).value if groups else np.ones(())
+    except EffectError:
+        return float("nan")
+    effect = np.divide(joint[1] - joint[0], weight, out=np.zeros_like(joint[0]), where=weight > 0)
+    mean = (weight * effect).sum()
+    return float(np.sqrt((weight * (effect - mean) ** 2).sum()))
+
+
+def measure_couplings(network: Network, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
+    """Share of units for which it would change whether the outcome is the reported option.
+
+    Returns:
+        the share by coupling, and ``lower_bound`` and ``upper_bound`` over all couplings.
+    """
+    worlds = [Target(roles.outcome, {roles.attribute: value}) for value in (reference, level)]
+    found = {}
+    for coupling in COUPLINGS:
+        joint = Exact(network, coupling=coupling).joint(worlds).value
+        both = joint[roles.option, roles.option]
+        found[coupling] = float(joint[roles.option].sum() + joint[:, roles.option].sum() - 2 * both)
+    source = Exact(network)
+    others = [k for k in range(len(source.options(roles.outcome))) if k != roles.option]
+    gains = event_bounds(source, roles.attribute, (worlds[0], others), (worlds[1], [roles.option]))
+    losses = event_bounds(source, roles.attribute, (worlds[0], [roles.option]), (worlds[1], others))
+    return {**found, "lower_bound": gains[0] + losses[0], "upper_bound": min(1.0, gains[1] + losses[1])}

@@ -1,0 +1,131 @@
+"""The summary: what the tables say, in sentences (plain text, with a lead that is printed bold)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..result import AuditResult
+from .rows import Group, Row, agreement, as_rows, effects_of, groups, mean_over_wordings, truth_of
+from .spoken import change, counted, listed, percent, probability, span
+from .words import EFFECTS
+
+
+class Said(NamedTuple):
+    """A sentence or several, with a lead."""
+
+    lead: str
+    text: str
+
+
+def summary(result: AuditResult) -> list[Said]:
+    """Every sentence of the summary."""
+    effects = [_effect(result, group) for group in groups(result)]
+    return [_asked(result), _discoveries(result), *effects, *_differences(result)]
+
+
+def level_of(result: AuditResult) -> str:
+    """The intervals' level, such as ``95%``."""
+    return percent(float(result.settings.get("level", 0.95)))
+
+
+def written(result: AuditResult, note: str) -> str:
+    """The sentence of the free text; empty where there is none."""
+    text = result.spec.text
+    return note.strip() if text is None or not note.strip() else text.template.replace("{}", note.strip())
+
+
+def _asked(result: AuditResult) -> Said:
+    spec = result.spec
+    combinations = max((len(group.of(result.cells)) for group in groups(result)), default=0)
+    lms = [str(name) for name in result.lms["lm"]]
+    proxies = [proxy.name for proxy in spec.proxies]
+    return Said(
+        "What was asked.",
+        f"{counted(len(lms), 'language model')} ({listed(lms)}); {spec.attribute} conveyed in "
+        f"{counted(len(proxies), 'way')} ({listed(proxies)}); up to {counted(combinations, 'combination')} of wordings "
+        f"each. The reference is “{spec.levels[0]}”, and the probability is that of “{spec.option}” ({spec.outcome}).",
+    )
+
+
+def _effect(result: AuditResult, group: Group) -> Said:
+    spec, found = result.spec, effects_of(result, group)
+    lead, total = f"{group.lm}, by {group.proxy}.", found["total"]
+    before, after = (probability(mean_over_wordings(result, group, c)) for c in ("p_reference", "p_level"))
+    limits = span(float(total["lower"]), float(total["upper"]))
+    text = (
+        f"Changing “{spec.levels[0]}” to “{group.level}” changes the probability of “{spec.option}” from {before} to "
+        f"{after}, by {change(float(total['value']))} ({level_of(result)} interval {limits})"
+    )
+    return Said(
+        lead, " ".join(part for part in (text + _parts(result, found), *_remarks(result, group, total)) if part)
+    )
+
+
+def _parts(result: AuditResult, found: dict[str, Row]) -> str:
+    spec = result.spec
+    ways = {
+        "direct": "is direct",
+        "illegitimate": f"goes through {listed(spec.not_legitimate)} (not legitimate)",
+        "legitimate": f"goes through {listed(spec.legitimate)} (legitimate)",
+    }
+    empty = {"illegitimate": not spec.not_legitimate, "legitimate": not spec.legitimate}
+    told = [
+        f"{change(float(found[name]['value']))} {way}"
+        for name, way in ways.items()
+        if name in found and not empty.get(name, False)
+    ]
+    return f"; of this {listed(told)}." if told else "."
+
+
+def _remarks(result: AuditResult, group: Group, total: Row) -> list[str]:
+    same, count = agreement(result, group)
+    said = []
+    if float(total["lower"]) <= 0 <= float(total["upper"]):
+        said.append("The interval contains 0, so that it is compatible with no effect.")
+    if count > 1:
+        said.append(f"{same} of {count} combinations of wordings move it in the direction of their average.")
+    truth = truth_of(result, group, "total")
+    if truth is not None:
+        said.append(f"In the mechanisms that text was generated from, it is {change(truth)}.")
+    return said
+
+
+def _discoveries(result: AuditResult) -> Said:
+    table = result.effects
+    count, kept = len(table), int(table["discovery"].sum())
+    rate = percent(float(result.settings.get("rate", 0.05)))
+    by_effect = [
+        f"{int(table.loc[table['effect'] == name, 'discovery'].sum())} of {int((table['effect'] == name).sum())} {name}"
+        for name in EFFECTS
+        if (table["effect"] == name).any()
+    ]
+    verb = "differs" if kept == 1 else "differ"
+    tests = f"after correction for many tests (false discovery rate {rate})"
+    text = f"Of {counted(count, 'effect')}, {kept} {verb} from 0 {tests}"
+    totals = sorted((float(effects_of(result, group)["total"]["value"]), str(group)) for group in groups(result))
+    reach = ""
+    if len(totals) > 1:
+        (low, lowest), (high, highest) = totals[0], totals[-1]
+        reach = f"Total effects go from {change(low)} ({lowest}) to {change(high)} ({highest}). "
+    return Said("In short.", f"{reach}{text}: {listed(by_effect)}.")
+
+
+def _differences(result: AuditResult) -> list[Said]:
+    lead, table = "Between language models.", result.differences
+    if table.empty:
+        return [] if len(result.lms) > 1 else [Said(lead, "There is one only: nothing here tells how models differ.")]
+    kept = [row for row in as_rows(table) if bool(row["discovery"])]
+    count = counted(len(table), "difference")
+    if not kept:
+        return [Said(lead, f"Of {count} of effects, none remains after correction for many tests.")]
+    kept.sort(key=lambda row: list(EFFECTS).index(str(row["effect"])))
+    told = [
+        f"the {row['effect']} effect of “{row['level']}” by {row['proxy']} is "
+        f"{probability(abs(float(row['value'])))} {'lower' if float(row['value']) < 0 else 'higher'} according to "
+        f"{row['lm']} than according to {row['other']} (difference {span(float(row['lower']), float(row['upper']))})"
+        for row in kept[:6]
+    ]
+    more = f"; and {len(kept) - 6} more in the table" if len(kept) > 6 else ""
+    remain = "1 remains" if len(kept) == 1 else f"{len(kept)} remain"
+    text = f"Of {count} of effects, {remain} after correction for many tests: {'; '.join(told)}{more}."
+    return [Said(lead, text)]

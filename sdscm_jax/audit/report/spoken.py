@@ -1,0 +1,75 @@
+"""Numbers of an audit as its sentences and tables print them: three decimals everywhere, so that they agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def probability(value: float) -> str:
+    """A probability or a share.
+
+    >>> probability(0.41), probability(float("nan"))
+    ('0.410', '–')
+    """
+    return f"{value:.3f}" if np.isfinite(value) else "–"
+
+
+def change(value: float) -> str:
+    """A change of a probability, with its sign; what rounds to 0 has none.
+
+    >>> change(0.0123), change(-0.08), change(-1e-9)
+    ('+0.012', '−0.080', '0.000')
+    """
+    if not np.isfinite(value):
+        return "–"
+    text = f"{abs(value):.3f}"
+    sign = "" if float(text) == 0 else "−" if value < 0 else "+"
+    return sign + text
+
+
+def span(lower: float, upper: float, told: Any = change) -> str:
+    """Two limits.
+
+    >>> span(-0.1, 0.06), span(float("nan"), 0.06)
+    ('−0.100 to +0.060', 'unknown')
+    """
+    return f"{told(lower)} to {told(upper)}" if np.isfinite([lower, upper]).all() else "unknown"
+
+
+def chance(value: float) -> str:
+    """A p or q value.
+
+    >>> chance(0.0312), chance(0.0000001)
+    ('0.031', '< 0.001')
+    """
+    return "< 0.001" if value < 0.001 else probability(value)
+
+
+def percent(share: float) -> str:
+    """A share in per cent.
+
+    >>> percent(0.95), percent(0.125)
+    ('95%', '12.5%')
+    """
+    return f"{100 * share:.3g}%" if np.isfinite(share) else "–"
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "wording"), counted(1200, "wording")
+    ('1 wording', '1,200 wordings')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a", "b", "c"]), listed(["a"]), listed([])
+    ('a, b and c', 'a', 'none')
+    """
+    names = list(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names) or "none"

@@ -1,0 +1,143 @@
+"""What the report says about any audit: its sections, effects, method and limits in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+SECTIONS = {
+    "summary": "Summary",
+    "question": "The question",
+    "effects": "Effects",
+    "wordings": "Wording by wording",
+    "variance": "What the effects vary with",
+    "sensitivity": "Sensitivity to scoring and coupling",
+    "pairs": "Example pairs",
+    "asked": "Sentences that were asked",
+    "method": "How it was done",
+    "limits": "Limits",
+    "provenance": "Provenance",
+}
+
+# Effects in their order; the names of the columns are the keys.
+EFFECTS = {
+    "total": "everything that changes when the attribute is set from the reference to the other level.",
+    "direct": (
+        "what changes when only the outcome’s own sentence sees the new level, and every variable in between stays as "
+        "it was at the reference."
+    ),
+    "illegitimate": (
+        "what the variables in between that the outcome should not depend on (“not legitimate”) add when they follow "
+        "the new level, too, while the legitimate ones stay."
+    ),
+    "legitimate": (
+        "what the variables in between that the outcome may rightly depend on (“legitimate”) add when they follow the "
+        "new level, too."
+    ),
+    "unfair": "direct and illegitimate together: what is left of the total effect without the legitimate part.",
+}
+
+METHOD = (
+    (
+        "Probabilities, not answers",
+        "The audit does not chat with a language model. Each variable of the graph is a sentence with a blank and a "
+        "list of options for the blank. The model is shown the sentences that the variable may depend on, and we read "
+        "off how probable it finds each option compared with the other options.",
+    ),
+    (
+        "Two worlds, not two groups",
+        "The attribute is set to the reference level, and everything that follows is worked out; then it is set to the "
+        "other level. Nothing else is touched. So a difference between the two is an effect of the attribute according "
+        "to the model, and cannot be due to applicants, patients or readers who differ in other ways.",
+    ),
+    (
+        "All combinations",
+        "Effects whose method is “exact” come from every combination of options, each weighted by its probability. "
+        "They have no sampling error.",
+    ),
+    (
+        "Parts of the effect",
+        "An effect can run directly, or through variables in between. Parts are told apart by letting some of these "
+        "variables see the new level while others still see the reference (nested counterfactuals). The total effect "
+        "is the direct, the illegitimate and the legitimate part together.",
+    ),
+    (
+        "Wordings",
+        "Language models are sensitive to wording. So every sentence has several wordings, and levels and options have "
+        "several phrases. An effect is the average over them, and the interval (Student’s, over wordings) says how far "
+        "this average could move if other wordings of the same kind had been used. One wording alone is an anecdote.",
+    ),
+    (
+        "Many tests",
+        "p is how often the choice of wordings alone would give an average at least so far from 0 if there were no "
+        "effect on average. With many effects some p are small by luck. q corrects for that (Benjamini and Hochberg "
+        "1995): of the effects reported as discoveries, at most the stated share is expected to be wrong.",
+    ),
+    (
+        "Proxies",
+        "The ways in which the attribute is conveyed (a word, a pronoun, a first name) are audited one by one, as a "
+        "model may react to one and not to another.",
+    ),
+)
+
+LIMITS = (
+    "The intervals contain variation over wordings and over option wordings, and nothing else. They do not contain "
+    "the choice of scoring (see the section on sensitivity), how the language model was trained, the choice of graph, "
+    "of options or of proxies.",
+    "The results are about a language model’s probabilities for these sentences. They say nothing about people, and "
+    "a product built on the model, with instructions, filters or a chat format, may act differently.",
+    "The graph is a decision: it says which sentences the model is shown. Which variables are legitimate is a "
+    "judgement of those who designed the audit, not a finding.",
+    "Wordings were written by people, not drawn at random from all that could be said. Intervals, p and q treat them "
+    "as if they were a fair sample of such wordings.",
+    "An effect that is not shown may still be there: the wordings may be too few, or pull in different directions.",
+    "A proxy conveys more than the attribute. A first name may tell of age, class or origin as well.",
+    "What would have happened to one person depends on how chance is shared between the two worlds, which nothing can "
+    "tell from outside. Averages do not depend on it; the example pairs and the shares of changed outcomes do.",
+)
+
+COUPLINGS = {
+    "gumbel": "each option’s luck is shared between the worlds",
+    "inverse_cdf": "one number for luck is shared, with the options in their listed order",
+    "independent": "luck is drawn anew",
+}
+
+SCORINGS = {
+    "sequence": "probability of the option and of the rest of its sentence",
+    "option": "probability of the option’s own words",
+    "mean": "average per token, so that long options are not charged for their length",
+    "masked": "token by token among what still leads to an option",
+    "pmi": "probability compared with that without context",
+    "reference": "as in the code of the paper on SD-SCMs",
+}
+
+
+def told_of(words: Mapping[str, str], table: pd.DataFrame, column: str) -> dict[str, str]:
+    """Meaning of the words that a column holds.
+
+    >>> told_of({"mean": "average per token", "pmi": "..."}, pd.DataFrame({"scoring": ["mean", "mine"]}), "scoring")
+    {'mean': 'average per token'}
+    """
+    return {} if table.empty else {name: told for name, told in words.items() if (table[column] == name).any()}
+
+
+VARIANCE = (
+    "The variance of the effect on one unit (one person, one case), split by what it comes from: the wording of the "
+    "sentences, the phrases for levels and options, and the units with their different backgrounds. A large share of "
+    "wording means that a result from one wording should not be trusted."
+)
+SCORING = (
+    "The first scoring is that of the other sections. Here, only the first option wording of each wording counts, so "
+    "that its totals may differ a little from those above."
+)
+PAIRS = (
+    "The same unit with the same luck at each level. Words that differ from the reference are in brackets. Units whose "
+    "outcome changes are shown first: these are illustrations, not evidence, and not typical."
+)
+ASKED = (
+    "Verbatim, white space included. What stands in brackets is the list of options for the blank; the model was asked "
+    "how probable it finds each. The sentence of what is varied is told, not asked. Where a sentence follows others, "
+    "these are shown with the first option of each. Equal sentences of several wordings are listed once, with the "
+    "numbers of wording and option wording."
+)

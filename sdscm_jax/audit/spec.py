@@ -1,0 +1,266 @@
+"""Specifications of audits: an attribute, an outcome, what lies between them, and how it is all worded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..dsl.template import Template
+from ..errors import AuditError, nearest
+from ..families import Family, FamilyVariable
+from .spec_check import check_spec, structure
+
+AUDITS = ("hiring", "hiring_gender", "triage", "headline", "loan")
+_SPECS = Path(__file__).parent / "specs"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A way in which the attribute is conveyed, such as by a word or by a first name.
+
+    Attributes:
+        name: such as ``"first name"``.
+        templates: wordings of the attribute's sentence, each with one blank.
+        phrases: texts for the blank that stand for each level.
+    """
+
+    name: str
+    templates: tuple[Template, ...]
+    phrases: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class FreeText:
+    """Free text that a language model writes after the outcome, given every sentence; see ``Text``.
+
+    Attributes:
+        template: text with one blank, where it writes.
+        max_tokens: most tokens that it may write.
+        pattern: a regular expression that the text must match, if any.
+    """
+
+    template: str
+    max_tokens: int = 24
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class AuditSpec:
+    """What an audit asks: which effect has an attribute on an outcome?
+
+    Attributes:
+        name: a short identifier.
+        title, question: what the report says above everything else.
+        attribute: name of the attribute's site, the first of the program; its level is drawn uniformly.
+        levels: of the attribute; the first is the reference.
+        proxies: ways in which it is conveyed, each audited by itself.
+        variables: all others, in causal order; their parents may name the attribute.
+        outcome: name of the outcome.
+        option: the option of it whose probability is reported.
+        legitimate: mediators through which the attribute may rightly act.
+        not_legitimate: the other mediators. Every variable on a path from the attribute to the outcome is in one.
+        option_wordings: variable -> alternative texts of its options, each in the order of the options; the first
+            is the variable's own. A variable that is not named has its own only.
+        text: free text written after the outcome; None: none.
+        scorings: of every choice; the first is the main one.
+        lms: sources for ``load_lm``; none: the embedded default.
+        can_show, cannot_show: limits of the audit, in plain words; the report prints them.
+        source: where wordings and design come from.
+        licence: of the wordings.
+
+    Parents are put in causal order.
+
+    Raises:
+        AuditError: the specification is unusable; the message names the key, the value and what to change.
+
+    >>> spec = audit_spec("hiring")
+    >>> spec.levels, spec.mediators, spec.option
+    (('white-sounding name', 'Black-sounding name'), ('test score', 'interview'), 'offer the job')
+    """
+
+    name: str
+    title: str
+    question: str
+    attribute: str
+    levels: tuple[str, ...]
+    proxies: tuple[Proxy, ...]
+    variables: tuple[FamilyVariable, ...]
+    outcome: str
+    option: str
+    legitimate: tuple[str, ...] = ()
+    not_legitimate: tuple[str, ...] = ()
+    option_wordings: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    text: FreeText | None = None
+    scorings: tuple[str, ...] = ("sequence", "mean")
+    lms: tuple[str, ...] = ()
+    can_show: str = ""
+    cannot_show: str = ""
+    source: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        check_spec(self, f"audit {self.name!r}")
+        place = {name: i for i, name in enumerate((self.attribute, *(v.name for v in self.variables)))}
+        ordered = tuple(replace(v, parents=tuple(sorted(v.parents, key=place.__getitem__))) for v in self.variables)
+        object.__setattr__(self, "variables", ordered)
+
+    def variable(self, name: str) -> FamilyVariable:
+        """The variable of that name.
+
+        Raises:
+            AuditError: there is none (the attribute is not among them).
+        """
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        known = nearest(name, [v.name for v in self.variables])
+        raise AuditError(f"audit {self.name!r} has no variable {name!r}; {known}")
+
+    @property
+    def mediators(self) -> tuple[str, ...]:
+        """Names of the variables between the attribute and the outcome, in causal order."""
+        return tuple(v.name for v in self.variables if v.name in (*self.legitimate, *self.not_legitimate))
+
+    def without(self, *names: str) -> AuditSpec:
+        """The same audit with fewer sentences, for language models with a short context.
+
+        No other sentence takes the place of one that is left out: what had it as a parent has one parent less. What
+        the attribute reached only by way of it is a mediator no longer.
+
+        Args:
+            names: covariates and mediators to leave out.
+
+        Raises:
+            AuditError: a name is unknown, the attribute's or the outcome's, or the attribute reaches the outcome no
+                longer.
+
+        >>> audit_spec("hiring").without("test score").mediators
+        ('interview',)
+        """
+        for name in names:
+            if name in (self.attribute, self.outcome):
+                role = "attribute" if name == self.attribute else "outcome"
+                raise AuditError(f"audit {self.name!r}: {name!r} is the {role} and cannot be left out")
+            self.variable(name)
+        variables = tuple(
+            replace(v, parents=tuple(p for p in v.parents if p not in names))
+            for v in self.variables
+            if v.name not in names
+        )
+        between = structure(self.attribute, variables, self.outcome).mediators
+        return replace(
+            self,
+            variables=variables,
+            legitimate=tuple(m for m in self.legitimate if m in between),
+            not_legitimate=tuple(m for m in self.not_legitimate if m in between),
+            option_wordings={name: texts for name, texts in self.option_wordings.items() if name not in names},
+        )
+
+    def family(
+        self, proxy: Proxy, phrases: Mapping[str, str], options: Mapping[str, Sequence[str]] | None = None
+    ) -> Family:
+        """The programs of one proxy: a member of the family is one choice of templates.
+
+        The attribute is the treatment; its options are the phrases, in the order of the levels.
+
+        Args:
+            proxy: how the attribute is conveyed.
+            phrases: level -> the text that stands for it.
+            options: variable -> texts of its options, in their order; those left out are the variable's own.
+
+        Raises:
+            AuditError: a level has no phrase, or texts are not those of a variable's options.
+
+        >>> spec = audit_spec("hiring")
+        >>> names = {"white-sounding name": "Emily", "Black-sounding name": "Lakisha"}
+        >>> family = spec.family(spec.proxies[0], names)
+        >>> family.treatment, family.arms, family.mediators
+        ('applicant', ('Emily', 'Lakisha'), ('test score', 'interview'))
+        """
+        where = f"audit {self.name!r}"
+        if set(phrases) != set(self.levels):
+            raise AuditError(f"{where}: one phrase for each level {self.levels} is needed, got {dict(phrases)}")
+        texts = {v.name: v.options for v in self.variables}
+        for name, chosen in (options or {}).items():
+            count = len(self.variable(name).options)
+            if len(chosen) != count:
+                raise AuditError(f"{where}: {name!r} has {count} options, got {len(chosen)} texts: {tuple(chosen)}")
+            texts[name] = tuple(chosen)
+        attribute = FamilyVariable(
+            self.attribute, tuple(phrases[level] for level in self.levels), proxy.templates, uniform=True
+        )
+        reported = self.variable(self.outcome).options.index(self.option)
+        return Family(
+            self.name,
+            (attribute, *(replace(v, options=texts[v.name]) for v in self.variables)),
+            treatment=self.attribute,
+            outcome=self.outcome,
+            outcome_option=texts[self.outcome][reported],
+            licence=self.licence,
+            description=self.question,
+        )
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> AuditSpec:
+        """Read a specification from a mapping in the layout of the YAML files.
+
+        Raises:
+            AuditError: it is unusable; the message names the key, the value and what to change.
+
+        >>> spec = audit_spec("loan")
+        >>> AuditSpec.from_dict(spec.to_dict()) == spec
+        True
+        """
+        # Imported here, since that module makes specifications.
+        from .spec_file import from_content
+
+        return from_content(content)
+
+    @classmethod
+    def read(cls, path: str | Path) -> AuditSpec:
+        """Read a specification from a YAML file.
+
+        Raises:
+            AuditError: it is unusable; the message names the file, the key, the value and what to change.
+        """
+        from .spec_file import read
+
+        return read(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The specification as ``from_dict`` reads it: mappings, lists, texts, numbers and truth values only."""
+        from .spec_file import to_dict
+
+        return to_dict(self)
+
+    def to_yaml(self) -> str:
+        """The specification as YAML; ``read`` reads it back from a file."""
+        from .spec_file import to_yaml
+
+        return to_yaml(self)
+
+
+def audit_spec(name_or_path: str | Path) -> AuditSpec:
+    """A specification that comes with the package, or the one of a YAML file.
+
+    Args:
+        name_or_path: one of ``AUDITS``, or the path of a file. A shipped name is not looked for among files; a
+            ``Path`` always is a file.
+
+    Raises:
+        AuditError: it is neither, or the file is no specification.
+
+    >>> audit_spec("headline").levels
+    ('national newspaper', 'anonymous blog', 'social media post')
+    >>> audit_spec("hirring")
+    Traceback (most recent call last):
+    sdscm_jax.errors.AuditError: 'hirring' is neither an audit nor a file; did you mean 'hiring'? (known: 'hiring', \
+'hiring_gender', 'triage', 'headline', 'loan')
+    """
+    if isinstance(name_or_path, str) and name_or_path in AUDITS:
+        return AuditSpec.read(_SPECS / f"{name_or_path}.yaml")
+    if not Path(name_or_path).exists():
+        raise AuditError(f"{str(name_or_path)!r} is neither an audit nor a file; {nearest(str(name_or_path), AUDITS)}")
+    return AuditSpec.read(name_or_path)
