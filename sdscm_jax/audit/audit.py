@@ -98,15 +98,15 @@ def audit(
     examples: list[Pair] = []
     asked_of: list[dict[str, Any]] = []
     started = time.perf_counter()
-    # Other scorings are looked at in the first option wording only.
-    todo = [(w, s) for w in drawn for s in spec.scorings if s == spec.scorings[0] or w.option_wording == 0]
-    with progress_bar("wordings", len(loaded) * len(todo), progress) as told:
+    with progress_bar("wordings", len(loaded) * len(drawn), progress) as told:
         for number, (name, (source, lm)) in enumerate(loaded.items()):
             scorer, fingerprint = TrieScorer(memory=memory), lm.fingerprint()
-            for done, (wording, scoring) in enumerate(todo):
-                found = measured(spec, name, lm, wording, scoring, scorer, directory, fingerprint)
+            for done, wording in enumerate(drawn):
+                # Other scorings are looked at in the first option wording only.
+                scorings = spec.scorings[: None if wording.option_wording == 0 else 1]
+                found = measured(spec, name, lm, wording, scorings, scorer, directory, fingerprint)
                 rows += [{"lm": name, **row, "templates": tuple(row["templates"])} for row in found]
-                told(number * len(todo) + done + 1)
+                told(number * len(drawn) + done + 1)
             for wording in (w for w in drawn if pairs and w.wording == w.option_wording == 0):
                 examples += example_pairs(spec, name, lm, wording, spec.scorings[0], scorer, pairs, seed)
             asked_of.append({

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..dsl.tabulate import Scorer, tabulate
 from ..effects.network import Network, network
+from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel
 from .fit import check_options
 from .measure import measure, measure_couplings
@@ -23,42 +24,44 @@ _VERSION = 1
 
 
 def measured(
-    spec: AuditSpec, name: str, lm: LanguageModel, wording: Wording, scoring: str, scorer: Scorer,
+    spec: AuditSpec, name: str, lm: LanguageModel, wording: Wording, scorings: Sequence[str], scorer: TrieScorer,
     directory: Path | None, fingerprint: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Effects of every level in one wording under one scoring, one row for each.
+    """Effects of every level in one wording, one row for each and for each scoring.
 
     Args:
         spec: the audit.
         name: of the language model, for messages.
         lm: the language model.
         wording: how it is asked.
-        scoring: of every choice.
-        scorer: asks it; see ``tabulate``.
+        scorings: of every choice.
+        scorer: asks it. It begins anew, so that the numbers do not depend on what was asked before.
         directory: where finished cells are, or None.
         fingerprint: of the language model.
 
     Returns:
-        rows as in ``AuditResult.cells``, with the shares of ``measure_couplings``; without ``lm``.
+        rows as in ``AuditResult.cells``, with ``scoring`` and the shares of ``measure_couplings``; without ``lm``.
     """
 
     def compute() -> list[dict[str, Any]]:
-        tables = tables_of(spec, lm, wording, scoring, scorer)
-        check_options(spec, name, tables)
-        roles = roles_of(spec)
+        scorer.forget()
         rows = []
-        for number, level in enumerate(spec.levels[1:], start=1):
-            found = {**measure(tables, roles, number), **measure_couplings(tables, roles, number)}
-            rows.append({
-                "proxy": wording.proxy.name, "level": level, "wording": wording.wording,
-                "option_wording": wording.option_wording, "templates": list(wording.templates), "scoring": scoring,
-                **found,
-            })  # fmt: skip
+        for scoring in scorings:
+            tables = tables_of(spec, lm, wording, scoring, scorer)
+            check_options(spec, name, tables)
+            roles = roles_of(spec)
+            for number, level in enumerate(spec.levels[1:], start=1):
+                found = {**measure(tables, roles, number), **measure_couplings(tables, roles, number)}
+                rows.append({
+                    "proxy": wording.proxy.name, "level": level, "wording": wording.wording,
+                    "option_wording": wording.option_wording, "templates": list(wording.templates),
+                    "scoring": scoring, **found,
+                })  # fmt: skip
         return rows
 
     if directory is None:
         return compute()
-    return _kept(directory / f"{_identity(spec, wording, scoring, fingerprint)}.json", compute)
+    return _kept(directory / f"{_identity(spec, wording, scorings, fingerprint)}.json", compute)
 
 
 def tables_of(spec: AuditSpec, lm: LanguageModel, wording: Wording, scoring: str, scorer: Scorer) -> Network:
@@ -66,7 +69,7 @@ def tables_of(spec: AuditSpec, lm: LanguageModel, wording: Wording, scoring: str
     return network(tabulate(wording.member(spec, scoring), lm, scorer=scorer))
 
 
-def _identity(spec: AuditSpec, wording: Wording, scoring: str, fingerprint: str) -> str:
+def _identity(spec: AuditSpec, wording: Wording, scorings: Sequence[str], fingerprint: str) -> str:
     """A name for all that a cell depends on."""
     family = spec.family(wording.proxy, wording.phrases, wording.options)
     sentences: Sequence[Any] = [
@@ -75,7 +78,7 @@ def _identity(spec: AuditSpec, wording: Wording, scoring: str, fingerprint: str)
     ]
     roles = roles_of(spec)
     parts = [
-        _VERSION, fingerprint, scoring, sentences, list(spec.levels), roles.outcome, roles.option,
+        _VERSION, fingerprint, list(scorings), sentences, list(spec.levels), roles.outcome, roles.option,
         list(roles.mediators), list(roles.legitimate), wording.wording, wording.option_wording, wording.proxy.name,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

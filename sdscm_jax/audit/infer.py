@@ -20,10 +20,11 @@ def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float) -> di
 
     What is sampled is language: the interval is for sentences worded by others, not for these templates again
     (Clark 1973, "The language-as-fixed-effect fallacy"). Wordings that share a template of some sentence are not
-    independent, so the interval is the widest of those that take wordings as the sample, or the templates of any one
-    sentence (cluster-robust, Student's t with one degree of freedom less than there are clusters; Cameron and Miller
-    2015, "A practitioner's guide to cluster-robust inference"). A sentence with fewer than five templates is taken as
-    it is.
+    independent, so the interval is the widest of those that take as the sample the wordings, the templates of any one
+    sentence, and those of all sentences (cluster-robust in one way and in many; Student's t with one degree of
+    freedom less than the fewest clusters; Cameron, Gelbach and Miller 2011, "Robust inference with multiway
+    clustering"). Where no two wordings share a template these are one: Student's interval. A sentence with fewer than
+    five templates is taken as it is.
 
     Args:
         cells: ``wording``, and ``templates``: tuples, the number of each sentence's template.
@@ -45,20 +46,28 @@ def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float) -> di
         return {"value": value, "lower": float("nan"), "upper": float("nan"), "p": float("nan"), "wordings": count}
     first = cells.drop_duplicates("wording").set_index("wording").loc[by_wording.index, "templates"]
     samples = [np.arange(count), *np.array(first.tolist(), np.int64).reshape(count, -1).T]
+    found = [_of_clusters(means - value, np.unique(sample, return_inverse=True)[1]) for sample in samples]
+    ways = [found[0], *(way for way in found[1:] if way[1] >= FEW_TEMPLATES - 1)]
+    together = ways[0][0] + sum(variance - ways[0][0] for variance, _ in ways[1:])
+    ways.append((together, min(freedom for _, freedom in ways)))
     half, p = 0.0, 0.0
-    for number, sample in enumerate(samples):
-        clusters = np.unique(sample, return_inverse=True)[1]
-        size = int(clusters.max()) + 1
-        if number and size < FEW_TEMPLATES:
-            continue
-        sums = np.bincount(clusters, means - value)
-        error = float(np.sqrt(size / (size - 1) * (sums**2).sum())) / count
+    for variance, freedom in ways:
+        error = float(np.sqrt(max(0.0, variance)))
         # Means that differ by rounding only are the same.
         error = 0.0 if error < 1e-12 else error
-        half = max(half, float(stats.t.ppf(0.5 + level / 2, size - 1)) * error)
+        half = max(half, float(stats.t.ppf(0.5 + level / 2, freedom)) * error)
         certain = 1.0 if abs(value) < 1e-12 else 0.0
-        p = max(p, float(2 * stats.t.sf(abs(value) / error, size - 1)) if error > 0 else certain)
+        p = max(p, float(2 * stats.t.sf(abs(value) / error, freedom)) if error > 0 else certain)
     return {"value": value, "lower": value - half, "upper": value + half, "p": p, "wordings": count}
+
+
+def _of_clusters(residuals: np.ndarray, clusters: np.ndarray) -> tuple[float, int]:
+    """Variance of a mean whose errors go together within clusters, and its degrees of freedom."""
+    size = int(clusters.max()) + 1
+    if size < 2:
+        return 0.0, 0
+    sums = np.bincount(clusters, residuals)
+    return float(size / (size - 1) * (sums**2).sum()) / len(residuals) ** 2, size - 1
 
 
 def discoveries(table: pd.DataFrame, rate: float) -> pd.DataFrame:

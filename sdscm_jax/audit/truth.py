@@ -23,7 +23,8 @@ def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
 
     Returns:
         ``proxy``, ``level``, ``effect``, ``value``; None where the audit is of something else: a sentence or phrase
-        that the vignette does not know, or a sentence that is shown fewer than the mechanism's parents.
+        that the vignette does not know, a sentence that is shown fewer than the mechanism's parents, or a score that
+        is no log-probability of the text.
 
     >>> from sdscm_jax.audit.spec import audit_spec
     >>> from sdscm_jax.vignettes import hiring
@@ -31,7 +32,8 @@ def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
     np.float64(-0.157)
     """
     known = {v.name: v for v in vignette.variables}
-    if not {spec.attribute, *(v.name for v in spec.variables)} <= set(known):
+    names = {spec.attribute, *(v.name for v in spec.variables)}
+    if spec.scorings[0] not in ("sequence", "option") or not names <= set(known):
         return None
     for variable in spec.variables:
         missing = set(known[variable.name].parents) - set(variable.parents)

@@ -50,6 +50,12 @@ class Question:
         return own + sum(max(map(len, texts)) for texts in self.pieces)
 
     @property
+    def most(self) -> int:
+        """Most tokens that are held at once: those of its text and of all its options."""
+        before = len(self.start) + sum(max(map(len, texts)) for texts in self.pieces)
+        return max(self.longest, before + len(self.shared) + self.tree.size)
+
+    @property
     def own(self) -> int:
         """Tokens that are new where everything before the last given text is encoded."""
         last = max(map(len, self.pieces[-1])) if self.pieces else len(self.start)

@@ -5,12 +5,14 @@ values; ``sampled(model, key, n, …)`` simulates the worlds that an effect need
 it has; a ``Tabulated`` program is exact.
 """
 
+from .adjustment import Adjustment, adjustment_sets, backdoor, frontdoor, naive
 from .average import ate, att, cate, contrasts
 from .contraction import Cost, Limits
 from .contrast import Contrast, contrast
 from .distances import total_variation, wasserstein
 from .effect import Effect
 from .exact import Exact, exact
+from .identification import Identified, identify
 from .individual import IndividualEffects, ite
 from .mediation import cde, mediators_between, nde, nie, path_effect
 from .necessity import pn, pns, potential_outcomes, ps
@@ -19,24 +21,31 @@ from .plot import plot_contrast
 from .sampled import Sampled, sampled
 
 __all__ = [
+    "Adjustment",
     "Contrast",
     "Cost",
     "Effect",
     "Exact",
     "Factor",
+    "Identified",
     "IndividualEffects",
     "Limits",
     "Network",
     "Sampled",
+    "adjustment_sets",
     "ate",
     "att",
+    "backdoor",
     "cate",
     "cde",
     "contrast",
     "contrasts",
     "exact",
+    "frontdoor",
+    "identify",
     "ite",
     "mediators_between",
+    "naive",
     "nde",
     "network",
     "nie",

@@ -52,12 +52,17 @@ class Adjustment:
 
     def __str__(self) -> str:
         width = max(map(len, self.labels))
-        rows = zip(self.labels, self.value, self.truth, self.difference, strict=True)
+        # Rounded first, so that what is as good as 0 has no sign of its own.
+        numbers = np.stack([self.value, self.truth, self.difference]).round(4) + 0.0
         return "\n".join(
             [
-                f"{self.method}, {self.contrast}: {self.estimand}",
+                f"{self.method}, {self.contrast}",
+                f"  {self.estimand}",
                 f"  {'':<{width}}    value    truth  difference",
-                *(f"  {label:<{width}}  {v:+.4f}  {t:+.4f}     {d:+.4f}" for label, v, t, d in rows),
+                *(
+                    f"  {k:<{width}}  {v:+.4f}  {t:+.4f}     {d:+.4f}"
+                    for k, (v, t, d) in zip(self.labels, numbers.T, strict=True)
+                ),
                 f"  {'valid' if self.valid else 'not valid'}: {self.reason}",
             ]
         )
@@ -75,7 +80,8 @@ def naive(
     >>> t = Factor("t", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> y = Factor("y", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> print(naive(Network((c, t, y)), "t", "y"))
-    no adjustment, t=yes minus t=no: P(y | t)
+    no adjustment, t=yes minus t=no
+      P(y | t)
              value    truth  difference
       no   -0.2500  +0.0000     -0.2500
       yes  +0.2500  +0.0000     +0.2500
@@ -96,7 +102,7 @@ def backdoor(
 
     It is computed whether or not the covariates satisfy the back-door criterion: none is caused by the treatment, and
     they block every path between treatment and outcome that has an arrow into the treatment. Where they do not, the
-    value may be wrong by chance only, or not at all: the criterion looks at the graph.
+    graph can't vouch for the value, which may be right nevertheless.
 
     Args:
         source: ``effects.exact(model, …)``, or what may stand for it (see ``as_source``).
@@ -116,7 +122,8 @@ def backdoor(
     >>> t = Factor("t", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> y = Factor("y", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> print(backdoor(Network((c, t, y)), "t", "y", adjust=["c"]))
-    back-door adjustment, t=yes minus t=no: Σ_{c} P(c) P(y | t, c)
+    back-door adjustment, t=yes minus t=no
+      Σ_{c} P(c) P(y | t, c)
              value    truth  difference
       no   +0.0000  +0.0000     +0.0000
       yes  +0.0000  +0.0000     +0.0000
@@ -154,7 +161,8 @@ def frontdoor(
     >>> m = Factor("m", ("t",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> y = Factor("y", ("m",), np.array([[1.0, 0.0], [0.0, 1.0]]), ("no", "yes"))
     >>> print(frontdoor(Network((t, m, y)), "t", "y", mediators=["m"]))
-    front-door adjustment, t=yes minus t=no: Σ_{m} P(m | t) (Σ_{t'} P(t') P(y | t', m))
+    front-door adjustment, t=yes minus t=no
+      Σ_{m} P(m | t) (Σ_{t'} P(t') P(y | t', m))
              value    truth  difference
       no   -0.5000  -0.5000     +0.0000
       yes  +0.5000  +0.5000     +0.0000

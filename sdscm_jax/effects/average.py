@@ -12,7 +12,7 @@ from ..errors import EffectError
 from .copies import Target
 from .effect import Effect, effect
 from .estimate import Estimate, stack
-from .source import Score, as_source, check_outcome, contrasted, formula_of, law, outcome_labels, prepare
+from .source import Score, as_source, check_outcome, contrasted, formula_of, law, outcome_labels, prepare, shared_noise
 
 # Draws that find the quantile of the largest of several errors.
 _DRAWS = 20_000
@@ -51,9 +51,9 @@ def ate(
     prepare(source, worlds)
     above, below = (law(source, world, score) for world in worlds)
     formula = f"P({outcome} | do({treatment}={high})) - P({outcome} | do({treatment}={low}))"
-    return effect(
-        "ATE", formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score), above - below, level
-    )
+    formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
+    coupling = shared_noise(source, *([world] for world in worlds))
+    return effect("ATE", formula, labels, above - below, level, coupling=coupling)
 
 
 def att(
@@ -72,9 +72,9 @@ def att(
     prepare(source, [*worlds, Target(treatment)])
     above, below = (law(source, world, score, natural) for world in worlds)
     formula = f"P({outcome}_{{{treatment}={high}}} | {treatment}={high}) - P({outcome}_{{{treatment}={low}}} | …)"
-    return effect(
-        "ATT", formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score), above - below, level
-    )
+    formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
+    coupling = shared_noise(source, *([world] for world in worlds))
+    return effect("ATT", formula, labels, above - below, level, coupling=coupling)
 
 
 def cate(
@@ -118,7 +118,8 @@ def cate(
         f"P({outcome} | do({treatment}={high}), {', '.join(names)}) - "
         f"P({outcome} | do({treatment}={low}), {', '.join(names)})"
     )
-    return effect("CATE", formula_of(source, outcome, formula, score), labels, stack(parts), level)
+    formula, coupling = formula_of(source, outcome, formula, score), shared_noise(source, *([w] for w in worlds))
+    return effect("CATE", formula, labels, stack(parts), level, coupling=coupling)
 
 
 def contrasts(
@@ -165,7 +166,8 @@ def contrasts(
     found = Estimate(value, influence, means.cost)
     labels = [f"{name}: {label}" for name in weights for label in outcome_labels(source, outcome, score)]
     formula = formula_of(source, outcome, f"contrasts of P({outcome} | do({treatment}=…))", score)
-    return effect("contrasts", formula, labels, found, level, quantile=_simultaneous(found, level))
+    coupling, quantile = shared_noise(source, *([world] for world in worlds)), _simultaneous(found, level)
+    return effect("contrasts", formula, labels, found, level, quantile=quantile, coupling=coupling)
 
 
 def _simultaneous(estimate: Estimate, level: float) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from .copies import Target
 from .effect import Effect, finished
 from .estimate import Estimate
-from .source import Score, as_source, check_outcome, choice_options, contrasted, prepare, scored
+from .source import Score, as_source, check_outcome, choice_options, contrasted, prepare, scored, shared_noise
 
 _DRAWS = 20_000
 
@@ -74,4 +74,6 @@ def _distance(
         radius = float(np.quantile(distance(errors), level))
     formula = f"between P({outcome} | do({treatment}={high})) and P({outcome} | do({treatment}={low}))"
     lower, upper = np.maximum(value - radius, 0.0), np.minimum(value + radius, most)
-    return finished(name, formula, [name], found, value, lower, upper, level)
+    return finished(
+        name, formula, [name], found, value, lower, upper, level, shared_noise(source, *([world] for world in worlds))
+    )

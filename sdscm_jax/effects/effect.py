@@ -72,9 +72,9 @@ class Effect:
         lines = [f"{self.name}: {self.formula}"]
         width = max(map(len, self.labels), default=0)
         for i, label in enumerate(self.labels):
-            interval = "" if self.exact else f"  [{self.lower[i]:+.4f}, {self.upper[i]:+.4f}]"
-            bounds = "" if self.bounds is None else f"  couplings: {self.bounds[0][i]:+.4f} to {self.bounds[1][i]:+.4f}"
-            lines.append(f"  {label:<{width}}  {self.value[i]:+.4f}{interval}{bounds}")
+            interval = "" if self.exact else f"  [{_told(self.lower[i])}, {_told(self.upper[i])}]"
+            ends = "" if self.bounds is None else "  couplings: " + " to ".join(_told(end[i]) for end in self.bounds)
+            lines.append(f"  {label:<{width}}  {_told(self.value[i])}{interval}{ends}")
         if self.exact:
             cost = "" if self.cost is None else f", {self.cost.operations:.2g} operations planned"
             lines.append(f"  exact{cost}")
@@ -85,6 +85,11 @@ class Effect:
         if self.coupling is not None:
             lines.append(f"  depends on how worlds share noise (here: {self.coupling}), which no data can tell")
         return "\n".join(lines)
+
+
+def _told(number: float) -> str:
+    # Rounded first, so that what is as good as 0 has no sign of its own.
+    return f"{round(float(number), 4) + 0.0:+.4f}"
 
 
 def effect(

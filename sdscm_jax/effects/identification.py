@@ -14,7 +14,7 @@ from ..errors import EffectError
 from .adjustment import Adjustment, check_roles, compared, exact_source
 from .estimand import ONE, Estimand, Fraction, Probability, free, latex, product, text, total
 from .mixed import Mixed, latent_projection
-from .source import Score
+from .source import Score, contrasted
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Identified:
     def __str__(self) -> str:
         effect = f"P({self.outcome} | do({self.treatment}))"
         if self.estimand is None:
-            return f"{effect} is not identifiable: {self.reason}"
+            return f"{effect} is not identifiable:\n  {self.reason}"
         same = f"\n  with any option of {', '.join(self.others)}" if self.others else ""
         return f"{effect} = {text(self.estimand)}{same}"
 
     def evaluate(self, source: Any, low: Any = None, high: Any = None, *, score: Score = None) -> Adjustment:
-        """The effect in the observational distribution of a program with this graph, and the truth.
+        """The effect in the observational distribution of a program that has this graph, and the truth.
 
         Args:
             source: ``effects.exact(model, …)``, or what may stand for it.
@@ -69,8 +69,10 @@ class Identified:
             EffectError: the effect is not identifiable, or positivity fails.
         """
         if self.estimand is None:
-            raise EffectError(f"{self}; there is nothing to evaluate")
+            raise EffectError(f"P({self.outcome} | do({self.treatment})) is not identifiable: {self.reason}")
         exact = exact_source(source)
+        check_roles(exact.names, self.treatment, self.outcome, self.hidden)
+        low, high = contrasted(exact, self.treatment, low, high)
         options = [range(len(exact.options(name))) for name in self.others]
         refused: list[EffectError] = []
         for values in itertools.product(*options):
@@ -105,8 +107,8 @@ def identify(source: Any, treatment: str, outcome: str, *, hidden: Sequence[str]
     P(y | do(x)) = Σ_{m} P(m | x) (Σ_{x'} P(x') P(y | x', m))
     >>> bow = nx.DiGraph([("mood", "x"), ("x", "y"), ("mood", "y")])
     >>> print(identify(bow, "x", "y", hidden=["mood"]))
-    P(y | do(x)) is not identifiable: hidden common causes tie x, y together, and what they do to y is not told \
-apart from the effect (a hedge)
+    P(y | do(x)) is not identifiable:
+      hidden common causes tie x, y together, and what they do to y is not told apart from the effect (a hedge)
     """
     graph = _graph(source)
     check_roles(tuple(graph), treatment, outcome, hidden)

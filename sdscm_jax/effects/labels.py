@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ..dsl.graph import Graph
-from ..dsl.intervention import nested
+from ..dsl.intervention import Nested, nested
 
 
-def world_of(label: str, graph: Graph) -> dict[str, Any] | None:
+def world_of(label: str, graph: Graph, values: Mapping[str, np.ndarray] | None = None) -> dict[str, Any] | None:
     """The interventions that a label of ``Simulation.worlds`` tells; None where they are no constants.
+
+    Args:
+        label: the label.
+        graph: the sites with their options.
+        values: site -> its values in that world. What they contradict the label does not tell; where they leave
+            two readings (or there are none and the label has two), it tells nothing.
 
     >>> from sdscm_jax.dsl.structure import Site
     >>> graph = Graph((Site("a", "choice", options=("x", "y, b=z")), Site("b", "choice", options=("z",))))
@@ -20,7 +29,28 @@ def world_of(label: str, graph: Graph) -> dict[str, Any] | None:
         return {}
     if not (label.startswith("do(") and label.endswith(")")):
         return None
-    return next((world for world, rest in _worlds(label[3:-1], graph) if not rest), None)
+    found = [world for world, rest in _worlds(label[3:-1], graph) if not rest]
+    readings = {_numbers(world, graph): world for world in found if values is None or _agree(world, graph, values)}
+    return next(iter(readings.values())) if len(readings) == 1 else None
+
+
+def _number(site: str, value: Any, graph: Graph) -> int:
+    return graph[site].options.index(value) if isinstance(value, str) else int(value)
+
+
+def _numbers(world: Mapping[str, Any], graph: Graph) -> tuple[Any, ...]:
+    """A world as option numbers, hashable."""
+    return tuple(
+        (site, _numbers(value.world, graph) if isinstance(value, Nested) else _number(site, value, graph))
+        for site, value in world.items()
+    )
+
+
+def _agree(world: Mapping[str, Any], graph: Graph, values: Mapping[str, np.ndarray]) -> bool:
+    return all(
+        isinstance(value, Nested) or bool((values[site] == _number(site, value, graph)).all())
+        for site, value in world.items()
+    )
 
 
 def _worlds(text: str, graph: Graph) -> list[tuple[dict[str, Any], str]]:

@@ -52,9 +52,9 @@ def cde(
     above, below = (law(source, world, score) for world in worlds)
     fixed = "".join(f", {name}={value}" for name, value in mediators.items())
     formula = f"P({outcome} | do({treatment}={high}{fixed})) - P({outcome} | do({treatment}={low}{fixed}))"
-    return effect(
-        "CDE", formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score), above - below, level
-    )
+    formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
+    coupling = shared_noise(source, *([world] for world in worlds))
+    return effect("CDE", formula, labels, above - below, level, coupling=coupling)
 
 
 def nde(
@@ -155,11 +155,11 @@ def _against(
     below = Target(target.site, base)
     prepare(source, [target, below])
     found, basis = law(source, target, score), law(source, below, score)
-    coupling, bounds = shared_noise(source, [target]), None
+    coupling, bounds = shared_noise(source, [target], [below]), None
     if coupling is not None:
         bounds = transport_bounds(source, target, score)
         if bounds is not None:
             bounds = np.asarray(bounds[0] - basis.value), np.asarray(bounds[1] - basis.value)
     labels = outcome_labels(source, target.site, score)
-    told = formula_of(source, target.site, formula, score)
-    return effect(name, told, labels, found - basis, level, coupling=coupling, bounds=bounds)
+    formula = formula_of(source, target.site, formula, score)
+    return effect(name, formula, labels, found - basis, level, coupling=coupling, bounds=bounds)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import EffectError
-from .bounds import event_bounds
+from .bounds import Event, event_bounds
 from .copies import Target
 from .effect import Effect, effect
 from .estimate import Estimate
+from .sampled import Sampled
 from .source import Source, as_source, check_outcome, choice_options, contrasted, prepare, shared_noise
 
 
@@ -30,11 +31,9 @@ def pns(
     with_it, without = (Target(outcome, {treatment: value}) for value in (high, low))
     prepare(source, [with_it, without])
     found = source.joint([with_it, without]).linear(lambda x: x[..., k, rest].sum(-1))
-    coupling = shared_noise(source, [with_it, without])
-    bounds = event_bounds(source, treatment, (with_it, [k]), (without, rest))
     y = source.options(outcome)[k]
     formula = f"P({outcome}_{{{treatment}={high}}} = {y}, {outcome}_{{{treatment}={low}}} != {y})"
-    return _effect("PNS", formula, ["PNS"], found, level, coupling, bounds)
+    return _effect("PNS", formula, ["PNS"], found, level, source, treatment, [((with_it, [k]), (without, rest))])
 
 
 def pn(
@@ -49,14 +48,13 @@ def pn(
     factual, other = Target(outcome), Target(outcome, {treatment: low})
     natural = [(Target(treatment), source.number(treatment, high))]
     prepare(source, [factual, other])
-    coupling = shared_noise(source, [factual, other])
     joint = source.joint([factual, other], natural)
     found = joint.linear(lambda x: x[..., k, rest].sum(-1)) / joint.linear(lambda x: x[..., k, :].sum(-1))
     scale = float(joint.value[k].sum())
-    bounds = _divided(event_bounds(source, treatment, (factual, [k]), (other, rest), natural), scale)
     y = source.options(outcome)[k]
     formula = f"P({outcome}_{{{treatment}={low}}} != {y} | {treatment} = {high}, {outcome} = {y})"
-    return _effect("PN", formula, ["PN"], found, level, coupling, bounds)
+    events = (factual, [k]), (other, rest)
+    return _effect("PN", formula, ["PN"], found, level, source, treatment, [events], natural, scale)
 
 
 def ps(
@@ -71,14 +69,13 @@ def ps(
     factual, other = Target(outcome), Target(outcome, {treatment: high})
     natural = [(Target(treatment), source.number(treatment, low))]
     prepare(source, [factual, other])
-    coupling = shared_noise(source, [factual, other])
     joint = source.joint([factual, other], natural)
     found = joint.linear(lambda x: x[..., rest, k].sum(-1)) / joint.linear(lambda x: x[..., rest, :].sum((-2, -1)))
     scale = float(joint.value[rest].sum())
-    bounds = _divided(event_bounds(source, treatment, (factual, rest), (other, [k]), natural), scale)
     y = source.options(outcome)[k]
     formula = f"P({outcome}_{{{treatment}={high}}} = {y} | {treatment} = {low}, {outcome} != {y})"
-    return _effect("PS", formula, ["PS"], found, level, coupling, bounds)
+    events = (factual, rest), (other, [k])
+    return _effect("PS", formula, ["PS"], found, level, source, treatment, [events], natural, scale)
 
 
 def potential_outcomes(
@@ -100,6 +97,7 @@ def potential_outcomes(
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
+    options = choice_options(source, outcome)
     given = []
     for name, value in (evidence or {}).items():
         if name in source.descendants(treatment):
@@ -113,18 +111,13 @@ def potential_outcomes(
     joint = source.joint(worlds, given)
     total = joint.linear(lambda x: x.sum((-2, -1), keepdims=True))
     found = joint / total
-    options, scale = choice_options(source, outcome), float(total.value.ravel()[0])
-    bounds = np.array(
-        [
-            _divided(event_bounds(source, treatment, (worlds[0], [a]), (worlds[1], [b]), given), scale)
-            for a in range(len(options))
-            for b in range(len(options))
-        ]
-    )
+    scale = float(total.value.ravel()[0])
     told = "".join(f", {name}={value}" for name, value in (evidence or {}).items()).replace(", ", " | ", 1)
     formula = f"P({outcome}_{{{treatment}={low}}}, {outcome}_{{{treatment}={high}}}{told})"
     labels = [f"{a} -> {b}" for a in options for b in options]
-    return _effect("potential outcomes", formula, labels, found, level, shared_noise(source, worlds), bounds.T)
+    numbers = range(len(options))
+    cells = [((worlds[0], [a]), (worlds[1], [b])) for a in numbers for b in numbers]
+    return _effect("potential outcomes", formula, labels, found, level, source, treatment, cells, given, scale)
 
 
 def _checked(
@@ -137,17 +130,16 @@ def _checked(
     return source, low, high, k, [i for i in range(len(options)) if i != k]
 
 
-def _divided(bounds: tuple[float, float], scale: float) -> tuple[float, float]:
-    if scale <= 0:
-        return float("nan"), float("nan")
-    return max(0.0, bounds[0] / scale), min(1.0, bounds[1] / scale)
-
-
 def _effect(
-    name: str, formula: str, labels: list[str], found: Estimate, level: float, coupling: str | None, bounds: Any
-) -> Effect:
-    lower, upper = np.reshape(bounds, (2, len(labels)))
-    return effect(
-        name, formula, labels, found, level, inside=(0.0, 1.0),
-        coupling=coupling, bounds=None if coupling is None else (lower, upper),
-    )  # fmt: skip
+    name: str, formula: str, labels: list[str], found: Estimate, level: float, source: Source, treatment: str,
+    cells: Sequence[tuple[Event, Event]], evidence: Sequence[tuple[Target, int]] = (), scale: float = 1.0,
+) -> Effect:  # fmt: skip
+    """Probabilities of pairs of events, each over ``scale``, with bounds over couplings."""
+    coupling = shared_noise(source, [cells[0][0][0], cells[0][1][0]])
+    # The law of what was observed of units below the treatment has a coupling in it already.
+    below = isinstance(source, Sampled) and set(source.evidence) & set(source.descendants(treatment))
+    bounds = None
+    if coupling is not None and not below:
+        ends = np.array([event_bounds(source, treatment, *events, evidence) for events in cells])
+        bounds = (ends[:, 0] / scale, np.minimum(ends[:, 1] / scale, 1.0)) if scale > 0 else (found.value, found.value)
+    return effect(name, formula, labels, found, level, inside=(0.0, 1.0), coupling=coupling, bounds=bounds)

@@ -222,7 +222,7 @@ def _table(
         static.append(told)
         return logits
 
-    logits = np.asarray(jax.vmap(one)(jnp.asarray(contexts)), np.float64)
+    logits = np.asarray(jax.jit(jax.vmap(one))(jnp.asarray(contexts)), np.float64)
     probs = np.exp(logits - logits.max(-1, keepdims=True))
     return probs / probs.sum(-1, keepdims=True), *static[-1]
 

@@ -42,11 +42,14 @@ class Sampled:
         graph: the causal graph.
         draws: rows for each unit.
         simulate: simulates the same units in more worlds, or None.
+        evidence: sites that were observed of the units: the noise of these, and of what is upstream, is that of units
+            like them, so there what was drawn is averaged.
     """
 
     graph: Graph
     draws: int = 1
     simulate: Callable[[Sequence[World]], Sequence[_Drawn]] | None = None
+    evidence: tuple[str, ...] = ()
     _drawn: list[_Drawn] = field(default_factory=list, repr=False)
 
     @property
@@ -139,6 +142,7 @@ class Sampled:
         averaged = (
             all(target.site == own for target in targets)
             and len(wanted) <= 2
+            and self.prior_noise(own)
             and not any(target.site in self.descendants(own) for target in others)
         )
         seen = self.seen([(t, v) for t, v in evidence if t.site != own or not averaged])
@@ -165,6 +169,10 @@ class Sampled:
         joint = laws[0] if len(laws) == 1 else joint_responses(self.coupling_of(own) or "independent", *laws)
         return with_axes(joint, [wanted.index(copies.of(target)) for target in targets])
 
+    def prior_noise(self, site: str) -> bool:
+        """Does nothing that was observed of the units tell of the site's noise?"""
+        return not {site, *self.descendants(site)} & set(self.evidence)
+
     def seen(self, evidence: Sequence[tuple[Target, int]]) -> np.ndarray:
         """Rows in which all evidence holds, bool ``[rows]``."""
         found = np.ones(self._rows(), bool)
@@ -180,7 +188,7 @@ class Sampled:
             return np.tile(np.eye(len(self.options(target.site)))[constant], (self._rows(), 1))
         drawn = self._find(copies, target)
         assert drawn is not None
-        if target.site not in drawn.log_probs:
+        if target.site not in drawn.log_probs or self._site(target.site).observed:
             return _one_hot(drawn.values[target.site], len(self.options(target.site)))
         logits = drawn.log_probs[target.site].astype(np.float64)
         return np.exp(logits - np.logaddexp.reduce(logits, -1, keepdims=True))
@@ -207,10 +215,10 @@ def of_simulation(data: Simulation) -> Sampled:
     """A source of effects from the worlds that a simulation has."""
     drawn = []
     for w, label in enumerate(data.worlds):
-        world = world_of(label, data.graph)
+        world = world_of(label, data.graph, {name: x[:, w] for name, x in data.values.items()})
         if world is not None:
             drawn.append(_drawn(data, w, world))
-    return Sampled(data.graph, data.draws, None, drawn)
+    return Sampled(data.graph, data.draws, None, tuple(getattr(data, "evidence", ())), drawn)
 
 
 def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampled:
@@ -221,7 +229,7 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
         key: PRNG key, or an int seed; every world has the same units.
         n: number of units.
         *args: arguments of the model, such as the language model.
-        **options: of ``simulate``: ``memory``, ``store``, ``progress``, …
+        **options: of ``simulate``: ``evidence``, ``draws``, ``memory``, ``store``, …
 
     >>> import sdscm_jax as sd
     >>> from sdscm_jax import effects
@@ -235,6 +243,7 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
     """
     key = jax.random.key(key) if isinstance(key, int | np.integer) else key
     first = simulate(fn, key, n, *args, **options)
+    evidence = tuple(options.get("evidence") or ())
 
     def more(worlds: Sequence[World]) -> list[_Drawn]:
         plain = [world for world in worlds if not isinstance(world, PathWorld)]
@@ -244,11 +253,13 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
             found = [_drawn(data, w + 1, world) for w, world in enumerate(plain)]
         for world in worlds:
             if isinstance(world, PathWorld):
+                if evidence:
+                    raise EffectError("evidence is of the factual world; effects along edges are of units without any")
                 model = along(fn, world.base, world.active, world.edges)
                 found.append(_drawn(simulate(model, key, n, *args, **options), 0, world))
         return found
 
-    return Sampled(first.graph, first.draws, more, [_drawn(first, 0, {})])
+    return Sampled(first.graph, first.draws, more, evidence, [_drawn(first, 0, {})])
 
 
 def _drawn(data: Simulation, w: int, world: World) -> _Drawn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,17 @@ def as_source(source: Any) -> Source:
         return source
     if isinstance(source, Simulation):
         return of_simulation(source)
-    if isinstance(source, Tabulated | Network) or callable(source):
+    if isinstance(source, Tabulated | Network):
+        return exact(source)
+    if callable(source):
+        any_number = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        parameters = inspect.signature(source).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty and p.kind not in any_number]
+        if needed:
+            raise EffectError(
+                f"the model takes the arguments {', '.join(needed)}; give them with it: effects.exact(model, …) or "
+                "effects.sampled(model, key, n, …)"
+            )
         return exact(source)
     raise EffectError(
         f"an effect is computed from effects.exact(model, …), effects.sampled(model, key, n, …), a Simulation or a "
@@ -121,11 +132,17 @@ def law(source: Source, target: Target, score: Score, evidence: Sequence[tuple[T
     return wanted / total
 
 
-def shared_noise(source: Source, targets: Sequence[Target]) -> str | None:
-    """How these worlds share the noise of the sites that have several versions in them; None: no site has."""
-    copies = source.copies()
-    versions = copies.responses([copies.of(target) for target in targets])
-    found = dict.fromkeys(source.coupling_of(site) for site, several in versions.items() if len(several) > 1)
+def shared_noise(source: Source, *laws: Sequence[Target]) -> str | None:
+    """How worlds share the noise of the sites that have several versions in one of some joint laws; None: no site has.
+
+    What was observed of simulated units is part of each law.
+    """
+    observed = [Target(name) for name in source.evidence] if isinstance(source, Sampled) else []
+    found: dict[str | None, None] = {}
+    for targets in laws:
+        copies = source.copies()
+        versions = copies.responses([copies.of(target) for target in [*targets, *observed]])
+        found |= dict.fromkeys(source.coupling_of(site) for site, several in versions.items() if len(several) > 1)
     return ", ".join(coupling for coupling in found if coupling) or None
 
 

@@ -121,11 +121,11 @@ class Scorer:
         Raises:
             SDSCMError: says how much memory is needed.
         """
-        if question.longest > self.budget:
-            needed = question.longest * token_bytes(self.lm)
+        if question.most > self.budget:
+            needed = question.most * token_bytes(self.lm)
             raise SDSCMError(
-                f"memory holds the keys and values of {self.budget} tokens, and one text may have "
-                f"{question.longest}; give at least memory={needed}"
+                f"memory holds the keys and values of {self.budget} tokens, and one text with its options may have "
+                f"{question.most}; give at least memory={needed}"
             )
 
     def edges(self, question: Question, contexts: np.ndarray) -> np.ndarray:

@@ -65,8 +65,11 @@ METHOD = (
     (
         "Wordings",
         "Language models are sensitive to wording. So every sentence has several wordings, and levels and options have "
-        "several phrases. An effect is the average over them, and the interval (Student’s, over wordings) says how far "
-        "this average could move if other wordings of the same kind had been used. One wording alone is an anecdote.",
+        "several phrases. An effect is the average over them, and the interval says how far this average could move if "
+        "others had worded the sentences. Wordings that have a sentence in common are not counted as independent: "
+        "the interval is the widest of those (Student’s) that take whole wordings, or the wordings of any one "
+        "sentence, as the sample. A sentence with fewer than five wordings is taken as it is. One wording alone is an "
+        "anecdote.",
     ),
     (
         "Many tests",
