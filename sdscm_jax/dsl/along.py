@@ -7,14 +7,16 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import jax
 import networkx as nx
 import numpyro
 from numpyro.primitives import Messenger
 
 from ..errors import InterventionError, nearest
+from .asked import NotSeparable
 from .do import do
 from .exogenous import exogenous, next_key, unit_noise
-from .graph import Graph, graph
+from .graph import graph
 from .look_up import LookUp
 from .mechanism import with_mechanism
 from .phrase import Phrase
@@ -68,7 +70,9 @@ def along(
         # Scores are looked up outside of what replaces the phrases that are read.
         tabled = fn if isinstance(fn, Tabulated) else None
         program = fn if tabled is None else partial(tabled.fn, *tabled.args, **tabled.kwargs)
-        _check_readable(program, args, kwargs, natural, inactive, felt)
+        _check_readable(program, args, kwargs, natural.names, inactive, felt)
+        if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves((args, kwargs))):
+            raise NotSeparable("along some edges it asks for one site in two worlds")
         other: Callable = do(fn, base)
         unit = unit_noise()
         if unit is not None:
@@ -94,17 +98,22 @@ def _felt(active: Mapping[str, Any], chosen: Edges) -> frozenset[str]:
 
 
 def _check_readable(
-    program: Callable, args: tuple, kwargs: Mapping[str, Any], natural: Graph, inactive: Edges, felt: frozenset[str]
+    program: Callable,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    names: Iterable[str],
+    inactive: Edges,
+    felt: frozenset[str],
 ) -> None:
     """Refuse a site that would still read what it must not when the phrases that it is given are replaced."""
-    constants = dict.fromkeys(natural.names, 0)
+    constants = dict.fromkeys(names, 0)
 
     def replaced(*args: Any, **kwargs: Any) -> Any:
         with _Reads(constants, inactive, frozenset()):
             return program(*args, **kwargs)
 
     for parent, child in graph(replaced, *args, **kwargs).edges if inactive else ():
-        if (parent, child) in inactive and (child in felt or natural[child].kind in ("choice", "text")):
+        if (parent, child) in inactive and child in felt:
             raise InterventionError(
                 f"site {child!r} reads {parent!r} as a number, not (only) as a phrase that it is given; such an edge "
                 "must be one of edges"

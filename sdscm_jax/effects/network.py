@@ -261,7 +261,13 @@ def _support(fn: Any, name: str) -> np.ndarray:
             f"exact effects need sites with finitely many values: site {name!r} is {type(fn).__name__}; "
             "use effects.sampled"
         )
-    values = np.asarray(fn.enumerate_support(expand=False)).ravel()
+    try:
+        with jax.ensure_compile_time_eval():
+            values = np.asarray(fn.enumerate_support(expand=False)).ravel()
+    except (NotImplementedError, jax.errors.TracerArrayConversionError) as error:
+        raise EffectError(
+            f"site {name!r}: which values it may have depends on other sites; use effects.sampled"
+        ) from error
     if not np.array_equal(values, np.arange(len(values))):
         raise EffectError(f"site {name!r}: its values are not 0, 1, …; use effects.sampled")
     return values

@@ -119,8 +119,14 @@ class Sampled:
     def _find(self, copies: Copies, target: Target) -> _Drawn | None:
         """A world in which the site is what it is in the target's world, by its own mechanism."""
         wanted, site = copies.of(target), target.site
-        own = (d for d in self._drawn if _by_itself(Target(site, d.world)).world is d.world)
-        return next((d for d in own if copies.of(Target(site, d.world)) == wanted), None)
+        for drawn in self._drawn:
+            world, handed_on = drawn.world, _by_itself(Target(site, drawn.world)).world is not drawn.world
+            if isinstance(world, PathWorld):
+                # What feels nothing is handed on from the base world.
+                handed_on = copies.of(Target(site, world)) == copies.of(Target(site, world.base))
+            if not handed_on and copies.of(Target(site, world)) == wanted:
+                return drawn
+        return None
 
     def joint(self, targets: Sequence[Target], evidence: Sequence[tuple[Target, int]] = ()) -> Estimate:
         """``P(targets, evidence)``, with an axis for each target.
@@ -245,6 +251,9 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
     first = simulate(fn, key, n, *args, **options)
     evidence = tuple(options.get("evidence") or ())
 
+    # Such programs ask language models in two worlds at once, which no store is for.
+    in_graph = {name: value for name, value in options.items() if name not in ("store", "execution")}
+
     def more(worlds: Sequence[World]) -> list[_Drawn]:
         plain = [world for world in worlds if not isinstance(world, PathWorld)]
         found = []
@@ -256,7 +265,7 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
                 if evidence:
                     raise EffectError("evidence is of the factual world; effects along edges are of units without any")
                 model = along(fn, world.base, world.active, world.edges)
-                found.append(_drawn(simulate(model, key, n, *args, **options), 0, world))
+                found.append(_drawn(simulate(model, key, n, *args, **in_graph), 0, world))
         return found
 
     return Sampled(first.graph, first.draws, more, evidence, [_drawn(first, 0, {})])
