@@ -13,6 +13,7 @@ from .dsl.text import Text
 from .dsl.verbalize import verbalize
 from .effects.contrast import Contrast, contrast
 from .effects.plot import plot_contrast
+from .engine.compare import Comparison, compare
 from .engine.many import simulate_many
 from .engine.plan import Plan, plan
 from .engine.simulate import simulate
@@ -35,6 +36,7 @@ from .models.training import train_lm
 
 __all__ = [
     "Choice",
+    "Comparison",
     "ContextLengthError",
     "Contrast",
     "EvidenceError",
@@ -58,6 +60,7 @@ __all__ = [
     "Tabulated",
     "TemplateError",
     "Text",
+    "compare",
     "contrast",
     "graph",
     "handlers",
