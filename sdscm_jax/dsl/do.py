@@ -10,9 +10,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro
 from jax import Array
-from numpyro.primitives import Messenger
+from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..errors import EvidenceError, InterventionError, nearest
+from .asked import NotSeparable, asked
 from .control_flow import wrap_bodies
 from .exogenous import exogenous, next_key, unit_noise
 from .graph import graph
@@ -152,6 +153,9 @@ class do(Messenger):
         if not isinstance(value, Nested):
             return value
         assert self.fn is not None
+        if any(isinstance(handler, asked) for handler in _PYRO_STACK):
+            # The other world is run where that handler does not see what it asks.
+            raise NotSeparable(f"site {name!r} has a nested intervention inside the model")
         model: Callable = do(self.fn, value.world)
         unit = unit_noise()
         if unit is not None:

@@ -91,12 +91,14 @@ def cate(
         labels such as ``"age=25: wait"``; nan for a group that does not occur.
 
     Raises:
-        EffectError: a covariate is caused by the treatment, so that it differs between the worlds.
+        EffectError: a covariate is caused by the treatment, so that it differs between the worlds; or there is none.
     """
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
     names = [by] if isinstance(by, str) else list(by)
+    if not names:
+        raise EffectError("by= names no covariate that could make groups; the effect on everybody is ate")
     for name in names:
         if name in (treatment, *source.descendants(treatment)):
             raise EffectError(

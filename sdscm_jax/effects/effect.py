@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from ..errors import EffectError, nearest
 from .contraction import Cost
 from .estimate import Estimate
 
@@ -58,7 +59,13 @@ class Effect:
         return float(self.value.ravel()[0])
 
     def __getitem__(self, label: str) -> float:
-        """The value of one label, such as an option of the outcome."""
+        """The value of one label, such as an option of the outcome.
+
+        Raises:
+            EffectError: there is no such label.
+        """
+        if label not in self.labels:
+            raise EffectError(f"{self.name} has no number of {label!r}; {nearest(label, self.labels)}")
         return float(self.value[self.labels.index(label)])
 
     def to_pandas(self) -> pd.DataFrame:

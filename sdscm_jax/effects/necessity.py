@@ -92,7 +92,7 @@ def potential_outcomes(
         labels ``"a -> b"``; ``bounds`` of each cell over couplings.
 
     Raises:
-        EffectError: evidence of what the treatment causes; abduct it, ``simulate(…, evidence=…)``.
+        EffectError: evidence of what the treatment causes; abduct it, ``effects.sampled(…, evidence=…)``.
     """
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
@@ -103,7 +103,7 @@ def potential_outcomes(
         if name in source.descendants(treatment):
             raise EffectError(
                 f"evidence on {name!r}, which {treatment!r} causes, tells of the noise; abduct it: "
-                "effects of simulate(…, evidence=…, draws=…)"
+                "effects.sampled(model, key, n, …, evidence=…, draws=…)"
             )
         given.append((Target(name), source.number(name, value)))
     worlds = [Target(outcome, {treatment: value}) for value in (low, high)]

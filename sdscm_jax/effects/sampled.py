@@ -110,9 +110,11 @@ class Sampled:
             return
         if self.simulate is None:
             world = missing[0]
-            what = "of a path-specific effect" if isinstance(world, PathWorld) else world_label(world)
+            if isinstance(world, PathWorld):
+                raise EffectError("effects along edges need the program: effects.sampled(model, key, n, …)")
             raise EffectError(
-                f"the simulation has no world {what}: simulate with it in worlds=, or give effects.sampled the program"
+                f"the simulation has no world {world_label(world)}: simulate with it in worlds=, or give "
+                "effects.sampled the program"
             )
         self._drawn += self.simulate(missing)
 

@@ -168,7 +168,7 @@ def _part(
 def _simulation(run: Run, labels: tuple[str, ...], part: Any, stats: dict[str, float]) -> Simulation:
     values, log_probs = ({site.name: x[site.name] for site in run.sites if site.name in x} for x in part)
     check_known(run.sites, values)
-    return Simulation(Graph(run.sites), ("", *labels), values, log_probs, run.draws, stats)
+    return Simulation(Graph(run.sites), ("", *labels), values, log_probs, run.draws, stats, run.observed)
 
 
 def prepare(

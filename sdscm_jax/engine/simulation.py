@@ -29,6 +29,7 @@ class Simulation:
             text.
         log_probs: choice site -> float32 ``[n, worlds, K]``: log-probabilities of its options given
             its parents in that world.
+        evidence: sites whose observed values the units' noise was drawn given.
         draws: rows for each unit; those of unit i are ``i * draws`` to ``(i + 1) * draws - 1``.
         stats: figures of the run: ``units``, ``chunk``, ``seconds`` (wall, without compilation),
             ``cpu_seconds`` (all threads), ``compile_seconds``. Of a staged run also ``tokens`` that went
@@ -44,6 +45,7 @@ class Simulation:
     log_probs: dict[str, np.ndarray]
     draws: int = 1
     stats: dict[str, float] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values()))) if self.values else 0

@@ -216,6 +216,15 @@ def test_what_cannot_be_staged_runs_in_graph(lm: sd.LanguageModel) -> None:
     agree(sd.simulate(CHAIN, 0, 4, lm, **latent), sd.simulate(CHAIN, 0, 4, lm, execution="in_graph", **latent))
 
 
+def test_a_nested_intervention_inside_the_model_runs_in_graph(lm: sd.LanguageModel) -> None:
+    sites = {site.name: site.options for site in sd.graph(CHAIN, lm).sites}
+    world = {"x1": sites["x1"][1], "x2": sd.handlers.nested({"x1": sites["x1"][0]})}
+    inside = sd.simulate(sd.handlers.do(CHAIN, world), 0, 8, lm)
+    agree(inside, sd.simulate(CHAIN, 0, 8, lm, do=world, execution="in_graph"))
+    with pytest.raises(sd.SDSCMError, match="cannot run staged: site 'x2' has a nested intervention inside"):
+        sd.simulate(sd.handlers.do(CHAIN, world), 0, 8, lm, execution="staged")
+
+
 def test_two_language_models(lm: sd.LanguageModel, gpt2: sd.LanguageModel) -> None:
     def model(one: sd.LanguageModel, other: sd.LanguageModel, third: sd.LanguageModel) -> None:
         x = sd.sample("x", sd.Choice(one, "It is {}.", ["low", "high"]))
