@@ -17,10 +17,10 @@ from ..dsl.asked import is_language_model, language_models
 from ..dsl.context import longest_tokens
 from ..dsl.structure import Site
 from ..dsl.worlds import WorldResults, run_worlds
+from ..models.canonical import canonical
 from ..models.language_model import LanguageModel
 from ..models.sharding import data_axis_size, mesh_of, over_data, place, replicated
 from .cached import hashable
-from .canonical import canonical
 from .forward import token_bytes
 from .memory import exhausted, with_less
 from .run import PerUnit, Progress, Run, Shared, joined, noise_given_evidence, under, unit_key

@@ -18,9 +18,9 @@ from ..dsl.asked import Visit, asked, is_language_model, language_models
 from ..dsl.do import do
 from ..dsl.structure import Site
 from ..dsl.worlds import WorldResults, run_once
+from ..models.canonical import canonical
 from ..models.language_model import LanguageModel
 from .cached import hashable
-from .canonical import canonical
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 
 # Names of visits begin with where they are made, names of sources with what they are.
