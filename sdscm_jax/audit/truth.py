@@ -29,7 +29,7 @@ def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
     >>> from sdscm_jax.audit.spec import audit_spec
     >>> from sdscm_jax.vignettes import hiring
     >>> truth_of(audit_spec("hiring"), hiring).set_index("effect")["value"].round(3)["total"]
-    np.float64(-0.157)
+    np.float64(-0.179)
     """
     known = {v.name: v for v in vignette.variables}
     names = {spec.attribute, *(v.name for v in spec.variables)}

@@ -1,6 +1,20 @@
 """Families of SD-SCMs: causal structures over phrases whose sentences come in several wordings."""
 
 from .family import Family, FamilyVariable, Member
+from .fit import compare_table, fit_table, table_batches
 from .shipped import FAMILIES, family
+from .table import Conditional, conditionals, table_family
 
-__all__ = ["FAMILIES", "Family", "FamilyVariable", "Member", "family"]
+__all__ = [
+    "FAMILIES",
+    "Conditional",
+    "Family",
+    "FamilyVariable",
+    "Member",
+    "compare_table",
+    "conditionals",
+    "family",
+    "fit_table",
+    "table_batches",
+    "table_family",
+]

@@ -23,8 +23,9 @@ from transformers import AutoConfig
 from ..errors import LoadError
 from .config import DecoderConfig
 from .decoder import Decoder
-from .families import FAMILIES, Family, Tensor, read_config
+from .families import FAMILIES, Family, find_family, read_config
 from .sharding import parameter_sharding
+from .tensors import Tensor
 
 _STACKED = "blocks."
 
@@ -51,10 +52,19 @@ def read_directory_config(directory: Path) -> DecoderConfig:
     if not (directory / "config.json").is_file():
         raise LoadError(f"{directory} has no config.json")
     try:
+        model_type = json.loads((directory / "config.json").read_text()).get("model_type")
+        # Before transformers reads it, which knows other families, and may not know this one.
+        if isinstance(model_type, str):
+            find_family(model_type)
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    except LoadError as error:
+        raise LoadError(f"{directory}/config.json: {error}") from None
     except Exception as error:  # transformers raises many kinds here
         raise LoadError(f"{directory}/config.json cannot be read: {error}") from error
-    return read_config(config)
+    try:
+        return read_config(config)
+    except LoadError as error:
+        raise LoadError(f"{directory}/config.json: {error}") from None
 
 
 class TensorFiles:
@@ -111,7 +121,8 @@ def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Me
     names = _find_tensors(files, family, config, {path: target.shape for path, target in wanted.items()})
     filled: dict[str, jax.Array] = {}
     for path, target in wanted.items():
-        read = _reader(files, names[path], family.tensors[path], target.shape, path.startswith(_STACKED), dtype)
+        tensor, stacked = family.tensors[path], path.startswith(_STACKED)
+        read = _reader(files, names[path], tensor, target.shape, stacked, config.head_dim, dtype)
         if mesh is None:
             filled[path] = jnp.asarray(read(None))
         else:
@@ -128,8 +139,11 @@ def _find_tensors(
     problems: list[str] = []
     names: dict[str, list[str]] = {}
 
-    def stored_name(source: str) -> str | None:
-        return next((p + source for p in (*family.prefixes, "") if p + source in files.sources), None)
+    def stored_name(tensor: Tensor, layer: int) -> str | None:
+        source = tensor.source.format(i=layer)
+        return next(
+            (n for n in (*(p + source for p in (*family.prefixes, "")), *tensor.also) if n in files.sources), None
+        )
 
     for path, whole in wanted.items():
         tensor: Tensor = family.tensors[path]
@@ -137,7 +151,7 @@ def _find_tensors(
         shape = whole[1:] if stacked else whole
         names[path] = []
         for i in range(config.layers) if stacked else range(1):
-            name = stored_name(tensor.source.format(i=i))
+            name = stored_name(tensor, i)
             if name is None:
                 problems.append(f"missing {usual_name(family, tensor, i)} (for {path}, shape {shape})")
                 continue
@@ -146,9 +160,10 @@ def _find_tensors(
             if stored != expected:
                 problems.append(f"{name} has shape {stored}, expected {expected}")
     used = {name for found in names.values() for name in found}
-    tied_copies = {"lm_head.weight"} if config.tied else set()
+    head = family.tensors["head"]
+    tied_copies = {head.source, *head.also} if config.tied else set()
     for name in sorted(set(files.sources) - used - tied_copies):
-        if not name.endswith(family.ignored or ("\0",)):
+        if not name.endswith(family.ignored) and not name.startswith(family.other_parts):
             problems.append(f"unexpected {name}")
     if problems:
         raise LoadError(
@@ -158,7 +173,13 @@ def _find_tensors(
 
 
 def _reader(
-    files: TensorFiles, names: list[str], tensor: Tensor, shape: tuple[int, ...], stacked: bool, dtype: Any
+    files: TensorFiles,
+    names: list[str],
+    tensor: Tensor,
+    shape: tuple[int, ...],
+    stacked: bool,
+    head_dim: int,
+    dtype: Any,
 ) -> Callable[[tuple[slice, ...] | None], np.ndarray]:
     """A function from an index of the parameter (None: all of it) to the values there."""
     # Devices along the data axis ask for the same values.
@@ -169,13 +190,14 @@ def _reader(
         bounds = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
         if bounds not in kept:
             if stacked:
-                part = _stored_index(tensor, shape[1:], bounds[1:])
                 layers = names[slice(*bounds[0])]
-                values = np.empty((len(layers), *(s.stop - s.start for s in part)), dtype)
+                part = _stored_bounds(tensor, bounds[1:])
+                values = np.empty((len(layers), *(stop - start for start, stop in part)), dtype)
                 for i, name in enumerate(layers):
-                    values[i] = files.read(name, part)
+                    values[i] = _read_part(files, name, tensor, part, head_dim)
             else:
-                values = files.read(names[0], _stored_index(tensor, shape, bounds)).astype(dtype, copy=False)
+                part = _stored_bounds(tensor, bounds)
+                values = _read_part(files, names[0], tensor, part, head_dim).astype(dtype, copy=False)
             # A view: JAX copies it anyway, and transposes faster than NumPy.
             kept[bounds] = np.swapaxes(values, -1, -2) if tensor.transpose else values
         return kept[bounds]
@@ -188,22 +210,41 @@ def usual_name(family: Family, tensor: Tensor, layer: int) -> str:
     return (family.prefixes[0] if tensor.prefixed else "") + tensor.source.format(i=layer)
 
 
+def _output_axis(tensor: Tensor) -> int:
+    """The axis of the outputs, in a stored matrix; a bias has no other."""
+    return 0 if tensor.transpose else -1
+
+
 def _stored_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if tensor.transpose:
-        shape = shape[::-1]
+    stored = list(shape[::-1] if tensor.transpose else shape)
     if tensor.part is not None:
-        shape = (*shape[:-1], shape[-1] * tensor.part[1])
-    return shape
+        stored[_output_axis(tensor)] *= tensor.part[1]
+    return tuple(stored)
 
 
-def _stored_index(tensor: Tensor, shape: tuple[int, ...], bounds: tuple[tuple[int, int], ...]) -> tuple[slice, ...]:
-    """Where the stored tensor has the part of a parameter (of one layer's ``shape``) within bounds."""
-    if tensor.transpose:
-        shape, bounds = shape[::-1], bounds[::-1]
-    if tensor.part is not None:
-        offset = tensor.part[0] * shape[-1]
-        bounds = (*bounds[:-1], (bounds[-1][0] + offset, bounds[-1][1] + offset))
-    return tuple(slice(*pair) for pair in bounds)
+def _stored_bounds(tensor: Tensor, bounds: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Bounds within one layer's parameter, with axes in the order in which they are stored."""
+    return bounds[::-1] if tensor.transpose else bounds
+
+
+def _read_part(
+    files: TensorFiles, name: str, tensor: Tensor, bounds: tuple[tuple[int, int], ...], head_dim: int
+) -> np.ndarray:
+    """What a stored tensor has of a parameter, within the parameter's bounds; nothing else of it is read."""
+    index = [slice(*pair) for pair in bounds]
+    if tensor.part is None:
+        return files.read(name, tuple(index))
+    axis, (number, parts) = _output_axis(tensor), tensor.part
+    start, stop = bounds[axis]
+    whole = files.shape(name)[axis] // parts
+    # Outputs that stand together in the file: a head's, or all of them.
+    together = head_dim if tensor.by_head else whole
+    pieces = []
+    for first in range(start - start % together, stop, together):
+        offset = first * parts + number * together - first
+        index[axis] = slice(max(start, first) + offset, min(stop, first + together) + offset)
+        pieces.append(files.read(name, tuple(index)))
+    return np.concatenate(pieces, axis)
 
 
 def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dtype: Any) -> None:
@@ -212,6 +253,7 @@ def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dt
     family = FAMILIES[config.family]
     tensors: dict[str, np.ndarray] = {}
     joined: dict[str, dict[int, np.ndarray]] = {}
+    fused: dict[str, Tensor] = {}
     for path, value in parameter_paths(state).items():
         tensor = family.tensors[path]
         array = np.asarray(jnp.asarray(value, dtype))
@@ -223,6 +265,17 @@ def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dt
                 tensors[name] = np.ascontiguousarray(layer)
             else:
                 joined.setdefault(name, {})[tensor.part[0]] = layer
+                fused[name] = tensor
     for name, parts in joined.items():
-        tensors[name] = np.ascontiguousarray(np.concatenate([parts[k] for k in sorted(parts)], axis=-1))
+        tensors[name] = np.ascontiguousarray(_join(fused[name], [parts[k] for k in sorted(parts)], config.head_dim))
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def _join(tensor: Tensor, parts: list[np.ndarray], head_dim: int) -> np.ndarray:
+    """The stored tensor that has these parts."""
+    axis = _output_axis(tensor)
+    if not tensor.by_head:
+        return np.concatenate(parts, axis)
+    moved = [np.moveaxis(part, axis, 0) for part in parts]
+    heads = np.stack([x.reshape(-1, head_dim, *x.shape[1:]) for x in moved], axis=1)
+    return np.moveaxis(heads.reshape(-1, *heads.shape[3:]), 0, axis)

@@ -35,14 +35,20 @@ class DecoderConfig:
         norm_eps: epsilon inside the norm's square root.
         positions: ``"learned"`` (a table) or ``"rotary"``.
         rope: one entry per layer (None: the layer has no rotation), empty for learned positions.
-        windows: per layer, the number of keys a query sees (None: all).
-        activation: name of the MLP's activation function, see ``decoder.ACTIVATIONS``.
+        windows: per layer, the number of positions that a query sees, its own included (None: all);
+            empty where no layer has a window.
+        activation: name of the MLP's activation function, see ``block.ACTIVATIONS``.
         gated: True for ``down(act(gate(x)) * up(x))``, False for ``down(act(up(x)))``.
         qkv_bias, out_bias, mlp_bias: which projections have biases.
         qk_norm: normalise queries and keys over ``head_dim`` before the rotation.
         parallel: attention and MLP read the same input and are added together.
         tied: the output head is the token embedding.
         query_scale: factor of the attention logits.
+        norm_offset: norms multiply by 1 + their weight (RMS only).
+        output_norms: attention and MLP have a norm behind them too, before they are added.
+        embedding_scale: factor of the token embeddings where they are read.
+        attention_cap, logit_cap: attention logits and output logits are ``cap * tanh(x / cap)``
+            (None: as they are).
     """
 
     family: str
@@ -68,3 +74,8 @@ class DecoderConfig:
     qk_norm: bool = False
     parallel: bool = False
     tied: bool = True
+    norm_offset: bool = False
+    output_norms: bool = False
+    embedding_scale: float = 1.0
+    attention_cap: float | None = None
+    logit_cap: float | None = None

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ..vignettes import Variable, Vignette
+from ..vignettes import Vignette
 from .codec import Codec
-from .options import option_tokens
+from .sentences import sentences_of
 from .training import Batch
-
-
-class Piece(NamedTuple):
-    """One sentence as tokens.
-
-    Attributes:
-        tokens: int32 ``[L]``.
-        weights: float32 ``[L]``, training weights.
-        candidates: int32 ``[L, A]``: tokens that could have stood at each place, had another of
-            the options that agree with the sentence so far been drawn; the first is the token.
-        shares: float32 ``[L, A, K]``: 1 where option k has candidate a there and agrees so far.
-    """
-
-    tokens: np.ndarray
-    weights: np.ndarray
-    candidates: np.ndarray
-    shares: np.ndarray
 
 
 class Document(NamedTuple):
@@ -37,6 +20,14 @@ class Document(NamedTuple):
     weights: np.ndarray
     target_tokens: np.ndarray
     target_probs: np.ndarray
+
+
+class Writer(Protocol):
+    """Draws texts at random; their targets have ``width`` candidates per token."""
+
+    width: int
+
+    def documents(self, rng: np.random.Generator, units: int) -> Iterator[Document]: ...
 
 
 def sentences(vignette: Vignette, values: np.ndarray, wordings: np.ndarray) -> list[str]:
@@ -76,35 +67,12 @@ class DocumentWriter:
 
     def __init__(self, vignette: Vignette, codec: Codec, wording_weight: float, drop: float, width: int):
         self.vignette, self.codec, self.drop, self.width = vignette, codec, drop, width
+        self.wording_weight = wording_weight
         self.pieces = {
-            (j, first): [self._pieces(v, template, first, wording_weight) for template in v.wordings]
+            (j, first): [sentences_of(codec, w, v.options, first=first, width=width) for w in v.wordings]
             for j, v in enumerate(vignette.variables)
             for first in (True, False)
         }
-
-    def _pieces(self, v: Variable, template: str, first: bool, wording_weight: float) -> list[Piece]:
-        prefix, suffix = template.split("{}")
-        blank = option_tokens(self.codec, prefix, v.options, suffix, with_suffix=True, first=first)
-        start = len(blank.shared)
-        pieces = []
-        for row in blank.rows:
-            length = start + len(row)
-            tokens = np.array([*blank.shared, *row], np.int32)
-            weights = np.full(length, wording_weight, np.float32)
-            candidates = np.zeros((length, self.width), np.int32)
-            shares = np.zeros((length, self.width, len(v.options)), np.float32)
-            candidates[:, 0], shares[:, 0] = tokens, 1.0
-            for i, token in enumerate(row):
-                agree = [k for k, other in enumerate(blank.rows) if other[:i] == row[:i] and len(other) > i]
-                nexts = list(dict.fromkeys([token, *(blank.rows[k][i] for k in agree)]))
-                candidates[start + i, : len(nexts)] = nexts
-                shares[start + i] = 0.0
-                for k in agree:
-                    shares[start + i, nexts.index(blank.rows[k][i]), k] = 1.0
-                if len(nexts) > 1:
-                    weights[start + i] = 1.0
-            pieces.append(Piece(tokens, weights, candidates, shares))
-        return pieces
 
     def _shown(self, rng: np.random.Generator) -> np.ndarray:
         """Which variables a text tells, in causal order."""
@@ -126,22 +94,23 @@ class DocumentWriter:
         begin[0, 0] = self.codec.bos
         for unit in range(units):
             pieces, targets = [], [np.eye(1, self.width, dtype=np.float32)]
+            weights = [np.zeros(1, np.float32)]
             for position, j in enumerate(self._shown(rng)):
                 wordings = self.pieces[int(j), position == 0]
                 piece = wordings[rng.integers(len(wordings))][values[unit, j]]
                 pieces.append(piece)
-                mass = piece.shares @ probs[j][unit]
-                targets.append(mass / mass.sum(1, keepdims=True))
+                targets.append(piece.target_probs(probs[j][unit]))
+                weights.append(np.where(piece.open, np.float32(1), np.float32(self.wording_weight)))
             yield Document(
                 np.concatenate([begin[0, :1], *(p.tokens for p in pieces)]),
-                np.concatenate([np.zeros(1, np.float32), *(p.weights for p in pieces)]),
+                np.concatenate(weights),
                 np.concatenate([begin, *(p.candidates for p in pieces)]),
                 np.concatenate(targets),
             )
 
 
 def packed_batches(
-    writers: list[DocumentWriter], shares: list[float], rows: int, length: int, steps: int, seed: int
+    writers: Sequence[Writer], shares: list[float], rows: int, length: int, steps: int, seed: int
 ) -> Iterator[Batch]:
     """``steps`` batches of ``rows`` rows of ``length`` tokens, several documents a row.
 

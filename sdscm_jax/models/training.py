@@ -1,9 +1,12 @@
-"""Training and fine-tuning a language model with optax."""
+"""Training and fine-tuning a language model with optax: all weights, or those of an adapter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial, reduce
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +16,16 @@ import optax
 from flax import nnx
 from jax import Array
 
+from ..errors import ContextLengthError, ResumeError
+from .adapters import Adapter
 from .language_model import LanguageModel
+from .saved_training import Save, SavedTraining, hash_arrays, hash_programs
 
 
 class Batch(NamedTuple):
     """Rows of packed documents.
+
+    The virtual tokens of a soft prompt are not among the tokens: the loss puts them into every document.
 
     Attributes:
         tokens: int32 ``[B, T]``.
@@ -38,16 +46,59 @@ class Batch(NamedTuple):
     target_probs: Array | np.ndarray | None = None
 
 
+class State(NamedTuple):
+    """What a step changes: what is trained, the optimizer's state, and the mean of the former (or None)."""
+
+    params: nnx.State
+    optimizer: Any
+    mean: nnx.State | None
+
+
+class Sums(NamedTuple):
+    """What batches add up to: loss and weight (scalars), and the gradient of that loss."""
+
+    loss: Array
+    weight: Array
+    gradient: nnx.State
+
+
+# From what is trained, and the model to start from, to the trained model.
+Build = Callable[[nnx.State, LanguageModel], LanguageModel]
+OnStep = Callable[[int, float, Callable[[], LanguageModel]], Any]
+
+
 def token_losses(lm: LanguageModel, batch: Batch) -> Array:
     """Loss (nats) of each token but the first: float32 ``[B, T - 1]``."""
-    segments = jnp.asarray(batch.segments)
-    same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, :, None] > 0)
-    logits = lm.logits(jnp.asarray(batch.tokens), jnp.asarray(batch.positions), same)[:, :-1]
+    logits = _logits(lm, batch)[:, :-1]
     if batch.target_tokens is None or batch.target_probs is None:
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(batch.tokens)[:, 1:])
     likely = jnp.take_along_axis(logits, jnp.asarray(batch.target_tokens)[:, 1:], axis=-1)
     normaliser = jax.nn.logsumexp(logits, axis=-1)
     return normaliser - (likely * jnp.asarray(batch.target_probs)[:, 1:]).sum(-1)
+
+
+def _logits(lm: LanguageModel, batch: Batch) -> Array:
+    """Logits of the token after each token, ``[B, T, V]``; documents do not see each other."""
+    tokens, positions, segments = (jnp.asarray(x) for x in batch[:3])
+    same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, :, None] > 0)
+    if not lm.prompt:
+        return lm.logits(tokens, positions, same)
+    # All documents see one copy of the prompt, which stands where it stands in each: after BOS.
+    bos = () if lm.codec.bos is None else (lm.codec.bos,)
+    at = jnp.arange(len(bos) + lm.prompt)
+    hidden, past = lm.encode(jnp.array([*bos, *lm.prompt_tokens]), at, jnp.tri(len(at), dtype=bool))
+    past = jax.tree.map(lambda x: x[..., len(bos) :, :], past)
+    begins = (positions == 0) & (tokens == (-1 if lm.codec.start is None else lm.codec.start))
+    seen = same & jnp.tri(tokens.shape[-1], dtype=bool)
+    if not bos:
+        # The prompt takes the place of a start token.
+        positions = positions - (same & begins[:, None, :]).any(-1)
+        seen &= ~begins[:, None, :]
+    positions = jnp.where(begins, 0, positions + lm.prompt)
+    behind = jnp.broadcast_to(~begins[..., None], (*tokens.shape, lm.prompt))
+    own, _ = lm.encode(tokens, positions, jnp.concatenate([behind, seen], -1), past, at[len(bos) :])
+    # The first token of a text comes after the prompt, not after BOS.
+    return lm.decoder.logits(jnp.where(begins[..., None], hidden[-1], own))
 
 
 def weighted_loss(lm: LanguageModel, batch: Batch) -> Array:
@@ -61,22 +112,39 @@ def train_lm(
     batches: Iterable[Batch],
     optimizer: optax.GradientTransformation,
     *,
+    adapter: Adapter | None = None,
+    accumulate: int = 1,
     average: float | None = None,
-    on_step: Callable[[int, float, Callable[[], LanguageModel]], Any] | None = None,
+    checkpoint: str | Path | None = None,
+    every: int = 100,
+    on_step: OnStep | None = None,
 ) -> LanguageModel:
     """Train a language model on weighted next-token prediction.
 
     Args:
         lm: the model to start from (left unchanged).
-        batches: one batch per step, all of one shape.
-        optimizer: an optax transformation.
+        batches: ``accumulate`` of them make a step; the last step takes what is left. A program is compiled for
+            each shape.
+        optimizer: an optax transformation; the counts of a schedule are steps.
+        adapter: what is trained, such as ``LowRank(lm, 8)`` or ``SoftPrompt(lm, 16)``; the weights of ``lm`` stay
+            as they are (the adapter given is left unchanged too). None: all weights of ``lm``, in their dtype.
+        accumulate: number of batches whose gradients are added up (in float32) for a step. The step is that of
+            one batch with all their rows.
         average: decay of an exponential moving average of the weights that is returned instead
             of the last weights; None: the last weights.
-        on_step: called with the step (from 1), the loss, and a function that gives the model so
-            far.
+        checkpoint: directory where the run is saved, with its losses (``losses.csv``). The same call goes on from
+            the last save, to the same bytes on the same machine; where the run is over, it gives its model.
+            The batches of steps that were made are read again, and compared.
+        every: number of steps between saves.
+        on_step: called after each step that this call makes, with its number (from 1), the loss before it, and a
+            function that gives the model so far.
 
     Returns:
-        the trained model.
+        the trained model; with an adapter, the adapted one.
+
+    Raises:
+        ContextLengthError: a document needs more positions than the model has.
+        ResumeError: the checkpoint is of another run; the message says in what it differs.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> lm = load_lm()
@@ -87,23 +155,119 @@ def train_lm(
     >>> bool(after < before)
     True
     """
-
-    @jax.jit
-    def step(params: nnx.State, state: Any, mean: nnx.State, batch: Batch) -> tuple[nnx.State, Any, nnx.State, Array]:
-        loss, gradient = jax.value_and_grad(lambda p: weighted_loss(replace(lm, params=p), batch))(params)
-        updates, state = optimizer.update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
-        if average is not None:
-            mean = optax.incremental_update(params, mean, 1 - average)
-        return params, state, mean, loss
-
-    params, state, mean = lm.params, optimizer.init(lm.params), lm.params
+    if accumulate < 1 or every < 1:
+        raise ValueError(f"accumulate and every are at least 1, got accumulate={accumulate}, every={every}")
+    params, build = _trained(lm, adapter)
+    prompt = jax.eval_shape(build, params, lm).prompt
+    gradients, update = _programs(build, optimizer, accumulate > 1, average)
+    state = State(params, optimizer.init(params), None if average is None else params)
+    losses: list[Array] = []
+    groups, saved, done, read, expected = _groups(batches, accumulate), None, 0, "", ""
+    if checkpoint is not None and (first := next(groups, None)) is not None:
+        groups = chain([first], groups)
+        sums = jax.eval_shape(gradients, params, lm, first[0])
+        programs = gradients.lower(params, lm, first[0]), update.lower(state, sums)
+        manifest = {
+            "language model": lm.fingerprint(),
+            "start of what is trained": hash_arrays(state),
+            "program of a step (adapter, shape of a batch, optimizer, average)": hash_programs(programs),
+            "accumulate": accumulate,
+        }
+        saved = SavedTraining(checkpoint, manifest)
+        if (latest := saved.latest(state)) is not None:
+            done, (state, found, expected) = latest
+            losses = list(found)
 
     def current() -> LanguageModel:
-        return replace(lm, params=params if average is None else mean)
+        return build(state.params if state.mean is None else state.mean, lm)
 
-    for number, batch in enumerate(batches, start=1):
-        params, state, mean, loss = step(params, state, mean, batch)
+    def save(step: int) -> None:
+        nonlocal done
+        if saved is not None and step > done:
+            saved.save(step, Save(state, np.array(losses, np.float32), read))
+            done = step
+
+    number, group = 0, list[Batch]()
+    for number, group in enumerate(groups, start=1):
+        if len(group) < accumulate:
+            # This step is not saved: with more batches it would be another one.
+            save(number - 1)
+        if saved is not None:
+            read = hash_arrays(group, read)
+        if number == done and read != expected:
+            raise ResumeError(f"{checkpoint} is of another run: other batches made its {done} steps")
+        if number <= done:
+            continue
+        for batch in group:
+            _check_length(batch, prompt, lm.config.max_positions)
+        sums = reduce(_added, (gradients(state.params, lm, batch) for batch in group))
+        state, loss = update(state, sums)
+        losses.append(loss)
+        if number % every == 0 and len(group) == accumulate:
+            save(number)
         if on_step is not None:
             on_step(number, float(loss), current)
+    if number < done:
+        raise ResumeError(
+            f"{checkpoint} is of a longer run: it has made {done} steps, and there are batches for {number}"
+        )
+    if len(group) == accumulate:
+        save(number)
+    if saved is not None:
+        saved.write_losses(np.array(losses, np.float32))
     return current()
+
+
+def _trained(lm: LanguageModel, adapter: Adapter | None) -> tuple[nnx.State, Build]:
+    """What is trained, and how it makes a model."""
+    if adapter is None:
+        return lm.params, lambda params, lm: replace(lm, params=params)
+    graph, params, rest = nnx.split(adapter, nnx.Param, ...)
+    return params, lambda params, lm: nnx.merge(graph, params, rest)(lm)
+
+
+def _programs(
+    build: Build, optimizer: optax.GradientTransformation, several: bool, average: float | None
+) -> tuple[Any, Any]:
+    """The compiled parts of a step: sums of one batch, and the update by those of all."""
+
+    @jax.jit
+    def gradients(params: nnx.State, lm: LanguageModel, batch: Batch) -> Sums:
+        def total(params: nnx.State) -> tuple[Array, Array]:
+            weights = jnp.asarray(batch.weights)[:, 1:]
+            return (token_losses(build(params, lm), batch) * weights).sum(), weights.sum()
+
+        (loss, weight), gradient = jax.value_and_grad(total, has_aux=True)(params)
+        if several:
+            gradient = jax.tree.map(lambda x: x.astype(jnp.float32), gradient)
+        return Sums(loss, weight, gradient)
+
+    @jax.jit
+    def update(state: State, sums: Sums) -> tuple[State, Array]:
+        gradient = jax.tree.map(lambda g, p: (g / sums.weight).astype(p.dtype), sums.gradient, state.params)
+        updates, optimized = optimizer.update(gradient, state.optimizer, state.params)
+        params, mean = optax.apply_updates(state.params, updates), state.mean
+        if average is not None:
+            mean = optax.incremental_update(params, mean, 1 - average)
+        return State(params, optimized, mean), sums.loss / sums.weight
+
+    return gradients, update
+
+
+_added = jax.jit(partial(jax.tree.map, jnp.add))
+
+
+def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Lists of ``size`` batches; the last one has what is left."""
+    source = iter(batches)
+    while group := list(islice(source, size)):
+        yield group
+
+
+def _check_length(batch: Batch, prompt: int, available: int) -> None:
+    needed = int(np.max(batch.positions)) + 1 + prompt
+    if needed > available:
+        virtual = f" ({prompt} of them virtual)" if prompt else ""
+        raise ContextLengthError(
+            f"a document has {needed} tokens{virtual}; the language model has {available} positions"
+        )

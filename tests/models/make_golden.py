@@ -1,19 +1,20 @@
-"""Writes ``golden/``: tiny random models and the logits that PyTorch gives them.
+"""Writes ``golden/`` and ``golden_families/``: tiny random models and the logits that PyTorch gives them.
 
-Run by hand where torch is installed: ``python tests/models/make_golden.py``. The tests read the files
-and need no torch. Every number of a configuration that a decoder could forget to pass on is unlike its
-default, and norm weights and biases are random: a value that is dropped shows in the logits.
+Run by hand where torch is installed: ``python -m tests.models.make_golden``. Directories that are there are
+kept; delete those that are to be made anew. The tests read the files and need no torch. Every number of a
+configuration that a decoder could forget to pass on is unlike its default, and norm weights and biases are
+random: a value that is dropped shows in the logits.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden"
+FAMILIES_GOLDEN = Path(__file__).parent / "golden_families"
 VOCABULARY, ROWS, LENGTH, POSITIONS = 64, 3, 10, 256
 
 _GPT2 = {
@@ -72,18 +73,27 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def random_model(model_type: str, settings: dict[str, Any], seed: int) -> Any:
-    """A PyTorch model of which every parameter, norms and biases too, is random."""
+def random_model(
+    model_type: str, settings: dict[str, Any], seed: int, spread: float = 0.3, embeddings: float | None = None
+) -> Any:
+    """A PyTorch model of which every parameter, norms and biases too, is random.
+
+    Small embeddings behind a norm make rounding errors large: ``embeddings`` is their spread where it is another.
+    """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     torch.manual_seed(seed)
     config = AutoConfig.for_model(model_type, **settings)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    auto = AutoModelForImageTextToText if "text_config" in settings else AutoModelForCausalLM
+    model = auto.from_config(config, attn_implementation="eager").float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_norm = any(part in name for part in ("norm", "ln_")) and name.endswith("weight")
-            parameter.normal_(1.0 if is_norm else 0.0, 0.3)
+            # Gemma's norms multiply by 1 + their weight.
+            center = 1.0 if is_norm and not model_type.startswith("gemma") else 0.0
+            is_table = any(part in name for part in ("embed_tokens", "embed_in", "wte", "wpe"))
+            parameter.normal_(center, embeddings if is_table and embeddings is not None else spread)
     return model
 
 
@@ -134,12 +144,32 @@ def write(directory: Path, model_type: str, settings: dict[str, Any], seed: int)
     )
 
 
+def write_family(directory: Path, model_type: str, settings: dict[str, Any], seed: int) -> None:
+    """A model of a family, in shards, and its logits of texts without padding."""
+    from .family_models import random_family_model, random_tokens
+
+    model = random_family_model(model_type, settings, seed)
+    model.save_pretrained(directory, max_shard_size="60KB")
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    tokens = random_tokens(seed)
+    logits = torch_logits(model, tokens, np.ones_like(tokens))
+    np.savez_compressed(directory / "golden.npz", tokens=tokens, logits=logits)
+
+
 def main() -> None:
-    shutil.rmtree(GOLDEN, ignore_errors=True)
+    from .family_models import GOLDEN_NAMES
+    from .family_models import MODELS as FAMILY_MODELS
+
     for seed, (name, (model_type, settings)) in enumerate(MODELS.items(), start=1):
-        write(GOLDEN / name, model_type, settings, seed)
-    size = sum(path.stat().st_size for path in GOLDEN.rglob("*") if path.is_file())
-    print(f"{len(MODELS)} models, {size} bytes")
+        if not (GOLDEN / name).exists():
+            write(GOLDEN / name, model_type, settings, seed)
+    for name in GOLDEN_NAMES:
+        model_type, settings = FAMILY_MODELS[name]
+        if not (FAMILIES_GOLDEN / model_type).exists():
+            write_family(FAMILIES_GOLDEN / model_type, model_type, settings, 1)
+    for directory in (GOLDEN, FAMILIES_GOLDEN):
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        print(f"{directory.name}: {len(list(directory.iterdir()))} models, {size} bytes")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""Tables of categorical data as conditional frequencies of a family's variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..dsl.template import Template
+from ..errors import DataError, nearest
+from .family import Family, FamilyVariable
+
+# A table of units, the path of a CSV file with one, or variable -> P(option | parents), ``[K_1, ..., K_m, K]``.
+Data = pd.DataFrame | str | Path | Mapping[str, Any]
+
+
+class Conditional(NamedTuple):
+    """How often a variable takes each option in each context.
+
+    Attributes:
+        contexts: int ``[C, m]``, options of the m parents, in lexicographic order.
+        weights: float64 ``[C, K]``: counts, or probabilities where these were given.
+    """
+
+    contexts: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def probs(self) -> np.ndarray:
+        """P(option | context), float64 ``[C, K]``."""
+        return self.weights / self.weights.sum(1, keepdims=True)
+
+
+def conditionals(family: Family, data: Data) -> dict[str, Conditional]:
+    """The conditional frequencies that mechanisms of a family are to have.
+
+    Args:
+        family: the family; uniform variables have nothing to fit and are left out.
+        data: a table with a column for each variable (other columns are not looked at) whose values are its
+            options, or the path of such a CSV file. A unit counts for a variable where the variable and its parents
+            are all there. Or probabilities: variable -> array ``[K_1, ..., K_m, K]``, in the order of the parents
+            and of the options; only these variables are then fitted, in all contexts alike.
+
+    Raises:
+        DataError: a column is missing, a value is no option, a variable has no unit, or an array is no table of
+            probabilities of that shape.
+
+    >>> from sdscm_jax.families import family
+    >>> court = family("court")
+    >>> frame = pd.DataFrame({v.name: v.options for v in court.variables if len(v.options) == 3})
+    >>> frame = frame.assign(**{v.name: v.options[0] for v in court.variables if len(v.options) != 3})
+    >>> found = conditionals(court, frame)["bail"]
+    >>> found.contexts.shape == (len(found.weights), len(court["bail"].parents))
+    True
+    """
+    if isinstance(data, Mapping):
+        return {name: _given(family, name, probs) for name, probs in data.items()}
+    frame = read_table(data) if isinstance(data, (str, Path)) else data
+    missing = [v.name for v in family.variables if v.name not in frame.columns]
+    if missing:
+        known = nearest(missing[0], map(str, frame.columns))
+        raise DataError(f"the table has no column {', '.join(map(repr, missing))}; {known}; rename its columns")
+    codes = {v.name: _codes(frame[v.name], v) for v in family.variables}
+    return {v.name: _counted(v, codes) for v in family.variables if not v.uniform}
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A CSV file as texts; only an empty field is a missing value.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def table_family(
+    frame: pd.DataFrame,
+    templates: Mapping[str, str | Sequence[str]],
+    parents: Mapping[str, Sequence[str]] | None = None,
+    *,
+    name: str = "table",
+) -> Family:
+    """A family for a table: its columns are the variables, their values the options.
+
+    Args:
+        frame: categorical columns.
+        templates: column -> a wording, or several, with one blank ``{}`` each; columns stand in causal order.
+        parents: column -> the columns that it depends on; a column that is left out depends on none. None: each
+            column depends on all earlier ones.
+        name: of the family.
+
+    Returns:
+        the family; options stand in the order of a categorical column, or are sorted.
+
+    Raises:
+        DataError: the table has no such column.
+        FamilyError: the columns are no program.
+
+    >>> frame = pd.DataFrame({"sky": ["clear", "grey", "grey"], "coat": ["off", "on", "off"]})
+    >>> family = table_family(frame, {"sky": "The sky is {}.", "coat": "My coat is {}."})
+    >>> family["coat"].options, family["coat"].parents
+    (('off', 'on'), ('sky',))
+    >>> conditionals(family, frame)["coat"].probs.tolist()
+    [[1.0, 0.0], [0.5, 0.5]]
+    """
+    variables: list[FamilyVariable] = []
+    for column, wordings in templates.items():
+        if column not in frame.columns:
+            raise DataError(f"the table has no column {column!r}; {nearest(column, map(str, frame.columns))}")
+        series = frame[column].dropna()
+        if isinstance(series.dtype, pd.CategoricalDtype):
+            options = [str(value) for value in series.cat.categories]
+        else:
+            options = sorted({str(value) for value in series})
+        variables.append(
+            FamilyVariable(
+                column,
+                tuple(options),
+                tuple(Template.parse(w) for w in ([wordings] if isinstance(wordings, str) else wordings)),
+                tuple(v.name for v in variables) if parents is None else tuple(parents.get(column, ())),
+            )
+        )
+    return Family(name, tuple(variables))
+
+
+def _codes(series: pd.Series, variable: FamilyVariable) -> np.ndarray:
+    """Option numbers, -1 where a value is missing: int64 ``[n]``."""
+    codes = np.full(len(series), -1)
+    there = series.notna().to_numpy()
+    numbers = {option: k for k, option in enumerate(variable.options)}
+    for i in np.flatnonzero(there):
+        value = str(series.iloc[i])
+        if value not in numbers:
+            raise DataError(
+                f"column {variable.name!r}, row {i}: {value!r} is no option; {nearest(value, variable.options)}"
+            )
+        codes[i] = numbers[value]
+    return codes
+
+
+def _counted(variable: FamilyVariable, codes: Mapping[str, np.ndarray]) -> Conditional:
+    rows = np.stack([codes[name] for name in (*variable.parents, variable.name)], 1)
+    rows = rows[(rows >= 0).all(1)]
+    if not len(rows):
+        raise DataError(f"the table has no row in which {variable.name!r} and its parents {variable.parents} are there")
+    contexts, which = np.unique(rows[:, :-1], axis=0, return_inverse=True)
+    weights = np.zeros((len(contexts), len(variable.options)))
+    np.add.at(weights, (which.reshape(-1), rows[:, -1]), 1.0)
+    return Conditional(contexts, weights)
+
+
+def _given(family: Family, name: str, probs: Any) -> Conditional:
+    variable = family[name]
+    array = np.asarray(probs, np.float64)
+    shape = tuple(len(family[v].options) for v in (*variable.parents, name))
+    if array.shape != shape:
+        axes = ", ".join((*variable.parents, name))
+        raise DataError(f"the probabilities of {name!r} have shape {array.shape}, expected {shape} ({axes})")
+    if not ((array >= 0).all() and np.allclose(array.sum(-1), 1.0, atol=1e-6)):
+        raise DataError(f"the probabilities of {name!r} are not all at least 0, or do not add up to 1 in each context")
+    contexts = np.array(list(np.ndindex(*shape[:-1])), np.int64)
+    return Conditional(contexts, array.reshape(-1, shape[-1]))

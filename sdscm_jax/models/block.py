@@ -1,0 +1,129 @@
+"""One layer of the decoder: attention and MLP, each between norms and added to what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from .attention import KeyValues, precision_of
+from .config import DecoderConfig
+from .rope import Angles, rotate
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+}
+
+
+class OffsetRMSNorm(nnx.Module):
+    """RMS norm whose weight says how far the factor is from 1, so that zeros change nothing (Gemma)."""
+
+    def __init__(self, width: int, epsilon: float, dtype: Any):
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.zeros(width, dtype))
+
+    def __call__(self, x: Array) -> Array:
+        """Float32, of the shape of ``x`` ``[..., width]``."""
+        x = x.astype(jnp.float32)
+        # The 1 is added in float32: in bfloat16 it would swallow most of a small weight.
+        factor = 1 + self.scale[...].astype(jnp.float32)
+        return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.epsilon) * factor
+
+
+def make_norm(config: DecoderConfig, width: int, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
+    """A norm of the configuration's kind over ``width`` values; what it gives is float32."""
+    # Statistics are float32 whatever the dtype: bfloat16 sums lose three digits.
+    if config.norm == "layer":
+        return nnx.LayerNorm(
+            width, epsilon=config.norm_eps, param_dtype=dtype, dtype=jnp.float32, use_fast_variance=False, rngs=rngs
+        )
+    if config.norm_offset:
+        return OffsetRMSNorm(width, config.norm_eps, dtype)
+    return nnx.RMSNorm(width, epsilon=config.norm_eps, param_dtype=dtype, dtype=jnp.float32, rngs=rngs)
+
+
+def _linear(inputs: int, outputs: int, bias: bool, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(
+        inputs,
+        outputs,
+        use_bias=bias,
+        param_dtype=dtype,
+        precision=precision_of(dtype),
+        kernel_init=nnx.initializers.normal(0.02),
+        rngs=rngs,
+    )
+
+
+class Block(nnx.Module):
+    """One transformer layer."""
+
+    def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs):
+        c, self.config = config, config
+        self.attention_norm = make_norm(c, c.width, dtype, rngs)
+        self.mlp_norm = make_norm(c, c.width, dtype, rngs)
+        self.query = _linear(c.width, c.heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.key = _linear(c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.value = _linear(c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.out = _linear(c.heads * c.head_dim, c.width, c.out_bias, dtype, rngs)
+        self.up = _linear(c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
+        self.down = _linear(c.mlp_width, c.width, c.mlp_bias, dtype, rngs)
+        if c.gated:
+            self.gate = _linear(c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
+        if c.qk_norm:
+            self.query_norm = make_norm(c, c.head_dim, dtype, rngs)
+            self.key_norm = make_norm(c, c.head_dim, dtype, rngs)
+        if c.output_norms:
+            self.attention_output_norm = make_norm(c, c.width, dtype, rngs)
+            self.mlp_output_norm = make_norm(c, c.width, dtype, rngs)
+
+    def project(self, x: Array, angles: Angles | None) -> tuple[Array, Array, Array]:
+        """Queries ``[..., heads, T, head_dim]``, and keys and values ``[..., kv_heads, T, head_dim]``."""
+        c = self.config
+
+        def heads(y: Array) -> Array:  # [..., T, n * head_dim] -> [..., n, T, head_dim]
+            return jnp.swapaxes(y.reshape(*y.shape[:-1], -1, c.head_dim), -2, -3)
+
+        q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        if c.qk_norm:
+            q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
+        if angles is not None:
+            q, k = rotate(q, *angles), rotate(k, *angles)
+        return q, k, v
+
+    def mlp(self, x: Array) -> Array:
+        activation = ACTIVATIONS[self.config.activation]
+        if self.config.gated:
+            return self.down(activation(self.gate(x)) * self.up(x))
+        return self.down(activation(self.up(x)))
+
+    def __call__(
+        self, x: Array, angles: Angles | None, attention: Callable[[Array, Array, Array], Array]
+    ) -> tuple[Array, KeyValues]:
+        """The layer's output ``[..., T, width]``, and the tokens' keys and values.
+
+        Args:
+            x: ``[..., T, width]``.
+            angles: of the rotation, None: there is none.
+            attention: of this layer's queries, keys and values.
+        """
+        c = self.config
+        q, k, v = self.project(self.attention_norm(x).astype(x.dtype), angles)
+        mixed = jnp.swapaxes(attention(q, k, v), -2, -3)
+        attended = self.out(mixed.reshape(*x.shape[:-1], -1))
+        if c.output_norms:
+            attended = self.attention_output_norm(attended).astype(x.dtype)
+        if c.parallel:
+            return x + attended + self.mlp(self.mlp_norm(x).astype(x.dtype)), KeyValues(k, v)
+        x = x + attended
+        added = self.mlp(self.mlp_norm(x).astype(x.dtype))
+        if c.output_norms:
+            added = self.mlp_output_norm(added).astype(x.dtype)
+        return x + added, KeyValues(k, v)

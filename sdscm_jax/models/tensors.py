@@ -1,0 +1,97 @@
+"""Which tensor of a checkpoint fills which parameter of the decoder, by family.
+
+The names are those of the published files. A table may name parameters that a model does not have,
+such as biases: what a model has is decided by its switches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where one parameter comes from.
+
+    Attributes:
+        source: the tensor's name; ``{i}`` stands for the layer.
+        transpose: stored as ``[out, in]`` and needed as ``[in, out]``.
+        part: ``(k, n)``: the k-th of n equal parts along the outputs.
+        by_head: there are such parts in each head, and not once in the whole tensor.
+        prefixed: does the family's prefix stand before the name?
+        also: other names that the tensor has in some files, without a prefix.
+    """
+
+    source: str
+    transpose: bool = False
+    part: tuple[int, int] | None = None
+    by_head: bool = False
+    prefixed: bool = True
+    also: tuple[str, ...] = ()
+
+
+def _norm_names(path: str, source: str, bias: bool = False) -> dict[str, Tensor]:
+    names = {f"{path}.scale": Tensor(f"{source}.weight")}
+    return names | ({f"{path}.bias": Tensor(f"{source}.bias")} if bias else {})
+
+
+def _linear_names(
+    path: str, source: str, transpose: bool = True, part: tuple[int, int] | None = None, by_head: bool = False
+) -> dict[str, Tensor]:
+    return {
+        f"{path}.kernel": Tensor(f"{source}.weight", transpose, part, by_head),
+        f"{path}.bias": Tensor(f"{source}.bias", False, part, by_head),
+    }
+
+
+GPT2_TENSORS = {
+    "embedding.embedding": Tensor("wte.weight"),
+    "position_embedding.embedding": Tensor("wpe.weight"),
+    **_norm_names("final_norm", "ln_f", bias=True),
+    "head": Tensor("lm_head.weight", prefixed=False),
+    **_norm_names("blocks.attention_norm", "h.{i}.ln_1", bias=True),
+    **_norm_names("blocks.mlp_norm", "h.{i}.ln_2", bias=True),
+    **_linear_names("blocks.query", "h.{i}.attn.c_attn", transpose=False, part=(0, 3)),
+    **_linear_names("blocks.key", "h.{i}.attn.c_attn", transpose=False, part=(1, 3)),
+    **_linear_names("blocks.value", "h.{i}.attn.c_attn", transpose=False, part=(2, 3)),
+    **_linear_names("blocks.out", "h.{i}.attn.c_proj", transpose=False),
+    **_linear_names("blocks.up", "h.{i}.mlp.c_fc", transpose=False),
+    **_linear_names("blocks.down", "h.{i}.mlp.c_proj", transpose=False),
+}
+GPT_NEOX_TENSORS = {
+    "embedding.embedding": Tensor("embed_in.weight"),
+    **_norm_names("final_norm", "final_layer_norm", bias=True),
+    "head": Tensor("embed_out.weight", prefixed=False, also=("lm_head.weight",)),
+    **_norm_names("blocks.attention_norm", "layers.{i}.input_layernorm", bias=True),
+    **_norm_names("blocks.mlp_norm", "layers.{i}.post_attention_layernorm", bias=True),
+    **_linear_names("blocks.query", "layers.{i}.attention.query_key_value", part=(0, 3), by_head=True),
+    **_linear_names("blocks.key", "layers.{i}.attention.query_key_value", part=(1, 3), by_head=True),
+    **_linear_names("blocks.value", "layers.{i}.attention.query_key_value", part=(2, 3), by_head=True),
+    **_linear_names("blocks.out", "layers.{i}.attention.dense"),
+    **_linear_names("blocks.up", "layers.{i}.mlp.dense_h_to_4h"),
+    **_linear_names("blocks.down", "layers.{i}.mlp.dense_4h_to_h"),
+}
+LLAMA_TENSORS = {
+    "embedding.embedding": Tensor("embed_tokens.weight"),
+    **_norm_names("final_norm", "norm"),
+    "head": Tensor("lm_head.weight", prefixed=False, also=("language_model.lm_head.weight",)),
+    **_norm_names("blocks.attention_norm", "layers.{i}.input_layernorm"),
+    **_norm_names("blocks.mlp_norm", "layers.{i}.post_attention_layernorm"),
+    **_linear_names("blocks.query", "layers.{i}.self_attn.q_proj"),
+    **_linear_names("blocks.key", "layers.{i}.self_attn.k_proj"),
+    **_linear_names("blocks.value", "layers.{i}.self_attn.v_proj"),
+    **_linear_names("blocks.out", "layers.{i}.self_attn.o_proj"),
+    **_linear_names("blocks.gate", "layers.{i}.mlp.gate_proj"),
+    **_linear_names("blocks.up", "layers.{i}.mlp.up_proj"),
+    **_linear_names("blocks.down", "layers.{i}.mlp.down_proj"),
+}
+QK_NORM_TENSORS = {
+    **_norm_names("blocks.query_norm", "layers.{i}.self_attn.q_norm"),
+    **_norm_names("blocks.key_norm", "layers.{i}.self_attn.k_norm"),
+}
+# What is called post-attention norm stands before the MLP in Llama, and behind the attention here.
+OUTPUT_NORM_TENSORS = {
+    **_norm_names("blocks.attention_output_norm", "layers.{i}.post_attention_layernorm"),
+    **_norm_names("blocks.mlp_norm", "layers.{i}.pre_feedforward_layernorm"),
+    **_norm_names("blocks.mlp_output_norm", "layers.{i}.post_feedforward_layernorm"),
+}

@@ -1,0 +1,247 @@
+"""Tiny configurations of every supported family, for comparison with PyTorch.
+
+Every number that a decoder could forget to pass on is unlike its default, and so is every option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import sdscm_jax as sd
+from sdscm_jax.models.decoder import KeyValues
+
+from .make_golden import random_model
+
+LENGTH, POSITIONS = 24, 128
+# Shorter and longer than the texts; the longer one is still a window to the decoder.
+SHORT, LONG = 5, 64
+
+_SIZES = {
+    "vocab_size": 96,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": POSITIONS,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": None,
+}
+_GROUPED = _SIZES | {"num_key_value_heads": 2, "rms_norm_eps": 1e-3}
+_WIDE = _GROUPED | {"head_dim": 10}
+_ROPE = {"rope_type": "default", "rope_theta": 300.0}
+_LINEAR = {"rope_type": "linear", "rope_theta": 300.0, "factor": 3.0}
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+_MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
+_GEMMA3 = _WIDE | {
+    "rope_parameters": {"sliding_attention": _ROPE, "full_attention": {**_LINEAR, "rope_theta": 2000.0}},
+    "layer_types": _MIXED,
+    "sliding_window": SHORT,
+    "query_pre_attn_scalar": 7,
+    "tie_word_embeddings": True,
+}
+
+# Name -> (model_type, configuration).
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": (
+        "gpt2",
+        {
+            "vocab_size": 96,
+            "n_embd": 24,
+            "n_layer": 3,
+            "n_head": 4,
+            "n_inner": 40,
+            "n_positions": POSITIONS,
+            "layer_norm_epsilon": 1e-3,
+            "activation_function": "gelu",
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+        },
+    ),
+    "gpt_neox": (
+        "gpt_neox",
+        _SIZES
+        | {
+            "layer_norm_eps": 1e-3,
+            "hidden_act": "gelu_new",
+            "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.7},
+        },
+    ),
+    "gpt_neox, sequential": (
+        "gpt_neox",
+        _SIZES
+        | {
+            "layer_norm_eps": 1e-3,
+            "attention_bias": False,
+            "use_parallel_residual": False,
+            "tie_word_embeddings": True,
+            "rope_parameters": {**_LINEAR, "partial_rotary_factor": 0.34},
+        },
+    ),
+    "llama (2, SmolLM 2)": (
+        "llama",
+        _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False},
+    ),
+    "llama (3.x)": ("llama", _GROUPED | {"rope_parameters": _LLAMA3, "tie_word_embeddings": True}),
+    "smollm3": (
+        "smollm3",
+        _GROUPED | {"rope_parameters": _ROPE, "no_rope_layers": [1, 0, 1], "attention_bias": True, "mlp_bias": True},
+    ),
+    "smollm3, windows": (
+        "smollm3",
+        _GROUPED
+        | {
+            "rope_parameters": _ROPE,
+            "no_rope_layer_interval": 2,
+            "use_sliding_window": True,
+            "sliding_window": SHORT,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "mistral": ("mistral", _WIDE | {"rope_parameters": _ROPE, "sliding_window": SHORT, "hidden_act": "gelu"}),
+    "mistral, long window": (
+        "mistral",
+        _GROUPED | {"rope_parameters": _ROPE, "sliding_window": LONG, "tie_word_embeddings": True},
+    ),
+    "qwen2": ("qwen2", _GROUPED | {"rope_parameters": _ROPE, "tie_word_embeddings": True}),
+    "qwen2, windows": (
+        "qwen2",
+        _GROUPED
+        | {"rope_parameters": _LINEAR, "use_sliding_window": True, "sliding_window": SHORT, "max_window_layers": 1},
+    ),
+    "qwen3": ("qwen3", _WIDE | {"rope_parameters": _ROPE, "tie_word_embeddings": True}),
+    "qwen3, windows": (
+        "qwen3",
+        _WIDE
+        | {
+            "rope_parameters": _ROPE,
+            "attention_bias": True,
+            "use_sliding_window": True,
+            "sliding_window": SHORT,
+            "layer_types": _MIXED,
+        },
+    ),
+    "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),
+    "gemma2": (
+        "gemma2",
+        _WIDE
+        | {
+            "rope_parameters": _ROPE,
+            "layer_types": _MIXED,
+            "sliding_window": SHORT,
+            "query_pre_attn_scalar": 7,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 4.0,
+        },
+    ),
+    "gemma2, long window": (
+        "gemma2",
+        _WIDE
+        | {
+            "rope_parameters": _LLAMA3,
+            "sliding_window": LONG,
+            "attention_bias": True,
+            "tie_word_embeddings": False,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": 6.0,
+        },
+    ),
+    "gemma3_text": ("gemma3_text", _GEMMA3 | {"final_logit_softcapping": 5.0}),
+    "gemma3": (
+        "gemma3",
+        {
+            "text_config": _GEMMA3,
+            "vision_config": {
+                "hidden_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 16,
+                "image_size": 28,
+                "patch_size": 14,
+            },
+        },
+    ),
+}
+
+
+# One of each family whose logits are kept in ``golden_families/`` (those of the others are in ``golden/``).
+GOLDEN_NAMES = (
+    "gpt_neox",
+    "smollm3, windows",
+    "mistral",
+    "qwen2, windows",
+    "qwen3, windows",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+)
+
+
+def random_tokens(seed: int) -> np.ndarray:
+    """Three texts, ``[3, LENGTH]``."""
+    return np.random.default_rng(seed).integers(_SIZES["vocab_size"], size=(3, LENGTH))
+
+
+def random_family_model(model_type: str, settings: dict[str, Any], seed: int) -> Any:
+    """A PyTorch model whose numbers are about as large as in models of use."""
+    return random_model(model_type, settings, seed, spread=0.15, embeddings=0.5)
+
+
+@jax.jit
+def _one_pass(lm: sd.LanguageModel, tokens: Array) -> Array:
+    return lm.logits(tokens)
+
+
+@jax.jit
+def _next(lm: sd.LanguageModel, tokens: Array, start: Array, cache: KeyValues) -> tuple[Array, KeyValues]:
+    """Logits of tokens ``[B, T]`` after those that the first ``start`` slots of a cache hold."""
+    rows, count = tokens.shape
+    slots = jnp.arange(cache.length)
+    earlier = jnp.broadcast_to(slots < start, (rows, count, cache.length))
+    own = jnp.broadcast_to(jnp.tri(count, dtype=bool), (rows, count, count))
+    at = jnp.broadcast_to(start + jnp.arange(count), (rows, count))
+    mask = jnp.concatenate([earlier, own], -1)
+    hidden, new = lm.encode(tokens, at, mask, cache, jnp.broadcast_to(slots, (rows, cache.length)))
+    put = jax.lax.dynamic_update_slice_in_dim
+    return lm.decoder.logits(hidden), jax.tree.map(lambda old, x: put(old, x, start, axis=-2), cache, new)
+
+
+def one_pass(lm: sd.LanguageModel, tokens: np.ndarray) -> np.ndarray:
+    """Logits ``[B, T, V]``."""
+    return np.asarray(_one_pass(lm, tokens))
+
+
+def in_chunks(lm: sd.LanguageModel, tokens: np.ndarray, size: int) -> np.ndarray:
+    """Logits ``[B, T, V]``, of so many tokens at a time, with the keys and values of those before."""
+    c, (rows, length) = lm.config, tokens.shape
+    empty = jnp.zeros((c.layers, rows, c.kv_heads, length, c.head_dim), lm.dtype)
+    cache, logits = KeyValues(empty, empty), []
+    for start in range(0, length, size):
+        part, cache = _next(lm, tokens[:, start : start + size], start, cache)
+        logits.append(np.asarray(part))
+    return np.concatenate(logits, axis=1)
+
+
+WAYS: dict[str, Callable[[sd.LanguageModel, np.ndarray], np.ndarray]] = {
+    "one pass": one_pass,
+    "chunked": lambda lm, tokens: in_chunks(lm, tokens, 6),
+    "cached": lambda lm, tokens: in_chunks(lm, tokens, 1),
+}
+
+
+def relative(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference of two logits, over the largest logit there is."""
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())

@@ -1,0 +1,194 @@
+"""Every family computes PyTorch's logits, by whatever way.
+
+Without torch, logits are compared with those kept in ``golden_families/``; with it, live (``-m oracle``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from transformers import PreTrainedTokenizerFast
+
+import sdscm_jax as sd
+from sdscm_jax.models.adapters import SoftPrompt
+from sdscm_jax.models.checkpoint import (
+    abstract_decoder,
+    load_parameters,
+    parameter_paths,
+    read_directory_config,
+    save_parameters,
+)
+from sdscm_jax.models.codec import Codec
+from sdscm_jax.models.config import DecoderConfig
+from sdscm_jax.models.decoder import Rows
+from sdscm_jax.models.families import FAMILIES
+
+from .family_models import GOLDEN_NAMES, LONG, MODELS, SHORT, WAYS, random_family_model, random_tokens, relative
+from .make_golden import FAMILIES_GOLDEN, torch_logits
+
+# Of the largest difference of two logits over the largest logit: float32 rounds to 6e-8, in every operation.
+FLOAT32 = 2e-6
+
+GOLDEN = [MODELS[name][0] for name in GOLDEN_NAMES]
+
+
+def load(directory: Path, dtype: str = "float32", config: DecoderConfig | None = None) -> sd.LanguageModel:
+    """The model of a directory without a tokenizer, or its weights under other switches."""
+    stored = read_directory_config(directory)
+    params = load_parameters(directory, stored, jnp.dtype(dtype))
+    return sd.LanguageModel(params, abstract_decoder(config or stored, jnp.dtype(dtype))[0], None)  # type: ignore[arg-type]
+
+
+@cache
+def golden(family: str) -> tuple[sd.LanguageModel, np.ndarray, np.ndarray]:
+    """A model, tokens and PyTorch's logits."""
+    with np.load(FAMILIES_GOLDEN / family / "golden.npz") as file:
+        return load(FAMILIES_GOLDEN / family), file["tokens"], file["logits"]
+
+
+@pytest.fixture(autouse=True)
+def _quick_compilation(request: pytest.FixtureRequest) -> None:
+    """Half the time of the tests that are run without torch; the live ones compile as users do."""
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("oracle") is None)
+
+
+encode = jax.jit(lambda lm, *arguments: lm.encode(*arguments))
+encode_rows = jax.jit(lambda lm, *arguments: lm.decoder.encode_rows(*arguments))
+
+
+# -- logits ---------------------------------------------------------------------------------------
+
+
+def test_golden_families_are_all_that_golden_has_not() -> None:
+    assert {*GOLDEN, "gpt2", "llama", "gemma3"} == set(FAMILIES)
+    windows = {family: golden(family)[0].config.windows for family in GOLDEN}
+    assert {SHORT} <= {w for of_layers in windows.values() for w in of_layers}
+    assert [family for family, of_layers in windows.items() if not of_layers] == ["gpt_neox", "gemma"]
+
+
+@pytest.mark.parametrize("family", GOLDEN)
+def test_golden(family: str) -> None:
+    """In one pass, and in chunks with a cache."""
+    lm, tokens, expected = golden(family)
+    assert relative(WAYS["one pass"](lm, tokens), expected) < FLOAT32
+    assert relative(WAYS["chunked"](lm, tokens), expected) < FLOAT32
+
+
+# A decoder that does not have a switch computes what one does whose switch is at this value.
+FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
+    ("gpt_neox", {"parallel": False}),
+    ("qwen3", {"query_scale": (24 // 4) ** -0.5}),
+    ("gemma", {"embedding_scale": 1.0}),
+    ("gemma", {"norm_offset": False}),
+    ("gemma2", {"windows": ()}),
+    ("gemma2", {"windows": (SHORT + 1, None, SHORT + 1)}),
+    ("gemma2", {"attention_cap": None}),
+    ("gemma2", {"logit_cap": None}),
+    ("gemma3_text", {"rope": "the first layer's"}),
+    ("smollm3", {"rope": "the first layer's"}),
+]
+
+
+@pytest.mark.parametrize(("family", "change"), FORGOTTEN)
+def test_a_forgotten_switch_shows(family: str, change: dict[str, Any]) -> None:
+    """The tolerance is tight enough: a switch that is not passed on moves the logits by far more."""
+    lm, tokens, expected = golden(family)
+    if "rope" in change:
+        change = {"rope": lm.config.rope[:1] * lm.config.layers}
+    other = load(FAMILIES_GOLDEN / family, config=replace(lm.config, **change))
+    assert relative(WAYS["one pass"](other, tokens), expected) > 100 * FLOAT32
+
+
+@pytest.mark.parametrize("family", GOLDEN)
+def test_saved_as_published(family: str, tmp_path: Path) -> None:
+    """What is saved has the names, shapes and numbers that transformers wrote, fused tensors too."""
+    lm, *_ = golden(family)
+    save_parameters(tmp_path, lm.config, lm.params, jnp.float32)
+    published = [load_file(path) for path in (FAMILIES_GOLDEN / family).glob("*.safetensors")]
+    assert len(published) > 1
+    chex.assert_trees_all_equal(
+        load_file(tmp_path / "model.safetensors"), {k: v for part in published for k, v in part.items()}, strict=True
+    )
+
+
+def test_soft_prompts_are_scaled_as_tokens_are(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A prompt of real tokens' embeddings is those tokens."""
+    lm = replace(golden("gemma2")[0], codec=Codec(tiny_tokenizer))
+    adapter, table = SoftPrompt(lm, 3), np.asarray(parameter_paths(lm.params)["embedding.embedding"])
+    tokens = [int(np.flatnonzero((table == row).all(1))[0]) for row in np.asarray(adapter.embedding[...])]
+    prompt = adapter(lm)
+    virtual, real = (np.array([[*beginning, 5, 9]]) for beginning in (prompt.prompt_tokens, tokens))
+    assert relative(WAYS["one pass"](prompt, virtual), WAYS["one pass"](lm, real)) < FLOAT32
+
+
+@pytest.mark.parametrize("family", ["gemma3_text"])
+def test_rows_far_from_their_beginning(family: str) -> None:
+    """Packed rows whose earlier tokens are mostly outside of the windows, some blocks of them entirely."""
+    lm, *_ = golden(family)
+    tokens = np.random.default_rng(3).integers(lm.config.vocab_size, size=(100,))
+    before, after = len(tokens) - 4, 4
+    _, cache = encode(lm, tokens, np.arange(len(tokens)), np.tri(len(tokens), dtype=bool))
+    pool = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), cache)
+    # Slots of the new tokens are not looked at: a row sees them among its own.
+    past = np.pad(np.arange(before), (0, -before % 64))[None]
+    own = np.tri(after, dtype=bool)[None]
+    rows = Rows(np.arange(after)[None], np.arange(after), own, past, np.array([before]))
+    hidden, new = encode_rows(lm, tokens[before:], np.arange(before, len(tokens)), rows, pool)
+    expected = np.asarray(lm.decoder.logits(encode(lm, tokens, np.arange(100), np.tri(100, dtype=bool))[0]))[before:]
+    assert relative(np.asarray(lm.decoder.logits(hidden)), expected) < FLOAT32
+    chex.assert_trees_all_close(new, jax.tree.map(lambda x: x[:, before:], pool), atol=1e-5)
+    log_probs = lm.decoder.log_probs(hidden, np.arange(after), np.arange(after))
+    chex.assert_trees_all_close(log_probs, np.diag(jax.nn.log_softmax(expected)[:, :after]), atol=1e-5)
+
+
+def test_windows_need_the_positions_of_the_cache() -> None:
+    lm, tokens, _ = golden("mistral")
+    _, cache = encode(lm, tokens[0, :4], np.arange(4), np.tri(4, dtype=bool))
+    with pytest.raises(ValueError, match="past_positions"):
+        lm.encode(tokens[0, 4:5], np.array([4]), np.ones((1, 5), bool), cache)
+
+
+# -- live -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", MODELS)
+def test_live(name: str, tmp_path: Path) -> None:
+    """Other weights than the golden ones, from files in shards; windows shorter and longer than the text."""
+    pytest.importorskip("torch")
+    family, settings = MODELS[name]
+    model = random_family_model(family, settings, 5)
+    model.save_pretrained(tmp_path, max_shard_size="60KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    lm, tokens = load(tmp_path), random_tokens(5)
+    assert {w for w in lm.config.windows if w is not None} <= {SHORT, LONG}
+    assert bool(lm.config.windows) == ("window" in name or family in ("mistral", "gemma2", "gemma3", "gemma3_text"))
+    expected = torch_logits(model, tokens, np.ones_like(tokens))
+    assert relative(WAYS["one pass"](lm, tokens), expected) < FLOAT32
+    assert relative(WAYS["chunked"](lm, tokens), expected) < FLOAT32
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("family", ["gpt_neox", "mistral", "qwen3", "gemma2", "gemma3_text"])
+def test_live_bfloat16(family: str, tmp_path: Path) -> None:
+    """About as far from float32 as PyTorch's own bfloat16 is."""
+    torch = pytest.importorskip("torch")
+    model = random_family_model(family, MODELS[family][1], 5)
+    model.save_pretrained(tmp_path)
+    tokens = random_tokens(5)
+    everything = np.ones_like(tokens)
+    expected = torch_logits(model, tokens, everything)
+    actual = WAYS["one pass"](load(tmp_path, "bfloat16"), tokens)
+    assert actual.dtype == np.float32
+    with torch.no_grad():
+        rounded = model.to(torch.bfloat16)(input_ids=torch.tensor(tokens), use_cache=False).logits.float().numpy()
+    assert 1e-3 < relative(actual, expected) < 2 * relative(rounded, expected)

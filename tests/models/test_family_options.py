@@ -1,0 +1,120 @@
+"""Options of configurations: those of published files are read, those that would be ignored are refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoConfig
+
+import sdscm_jax as sd
+from sdscm_jax.models.checkpoint import read_directory_config
+from sdscm_jax.models.config import DecoderConfig
+from sdscm_jax.models.families import FAMILIES, read_config, tiny_config
+
+from .published_configs import PUBLISHED
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("llama", {"logit_scale": 0.5}, "logit_scale = 0.5"),
+    ("llama", {"num_local_experts": 8}, "num_local_experts = 8"),
+    ("llama", {"sliding_window": 128}, "sliding_window = 128"),
+    ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config"),
+    ("llama", {"auto_map": {"AutoModelForCausalLM": "modeling.Other"}}, "auto_map"),
+    ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "'dynamic'"),
+    (
+        "llama",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        "partial_rotary_factor = 0.5",
+    ),
+    ("gpt2", {"add_cross_attention": True}, "add_cross_attention = True"),
+    ("mistral", {"attention_bias": True}, "attention_bias = True"),
+    ("qwen2", {"use_mrope": True}, "use_mrope = True"),
+    (
+        "qwen2",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}},
+        "mrope_section",
+    ),
+    ("qwen3", {"layer_types": ["full_attention", "linear_attention"]}, "'linear_attention'"),
+    ("qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "sliding_window = None is not in use"),
+    (
+        "smollm3",
+        {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 8},
+        "sliding_window = 8 is not in use",
+    ),
+    ("gemma", {"hidden_activation": "silu"}, "hidden_activation = 'silu'"),
+    ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+    ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
+]
+
+
+@pytest.mark.parametrize(("family", "options", "named"), REFUSED)
+def test_unsupported_options_are_named(family: str, options: dict[str, Any], named: str) -> None:
+    config = AutoConfig.for_model(family, **{"num_hidden_layers": 2, **options})
+    with pytest.raises(sd.LoadError) as caught:
+        read_config(config)
+    assert named in str(caught.value)
+
+
+def test_all_unsupported_options_are_named_at_once() -> None:
+    with pytest.raises(sd.LoadError, match=r"llama: .*logit_scale = 2.* \(only None is\); moe = True .*add-a-family"):
+        read_config(AutoConfig.for_model("llama", moe=True, logit_scale=2))
+
+
+def test_options_that_change_no_logits_are_not_refused() -> None:
+    training = {"attention_dropout": 0.1, "initializer_range": 0.01, "use_cache": False, "architectures": ["X"]}
+    assert read_config(AutoConfig.for_model("llama", **training)) == read_config(AutoConfig.for_model("llama"))
+    assert read_config(AutoConfig.for_model("llama", use_mrope=False, scale=None)).family == "llama"
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_moe", "no-such-family"])
+def test_another_family(model_type: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
+    with pytest.raises(sd.LoadError) as caught:
+        sd.load_lm(tmp_path)
+    assert repr(model_type) in str(caught.value)
+    assert all(family in str(caught.value) for family in FAMILIES)
+    assert "docs/add-a-family.md" in str(caught.value)
+
+
+# -- configurations as published ------------------------------------------------------------------
+
+
+def published(name: str, directory: Path) -> DecoderConfig:
+    """Switches of a configuration as the hub has it, in the spelling of its time."""
+    (directory / "config.json").write_text(json.dumps(PUBLISHED[name]))
+    return read_directory_config(directory)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_are_read(name: str, tmp_path: Path) -> None:
+    config = published(name, tmp_path)
+    inside = PUBLISHED[name].get("text_config", PUBLISHED[name])
+    assert (config.family, config.width) == (PUBLISHED[name]["model_type"], inside["hidden_size"])
+    assert config.layers == len(config.rope) == inside["num_hidden_layers"]
+    if "rope_theta" in inside:
+        assert max(r.theta for r in config.rope if r is not None) == inside["rope_theta"]
+
+
+def test_switches_of_published_configurations(tmp_path: Path) -> None:
+    """Where the configuration says something by layer, or by an option of another name."""
+    pythia = published("pythia-160m", tmp_path)
+    assert (pythia.rope[0].rotary_dim, pythia.parallel, pythia.tied) == (16, True, False)  # type: ignore[union-attr]
+    assert [r is None for r in published("SmolLM3-3B", tmp_path).rope] == [False, False, False, True] * 9
+    assert published("Mistral-7B-v0.1", tmp_path).windows == (4096,) * 32
+    qwen = published("Qwen2.5-0.5B", tmp_path)
+    assert (qwen.qkv_bias, qwen.out_bias, qwen.windows) == (True, False, ())
+    assert published("gemma-2b", tmp_path).activation == "gelu_pytorch_tanh"
+    gemma2 = published("gemma-2-2b", tmp_path)
+    assert (gemma2.windows, gemma2.attention_cap, gemma2.logit_cap) == ((4096, None) * 13, 50.0, 30.0)
+    small, large = published("gemma-3-1b-pt", tmp_path), published("gemma-3-4b-pt", tmp_path)
+    assert small.windows[:7] == (512,) * 5 + (None, 512)
+    assert {(r.theta, r.linear) for r in small.rope if r is not None} == {(1e4, 1.0), (1e6, 1.0)}
+    assert {(r.theta, r.linear) for r in large.rope if r is not None} == {(1e4, 1.0), (1e6, 8.0)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tiny_configurations(family: str) -> None:
+    config = tiny_config(family, 50)
+    assert (config.family, config.vocab_size, config.width, config.layers) == (family, 50, 32, 2)
