@@ -40,6 +40,7 @@ def audit(
     seed: int = 0,
     level: float = 0.95,
     rate: float = 0.05,
+    margin: float = 0.005,
     pairs: int = 3,
     out: str | Path | None = None,
     truth: Vignette | None = None,
@@ -60,6 +61,8 @@ def audit(
         seed: of wordings and of example units.
         level: confidence of intervals.
         rate: false discovery rate over all effects of the audit, and over all differences between language models.
+        margin: change of a probability that is too small to matter: a discovery is farther from 0. With 0, whatever a
+            language model has learned imperfectly is discovered, since its own effects are measured without noise.
         pairs: example units for each language model and proxy.
         out: a directory that keeps what single wordings said; a killed audit goes on there, and one of more wordings
             or language models pays for what is new.
@@ -119,14 +122,15 @@ def audit(
     known = None if truth is None else truth_of(spec, truth)
     settings = {
         "level": level, "wordings": wordings, "option_wordings": option_wordings, "seed": seed, "rate": rate,
-        "versions": {name: version(name) for name in _VERSIONS}, "seconds": time.perf_counter() - started,
+        "margin": margin, "versions": {name: version(name) for name in _VERSIONS},
+        "seconds": time.perf_counter() - started,
     }  # fmt: skip
     return AuditResult(
         spec=spec,
         lms=pd.DataFrame(asked_of),
         cells=main.drop(columns=[*COUPLINGS, "lower_bound", "upper_bound"]),
-        effects=effects_table(main, level, rate),
-        differences=differences_table(main, list(loaded), level, rate),
+        effects=effects_table(main, level, rate, margin),
+        differences=differences_table(main, list(loaded), level, rate, margin),
         variance=variance_table(main),
         scorings=scorings_table(table[table["option_wording"] == 0], level),
         couplings=couplings_table(main, COUPLINGS),

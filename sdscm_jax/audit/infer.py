@@ -15,8 +15,8 @@ CELL = ["lm", "proxy", "level"]
 FEW_TEMPLATES = 5
 
 
-def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float) -> dict[str, float]:
-    """The mean over wordings, with an interval and a test of 0.
+def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float, margin: float = 0.0) -> dict[str, float]:
+    """The mean over wordings, with an interval and a test.
 
     What is sampled is language: the interval is for sentences worded by others, not for these templates again
     (Clark 1973, "The language-as-fixed-effect fallacy"). Wordings that share a template of some sentence are not
@@ -30,6 +30,7 @@ def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float) -> di
         cells: ``wording``, and ``templates``: tuples, the number of each sentence's template.
         values: what each cell says.
         level: confidence.
+        margin: what is tested is that the mean is no farther from 0.
 
     Returns:
         ``value``, ``lower``, ``upper``, ``p`` (two-sided; nan with one wording), ``wordings``.
@@ -56,9 +57,15 @@ def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float) -> di
         # Means that differ by rounding only are the same.
         error = 0.0 if error < 1e-12 else error
         half = max(half, float(stats.t.ppf(0.5 + level / 2, freedom)) * error)
-        certain = 1.0 if abs(value) < 1e-12 else 0.0
-        p = max(p, float(2 * stats.t.sf(abs(value) / error, freedom)) if error > 0 else certain)
+        p = max(p, _p_value(abs(value), margin, error, freedom))
     return {"value": value, "lower": value - half, "upper": value + half, "p": p, "wordings": count}
+
+
+def _p_value(size: float, margin: float, error: float, freedom: int) -> float:
+    """How likely an estimate of this size or more is, where the truth is as large as the margin."""
+    if error == 0:
+        return 1.0 if size < margin + 1e-12 else 0.0
+    return float(stats.t.sf((size - margin) / error, freedom) + stats.t.sf((size + margin) / error, freedom))
 
 
 def _of_clusters(residuals: np.ndarray, clusters: np.ndarray) -> tuple[float, int]:
@@ -89,17 +96,19 @@ def discoveries(table: pd.DataFrame, rate: float) -> pd.DataFrame:
         return table.assign(q=q, discovery=q <= rate)
 
 
-def effects_table(cells: pd.DataFrame, level: float, rate: float) -> pd.DataFrame:
+def effects_table(cells: pd.DataFrame, level: float, rate: float, margin: float = 0.0) -> pd.DataFrame:
     """Effects of every language model, proxy and level; see ``AuditResult.effects``."""
     rows = []
     for (lm, proxy, name), group in cells.groupby(CELL, sort=False):
         for effect in EFFECTS:
-            found = mean_of_wordings(group, group[effect], level)
+            found = mean_of_wordings(group, group[effect], level, margin)
             rows.append({"lm": lm, "proxy": proxy, "level": name, "effect": effect, **found, "method": "exact"})
     return discoveries(pd.DataFrame(rows), rate)
 
 
-def differences_table(cells: pd.DataFrame, lms: Sequence[str], level: float, rate: float) -> pd.DataFrame:
+def differences_table(
+    cells: pd.DataFrame, lms: Sequence[str], level: float, rate: float, margin: float = 0.0
+) -> pd.DataFrame:
     """Effects of a language model less those of one before it, wording by wording; see ``AuditResult.differences``."""
     rows = []
     keys = ["proxy", "level", "wording", "option_wording"]
@@ -110,7 +119,7 @@ def differences_table(cells: pd.DataFrame, lms: Sequence[str], level: float, rat
             )
             for (proxy, name), group in both.groupby(["proxy", "level"], sort=False):
                 for effect in EFFECTS:
-                    found = mean_of_wordings(group, group[effect] - group[f"{effect}_other"], level)
+                    found = mean_of_wordings(group, group[effect] - group[f"{effect}_other"], level, margin)
                     del found["wordings"]
                     rows.append({"lm": lm, "other": other, "proxy": proxy, "level": name, "effect": effect, **found})
     columns = ["lm", "other", "proxy", "level", "effect", "value", "lower", "upper", "p"]

@@ -35,6 +35,7 @@ def audit(
     pairs: Annotated[int, typer.Option(help="Example units in the report.")] = 3,
     level: Annotated[float, typer.Option(help="Confidence of intervals.")] = 0.95,
     rate: Annotated[float, typer.Option(help="False discovery rate.")] = 0.05,
+    margin: Annotated[float, typer.Option(help="Change of a probability that is too small to matter.")] = 0.005,
     seed: Annotated[int, typer.Option(help="Seed of the wordings.")] = 0,
 ) -> None:
     """Which effect has an attribute on a decision, according to a language model? Writes a report."""
@@ -50,6 +51,7 @@ def audit(
             seed=seed,
             level=level,
             rate=rate,
+            margin=margin,
             pairs=pairs,
             out=out,
             truth=hiring if embedded else None,
@@ -59,7 +61,10 @@ def audit(
     for heading, table in _tables(result):
         console.print(f"[bold]{heading}[/]", highlight=False)
         console.print(table)
-    told = f"{level:.0%} intervals over {wordings} wordings; discoveries at a false discovery rate of {rate:.0%}"
+    told = (
+        f"{level:.0%} intervals over {wordings} wordings; discoveries are beyond ±{margin:g}, at a false discovery "
+        f"rate of {rate:.0%}"
+    )
     console.print(told, highlight=False)
     console.print(f"wrote {out}/report.html, {out}/report.md and the tables behind them", highlight=False)
 

@@ -99,6 +99,21 @@ def test_student_where_no_template_is_shared() -> None:
     assert few == found
 
 
+def test_effects_within_the_margin_are_no_discoveries() -> None:
+    values = np.array([0.012, 0.018, 0.015, 0.011, 0.014])
+    table = pd.DataFrame({"wording": range(5), "templates": [(i,) for i in range(5)]})
+    p = {margin: mean_of_wordings(table, pd.Series(values), 0.95, margin)["p"] for margin in (0.0, 0.005, 0.014, 0.03)}
+    assert p[0.0] < 0.001
+    # Both one-sided tests of the margin, from SciPy.
+    for margin in (0.005, 0.014):
+        sides = [stats.ttest_1samp(values, edge, alternative="greater").pvalue for edge in (margin, -margin)]
+        assert p[margin] == pytest.approx(sum(sides))
+    assert p[0.005] < 0.01 < 0.4 < p[0.014] < 0.99 < p[0.03]
+    # Without any doubt.
+    same = pd.Series(np.full(5, 0.01))
+    assert [mean_of_wordings(table, same, 0.95, m)["p"] for m in (0.0, 0.005, 0.01, 0.02)] == [0.0, 0.0, 1.0, 1.0]
+
+
 def test_one_wording_has_no_interval() -> None:
     table = pd.DataFrame({"wording": [0, 0], "templates": [(0,), (0,)]})
     found = mean_of_wordings(table, pd.Series([0.1, 0.3]), 0.95)

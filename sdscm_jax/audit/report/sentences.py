@@ -101,7 +101,9 @@ def _discoveries(result: AuditResult) -> Said:
     ]
     verb = "differs" if kept == 1 else "differ"
     tests = f"after correction for many tests (false discovery rate {rate})"
-    text = f"Of {counted(count, 'effect')}, {kept} {verb} from 0 {tests}"
+    margin = float(result.settings.get("margin", 0.0))
+    far = f" by more than {margin:g}" if margin else ""
+    text = f"Of {counted(count, 'effect')}, {kept} {verb} from 0{far} {tests}"
     totals = sorted((float(effects_of(result, group)["total"]["value"]), str(group)) for group in groups(result))
     reach = ""
     if len(totals) > 1:

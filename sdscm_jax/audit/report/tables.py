@@ -194,7 +194,10 @@ def settings_table(result: AuditResult) -> Table:
 
 
 def _spaced(name: str) -> str:
-    known = {"lm": "language model", "level": "level of intervals", "rate": "false discovery rate"}
+    known = {
+        "lm": "language model", "level": "level of intervals", "rate": "false discovery rate",
+        "margin": "change that is too small to matter",
+    }  # fmt: skip
     return known.get(name, name.replace("_", " "))
 
 

@@ -73,9 +73,11 @@ METHOD = (
     ),
     (
         "Many tests",
-        "p is how often the choice of wordings alone would give an average at least so far from 0 if there were no "
-        "effect on average. With many effects some p are small by luck. q corrects for that (Benjamini and Hochberg "
-        "1995): of the effects reported as discoveries, at most the stated share is expected to be wrong.",
+        "A model’s own effects are measured without noise, so that any trace of an effect would be found. Those that "
+        "matter are beyond a margin (see the settings). p is how often the choice of wordings alone would give an "
+        "average at least so far from 0 if the effect were as large as the margin. With many effects some p are small "
+        "by luck. q corrects for that (Benjamini and Hochberg 1995): of the effects reported as discoveries, at most "
+        "the stated share is expected to be wrong.",
     ),
     (
         "Proxies",
