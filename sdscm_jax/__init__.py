@@ -31,10 +31,12 @@ from .errors import (
     TemplateError,
 )
 from .models.adapters import FullWeights, LowRank, SoftPrompt
+from .models.chat import Chat
 from .models.language_model import LanguageModel, load_lm, random_lm
 from .models.training import train_lm
 
 __all__ = [
+    "Chat",
     "Choice",
     "Comparison",
     "ContextLengthError",

@@ -27,7 +27,20 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["handlers.md", "execution.md", "families.md", "benchmarks.md", "effects.md", "identification.md", "audits.md", "training.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "handlers.md",
+        "execution.md",
+        "families.md",
+        "benchmarks.md",
+        "effects.md",
+        "identification.md",
+        "audits.md",
+        "training.md",
+        "chat.md",
+    ],
+)
 def test_pages_run(page: str) -> None:
     names: dict[str, Any] = {}
     for i, block in enumerate(blocks(page)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from numpyro.distributions import constraints
 from ..errors import OptionError, SiteError, nearest
 from ..models.language_model import LanguageModel, absent_lm
 from ..models.options import OptionTokens, option_tokens
-from .context import check_boundaries, item_tokens
+from .context import check_boundaries
 from .coupling import COUPLINGS, draw_noise, posterior_noise, respond
 from .encoding import Encoding, ScoredTree, choose, score_tree
 from .mechanism import Mechanism
@@ -106,6 +107,8 @@ class Choice(Mechanism):
         self._set_model(lm, temperature, coupling)
         if scoring not in SCORINGS:
             raise OptionError(f"{str(self.template)!r}: unknown scoring {scoring!r}; {nearest(scoring, SCORINGS)}")
+        if scoring == "reference" and lm.chat is not None:
+            raise OptionError(f"{str(self.template)!r}: the published code knows no chat; use another scoring than it")
         bias = None if bias is None else jnp.asarray(bias)
         if bias is not None and (jnp.ndim(bias) == 0 or jnp.shape(bias)[-1] != len(self.options)):
             raise OptionError(
@@ -117,7 +120,8 @@ class Choice(Mechanism):
         self._answer: Callable[[Choice], Array] | None = None
         if scoring != "uniform" and not lm.absent:
             self._check_length(len(self._blank.shared) + max(map(len, self._blank.rows)))
-            next_texts = tuple(self.template.fill(option) for option in self.options)
+            # In a chat, the site's text does not follow those that it is given.
+            next_texts = () if lm.chat is not None else tuple(self.template.fill(option) for option in self.options)
             check_boundaries(lm.codec, items, next_texts, repr(str(self.template)))
         batch_shape = jnp.broadcast_shapes(
             jnp.shape(temperature),
@@ -143,7 +147,8 @@ class Choice(Mechanism):
         codec, first = self.lm.codec, not self.texts
         if self.scoring == "reference":
             return _reference_tokens(self.lm, self.template, self.options, first)
-        return option_tokens(codec, *_around(self), with_suffix=self.scoring != "option", first=first)
+        blank = option_tokens(codec, *_around(self), with_suffix=self.scoring != "option", first=first)
+        return blank if self.lm.chat is None else replace(blank, shared=self._without_joint(blank.shared))
 
     @property
     def _tree(self) -> OptionTree:
@@ -155,11 +160,11 @@ class Choice(Mechanism):
         alone = None
         if self.scoring == "pmi":
             alone = Choice(self.lm, self.template, self.options, scoring="sequence").question
-        codec, given, blank = self.lm.codec, self.given, self._blank
+        blank = self._blank
         return Question(
             start=self._start(),
-            pieces=tuple(item_tokens(item, codec, i == 0, self._leading_space) for i, item in enumerate(given)),
-            varying=tuple(i for i, item in enumerate(given) if isinstance(item, Phrase)),
+            pieces=self._given_tokens(),
+            varying=tuple(i for i, item in enumerate(self.given) if isinstance(item, Phrase)),
             shared=blank.shared,
             rows=blank.rows,
             scoring=self.scoring,

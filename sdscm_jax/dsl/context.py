@@ -53,7 +53,7 @@ def item_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bo
     if not first:
         return tuple(codec.encode_after(text) for text in item_texts(item))
     space = " " if leading_space else ""
-    return tuple(codec.encode(space + text) for text in item_texts(item))
+    return tuple(codec.encode_first(space + text) for text in item_texts(item))
 
 
 def longest_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bool) -> int:
@@ -67,7 +67,12 @@ def pending_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space:
     """Tokens of an item whose text may be traced: int32 and bool ``[..., longest]``."""
     if isinstance(item, TextPhrase):
         return item.context_tokens(first)
-    tokens, valid = (jnp.asarray(x) for x in padded(item_tokens(item, codec, first, leading_space)))
+    return chosen_tokens(item, item_tokens(item, codec, first, leading_space))
+
+
+def chosen_tokens(item: Phrase | str, texts: tuple[Tokens, ...]) -> tuple[Array, Array]:
+    """Those of the tokens of its texts that an item has: int32 and bool ``[..., longest]``."""
+    tokens, valid = (jnp.asarray(x) for x in padded(texts))
     index = item.index if isinstance(item, Phrase) else 0
     return tokens[index], valid[index]
 

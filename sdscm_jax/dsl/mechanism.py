@@ -18,14 +18,25 @@ import numpyro.distributions as dist
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
 
-from ..errors import ContextLengthError, OptionError, nearest
+from ..errors import ContextLengthError, OptionError, TemplateError, nearest
+from ..models.chat import ChatCodec, Joint
 from ..models.codec import Tokens
 from ..models.language_model import LanguageModel
-from .context import Given, longest_tokens, parse_given, pending_tokens, same_items
+from .context import (
+    Given,
+    chosen_tokens,
+    item_texts,
+    item_tokens,
+    longest_tokens,
+    parse_given,
+    pending_tokens,
+    same_items,
+)
 from .coupling import COUPLINGS
 from .encoding import Encoding
 from .phrase import Phrase
 from .template import Template
+from .text_phrase import TextPhrase
 
 
 class _Read(NamedTuple):
@@ -122,11 +133,11 @@ class Mechanism(dist.Distribution):
 
     def _start(self) -> Tokens:
         lm = self.lm
-        prompt = lm.prompt_tokens
-        if lm.codec.bos is not None:
-            return (lm.codec.bos, *prompt)
-        if prompt or not self._needs_start:
-            return prompt
+        opening = lm.codec.opening(not self.texts)
+        bos = int(lm.codec.bos is not None and opening[:1] == (lm.codec.bos,))
+        start = (*opening[:bos], *lm.prompt_tokens, *opening[bos:])
+        if start or not self._needs_start:
+            return start
         if lm.codec.start is None:
             raise OptionError(
                 f"{str(self.template)!r} begins the text with its blank, and this tokenizer has no token to begin "
@@ -136,9 +147,13 @@ class Mechanism(dist.Distribution):
 
     def _check_length(self, own: int) -> None:
         """Refuse a text that may be too long; ``own`` tokens are the template's."""
+        joint = self._joint
         longest = len(self._start()) + own
         for i, item in enumerate(self.given):
-            longest += longest_tokens(item, self.lm.codec, i == 0, self._leading_space)
+            if joint is not None and i == len(self.given) - 1:
+                longest += max(map(len, joint.texts))
+            else:
+                longest += longest_tokens(item, self.lm.codec, i == 0, self._leading_space)
         limit = self.lm.config.max_positions
         if longest > limit:
             raise ContextLengthError(
@@ -153,8 +168,8 @@ class Mechanism(dist.Distribution):
             own: how many tokens of the template follow before something is asked. Where there are
                 none, the last token of the given texts is pending: what follows it is asked.
         """
-        text, known = Encoding.of_tokens(self._start()), 0
-        for n in range(len(self.given), 0, -1):
+        text, known, joint = Encoding.of_tokens(self._start()), 0, self._joint
+        for n in range(len(self.given) - (joint is not None), 0, -1):
             last = not own and n == len(self.given)
             read = None if last else self._read(n)
             encoded = self._encoded(n, last) if read is None else read
@@ -162,8 +177,40 @@ class Mechanism(dist.Distribution):
                 text, known = encoded, n
                 break
         for i in range(known, len(self.given)):
-            text = text.then(*pending_tokens(self.given[i], self.lm.codec, i == 0, self._leading_space))
+            item = self.given[i]
+            if joint is not None and i == len(self.given) - 1:
+                text = text.then(*chosen_tokens(item, joint.texts))
+            else:
+                text = text.then(*pending_tokens(item, self.lm.codec, i == 0, self._leading_space))
         return text
+
+    @property
+    def _joint(self) -> Joint | None:
+        """In a chat, the last given text where its tokens are not its own; see ``ChatCodec.joint``."""
+        codec = self.lm.codec
+        if not isinstance(codec, ChatCodec) or not self.texts or isinstance(self.given[-1], TextPhrase):
+            return None
+        return codec.joint(item_texts(self.given[-1]), len(self.texts) == 1)
+
+    def _without_joint(self, own: Tokens) -> Tokens:
+        """Tokens after the given texts, less those that the last of these has taken.
+
+        Raises:
+            TemplateError: it has taken some of the site's own text.
+        """
+        taken = () if (joint := self._joint) is None else joint.taken
+        if own[: len(taken)] != taken:
+            raise TemplateError(
+                f"{str(self.template)!r}: this tokenizer does not split between the last given text and the template; "
+                "let Chat(user=...) have a word after its blank"
+            )
+        return own[len(taken) :]
+
+    def _given_tokens(self) -> tuple[tuple[Tokens, ...], ...]:
+        """Per given text, the tokens of each text that it may be."""
+        codec, given, joint = self.lm.codec, self.given, self._joint
+        found = [item_tokens(item, codec, i == 0, self._leading_space) for i, item in enumerate(given)]
+        return tuple(found) if joint is None else (*found[:-1], joint.texts)
 
     def _kept_reads(self, given: Given) -> list[_Read] | None:
         """Where encodings of lists of given texts are kept: at the last phrase's origin."""
@@ -178,7 +225,7 @@ class Mechanism(dist.Distribution):
         Of no shorter list: a parent that other sites do not have may vary where theirs do not
         (between worlds, in a plate), and the slots of the whole list vary with it.
         """
-        reads = self._kept_reads(self.given)
+        reads = None if self._joint is not None else self._kept_reads(self.given)
         if reads is not None and self._read(len(self.given)) is None:
             items = tuple(item if isinstance(item, str) else weakref.ref(item) for item in self.given)
             read = _Read(get_opaque_trace_state(), self.lm, self._leading_space, items, text.without_last(own))
@@ -205,6 +252,9 @@ class Mechanism(dist.Distribution):
             return None
         origin = item.origin
         if origin.lm is not self.lm or not same_items(origin.given, self.given[: n - 1]):
+            return None
+        if self.lm.chat is not None:
+            # There it was the assistant's answer, here the user says it.
             return None
         return origin.encoding_at(item, self, last)
 

@@ -14,6 +14,7 @@ from numpyro.distributions import constraints
 
 from ..errors import OptionError
 from ..models.automaton import pattern_automaton, stop_automaton
+from ..models.chat import ChatCodec
 from ..models.codec import Tokens
 from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
@@ -104,7 +105,7 @@ class Text(Mechanism):
         stops = _stops(stop, self.template.suffix, where)
         prefix = self.template.prefix
         spaces = prefix[len(prefix.rstrip()) :]
-        lead = spaces if prefix.strip() else " " if self.texts else ""
+        lead = spaces if prefix.strip() else lm.codec.lead(not self.texts)
         size = lm.config.vocab_size
         if pattern is None:
             automaton = stop_automaton(lm.codec, size, stops)
@@ -115,7 +116,7 @@ class Text(Mechanism):
             )
         self.form = TextForm(self.template, lm.codec, automaton, int(max_tokens), lead)
         self.top_k, self.top_p = None if top_k is None else min(int(top_k), size), top_p
-        self._check_length(self.form.longest(not self.texts))
+        self._check_length(len(self._opening) + self.form.own)
         batch_shape = jnp.broadcast_shapes(jnp.shape(temperature), *(phrase.batch_shape for phrase in self.phrases))
         super().__init__(batch_shape, (int(max_tokens),), validate_args=validate_args)
 
@@ -126,7 +127,7 @@ class Text(Mechanism):
 
     @property
     def _needs_start(self) -> bool:
-        return not self.texts and not self.form.opening(True) and self.lm.codec.bos is None
+        return not (self.texts or self._opening or self.lm.codec.opening(True))
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> Any:
@@ -134,7 +135,10 @@ class Text(Mechanism):
 
     @property
     def _opening(self) -> Tokens:
-        return self.form.opening(not self.texts)
+        codec, first = self.lm.codec, not self.texts
+        if isinstance(codec, ChatCodec):
+            return self._without_joint(codec.before_generated(self.form.head, first))
+        return self.form.opening(first)
 
     def _prompt(self) -> Encoding:
         opening = jnp.array(self._opening, jnp.int32)

@@ -12,6 +12,7 @@ from jax import Array
 
 from ..errors import OptionError
 from ..models.automaton import TokenAutomaton, token_bytes
+from ..models.chat import ChatCodec
 from ..models.codec import Codec, Tokens
 from .phrase import Phrase
 from .template import Template
@@ -47,11 +48,15 @@ class TextForm:
         return self.template.prefix.rstrip()
 
     def opening(self, first: bool) -> Tokens:
-        """Tokens before the generated ones, at the start of a text or after other text."""
+        """Tokens before the generated ones for a site that reads them, first or after other text."""
         if self.head:
-            return self.codec.encode(self.head) if first else self.codec.encode_after(self.head)
+            return self.codec.encode_first(self.head) if first else self.codec.encode_after(self.head)
+        if first:
+            # The white space that stands there, unless the text was written with it.
+            before, word = self.codec.encode_first(""), self.codec.encode("x")
+            return () if self.codec.decode((*word, *before)) == "x" + self.lead else before
         # Text that was written without a space before it gets one where it follows other text.
-        return () if first or self.lead else self.codec.suffix_tokens(".", " ") or ()
+        return () if self.lead else self.codec.suffix_tokens(".", " ") or ()
 
     def tails(self) -> tuple[str, ...]:
         """Text after the generated tokens: where they were cut off, and for each way to end."""
@@ -65,7 +70,12 @@ class TextForm:
 
     def longest(self, first: bool) -> int:
         """Most tokens that the sentence may have."""
-        return len(self.opening(first)) + self.max_tokens + max(map(len, self.tail_tokens()))
+        return len(self.opening(first)) + self.own
+
+    @property
+    def own(self) -> int:
+        """Most tokens that the sentence may have from the generated ones on."""
+        return self.max_tokens + max(map(len, self.tail_tokens()))
 
     def written(self, tokens: np.ndarray) -> tuple[str, int]:
         """What the tokens ``[T]`` say, without the lead, and the way in which they end (0: cut off)."""
@@ -102,7 +112,10 @@ class TextForm:
         ends = [end for end in self.automaton.endings if end is not None]
         left = self.head or "."
         for end in (*ends[:1], "") if ends else ("",):
-            tokens = self.codec.suffix_tokens(left, self.lead + text + end)
+            if isinstance(self.codec, ChatCodec):
+                tokens = self.codec.generated(self.head, self.lead + text + end)
+            else:
+                tokens = self.codec.suffix_tokens(left, self.lead + text + end)
             if tokens is None:
                 raise OptionError(f"{where}: the tokens of {text!r} run together with {left!r} before it")
             ended = self._ended(tokens)
@@ -128,7 +141,7 @@ class TextForm:
             return None
         if automaton.ending[state] or (len(tokens) == self.max_tokens and automaton.remaining[state] == 0):
             return tokens
-        eos = self.codec.tokenizer.eos_token_id
+        eos = self.codec.end
         if eos is None or len(tokens) == self.max_tokens:
             return None
         after = int(automaton.next[state, automaton.classes[eos]])

@@ -351,7 +351,7 @@ def _automaton(
         endings: as in ``TokenAutomaton``; the last is that by the end-of-text token.
         free: True if a text may be cut off anywhere.
     """
-    eos = codec.tokenizer.eos_token_id
+    eos = codec.end
     over = np.full(len(step), -1)
     if eos is None or eos >= len(columns):
         endings, ending_tokens = endings[:-1], (0,) * (len(endings) - 1)

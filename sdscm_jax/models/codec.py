@@ -23,6 +23,7 @@ class Codec:
         bos: id that the tokenizer puts at position 0 of a text, or None.
         start: id that conditions the first token of a text where there is no ``bos`` (the
             end-of-text token), or None.
+        end: id that ends a text that the language model writes, or None.
         fingerprint: hexadecimal digest of the tokenizer's content.
     """
 
@@ -35,6 +36,7 @@ class Codec:
             (i for i in (self.bos, bos, tokenizer.eos_token_id) if i is not None),
             None,
         )
+        self.end: int | None = tokenizer.eos_token_id
         backend = getattr(tokenizer, "backend_tokenizer", None)
         content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
         self.fingerprint = hashlib.sha256(f"{self.bos} {self.start} {content}".encode()).hexdigest()
@@ -48,6 +50,25 @@ class Codec:
     def encode(self, text: str) -> Tokens:
         """Token ids of a whole text, without BOS."""
         return _encode(self, text)
+
+    def opening(self, first: bool) -> Tokens:
+        """Token ids that begin every text; ``first``: of a site that is given nothing."""
+        return () if self.bos is None else (self.bos,)
+
+    def encode_first(self, text: str) -> Tokens:
+        """Token ids of the first given text, after ``opening``."""
+        return self.encode(text)
+
+    def encode_own(self, text: str, first: bool) -> Tokens:
+        """Token ids of a site's own text, after what it is given; ``first``: it is given nothing."""
+        return self.encode(text) if first else self.encode_after(text)
+
+    def check_own(self, text: str) -> None:
+        """Refuse a site's own text that cannot be written as it stands."""
+
+    def lead(self, first: bool) -> str:
+        """White space that a site's own text begins with."""
+        return "" if first else " "
 
     def encode_after(self, text: str) -> Tokens:
         """Token ids of a space and ``text``, where other text stands before."""

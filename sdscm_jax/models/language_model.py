@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from transformers import AutoTokenizer
 
 from ..errors import LoadError
+from .chat import Chat, ChatCodec
 from .checkpoint import abstract_decoder, load_parameters, read_directory_config
 from .codec import Codec, Tokens
 from .config import DecoderConfig
@@ -61,6 +62,11 @@ class LanguageModel:
     def tokenizer(self) -> Any:
         """The ``transformers`` tokenizer."""
         return self.codec.tokenizer
+
+    @property
+    def chat(self) -> Chat | None:
+        """What is said around the texts of a program; None: they are read as they stand."""
+        return self.codec.chat if isinstance(self.codec, ChatCodec) else None
 
     @property
     def decoder(self) -> Decoder:
@@ -121,7 +127,7 @@ class LanguageModel:
         return decoder.logits(decoder.encode(tokens, jnp.asarray(positions), allowed)[0])
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of tokenizer, switches, virtual tokens and parameters.
+        """Hexadecimal digest of tokenizer, chat, switches, virtual tokens and parameters.
 
         It does not depend on where the parameters lie. It is computed once for the parameters that
         the model has; that is collective where they are spread over processes.
@@ -158,7 +164,13 @@ def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype
     return LanguageModel(params, graph, Codec(tokenizer))
 
 
-def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32, mesh: Mesh | None = None) -> LanguageModel:
+def load_lm(
+    source: str | Path | None = None,
+    *,
+    dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
+    chat: Chat | bool = False,
+) -> LanguageModel:
     """Load a language model.
 
     Args:
@@ -171,13 +183,17 @@ def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32, mesh:
             ``sharding.parameter_spec``. Parameters are read one at a time, straight into their
             parts, so that no device has to hold the whole model. Where several processes share the
             mesh, each calls this and reads the parts of its own devices. None: the default device.
+        chat: for an instruct model: what is given to a site stands in the user's turn, and the site's
+            own text is what the assistant says (``docs/chat.md``). A ``Chat``, or True for
+            ``Chat()``. False: texts are read as they stand, whatever the model.
 
     Returns:
         the model, a pytree.
 
     Raises:
         LoadError: nothing is found, the family is not supported, or tensors are missing or have
-            the wrong shape; the message lists them.
+            the wrong shape; the message lists them. Or, with ``chat``: there is no chat template, or
+            one that a program's texts cannot be written in.
         SDSCMError: the axes of the mesh have other names.
 
     >>> load_lm().config.family
@@ -198,9 +214,13 @@ def load_lm(source: str | Path | None = None, *, dtype: Any = jnp.float32, mesh:
         raise LoadError(f"{directory} has no readable tokenizer: {error}") from error
     if not 1 < len(tokenizer) <= config.vocab_size + 256:
         raise LoadError(f"{directory}: the tokenizer has {len(tokenizer)} entries, the model {config.vocab_size}")
+    try:
+        codec = ChatCodec(tokenizer, chat if isinstance(chat, Chat) else Chat()) if chat else Codec(tokenizer)
+    except LoadError as error:
+        raise LoadError(f"{directory}: {error}") from error
     params = load_parameters(directory, config, dtype, mesh)
     graph, _ = abstract_decoder(config, dtype)
-    return LanguageModel(params, graph, Codec(tokenizer))
+    return LanguageModel(params, graph, codec)
 
 
 def _locate(source: str | Path | None) -> Path:
@@ -214,7 +234,7 @@ def _locate(source: str | Path | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
     except Exception as error:  # the hub client raises many kinds here
         raise LoadError(
             f"{name!r} is neither a directory nor a model that the hub gave: {type(error).__name__}: {error}"

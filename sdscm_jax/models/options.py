@@ -44,10 +44,11 @@ def option_tokens(
         options: texts that may fill the blank.
         suffix: text after the blank.
         with_suffix: score the suffix together with the option.
-        first: True where the template begins the text, False where a space and it follow others.
+        first: True where the site is given nothing, False where its text follows others.
 
     Raises:
         OptionError: two options have the same tokens.
+        TemplateError: in a chat, see ``chat.ChatCodec``.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> codec = load_lm().codec
@@ -55,10 +56,11 @@ def option_tokens(
     >>> codec.decode(tokens.shared), [codec.decode(row) for row in tokens.rows]
     (' It is', [' low.', ' high.'])
     """
-    encode = codec.encode if first else codec.encode_after
-    base = encode(prefix)
-    joint = [encode(prefix + option + (suffix if with_suffix else "")) for option in options]
-    sentences = tuple(encode(prefix + option + suffix) for option in options)
+    base = codec.encode_own(prefix, first)
+    joint = [codec.encode_own(prefix + option + (suffix if with_suffix else ""), first) for option in options]
+    for option in options:
+        codec.check_own(prefix + option + suffix)
+    sentences = tuple(codec.encode_own(prefix + option + suffix, first) for option in options)
     seen: dict[Tokens, str] = {}
     for option, tokens in zip(options, joint, strict=True):
         if tokens in seen:
@@ -74,5 +76,5 @@ def option_tokens(
         shared=base[:boundary],
         rows=tuple(tokens[boundary:] for tokens in joint),
         sentences=sentences,
-        needs_start=first and boundary == 0 and codec.bos is None,
+        needs_start=first and boundary == 0 and not codec.opening(first),
     )

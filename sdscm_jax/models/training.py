@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 from jax import Array
 
-from ..errors import ContextLengthError, ResumeError
+from ..errors import ContextLengthError, ResumeError, SDSCMError
 from .adapters import Adapter
 from .language_model import LanguageModel
 from .saved_training import Save, SavedTraining, hash_arrays, hash_programs
@@ -143,6 +143,7 @@ def train_lm(
         the trained model; with an adapter, the adapted one.
 
     Raises:
+        SDSCMError: the language model was loaded with ``chat=``.
         ContextLengthError: a document needs more positions than the model has.
         ResumeError: the checkpoint is of another run; the message says in what it differs.
 
@@ -155,6 +156,8 @@ def train_lm(
     >>> bool(after < before)
     True
     """
+    if lm.chat is not None:
+        raise SDSCMError("training text is read as it stands: load the language model without chat= to train it")
     if accumulate < 1 or every < 1:
         raise ValueError(f"accumulate and every are at least 1, got accumulate={accumulate}, every={every}")
     params, build = _trained(lm, adapter)

@@ -1,0 +1,304 @@
+"""Instruct models: what is said to them, and the tokens of it. ``docs/chat.md`` is the prose of this module.
+
+What a site is given stands in the user's turn; its own text is the beginning of the assistant's answer. The
+chat template of the tokenizer writes the rest, and the tokens are those of the whole conversation at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ..errors import LoadError, TemplateError
+from .codec import Codec, Tokens, common_prefix
+
+# Stand for what the user and the assistant say: no template gives them a meaning, or takes a part of them away.
+_SAID, _ANSWER = "Qsaidq", "Qanswerq"
+# A text that goes on with any of these shows which of its tokens stay.
+_PROBES = ("The", "a", "25", "(", '"', "é", "한")
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What is said to an instruct model around the texts of a program.
+
+    Attributes:
+        user: the user's words, with a blank ``{}`` for what a site is given.
+        alone: the user's words to a site that is given nothing.
+        system: the system text; None: what the chat template says by itself.
+        variables: that the chat template reads besides, such as ``{"enable_thinking": False}``.
+
+    >>> Chat(system="You know oncology.").user.endswith("{}")
+    True
+    """
+
+    user: str = "Continue this text with its next sentence, and nothing else.\n\n{}"
+    alone: str = "Write the first sentence of a text, and nothing else."
+    system: str | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.user.count("{}") != 1:
+            raise TemplateError(f"Chat(user=...) has one blank {{}} for the given texts, got {self.user!r}")
+
+
+@dataclass(frozen=True)
+class _Conversation:
+    """A conversation up to the assistant's own words, of which the site's text is the rest.
+
+    Attributes:
+        text: all of it, with ``x`` for the given texts.
+        asked: the same up to where the template asks for an answer; white space at most is missing.
+        kept: tokens that stay whatever follows, and that the site's own tokens are counted from.
+    """
+
+    text: str
+    asked: str
+    kept: Tokens
+
+    @property
+    def lead(self) -> str:
+        """White space that an answer begins with."""
+        return self.text[len(self.asked) :]
+
+
+class Joint(NamedTuple):
+    """A last given text whose tokens reach into what the template writes after it.
+
+    Attributes:
+        texts: per text, its tokens with what they reach into.
+        taken: tokens of what stands after it that are among those, and no longer apart.
+    """
+
+    texts: tuple[Tokens, ...]
+    taken: Tokens
+
+
+class ChatCodec(Codec):
+    """A tokenizer whose texts are conversations; see ``Codec``.
+
+    Args:
+        tokenizer: the ``transformers`` tokenizer, with its chat template.
+        chat: what is said.
+
+    Raises:
+        LoadError: there is no chat template; it refuses the conversation, or has no room for a text before
+            which, and after which, it is always the same.
+
+    >>> from sdscm_jax.models.language_model import load_lm
+    >>> tokenizer = load_lm().tokenizer
+    >>> tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}"
+    >>> print(ChatCodec(tokenizer, Chat(user="{} Go on.", alone="Begin.")).transcript("It is low.", "She is"))
+    user: It is low. Go on.
+    assistant: She is
+    """
+
+    def __init__(self, tokenizer: Any, chat: Chat):
+        super().__init__(tokenizer)
+        self.chat = chat
+        template = _template_of(tokenizer)
+        self._special = tuple(t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
+        for text in (chat.system or "", chat.user, chat.alone):
+            self._refuse_special(text, LoadError)
+        before, after = chat.user.split("{}")
+        self._said, self._closing, end = self._parts(before, after)
+        # An answer ends as the template ends one (Gemma's end-of-text token is another).
+        ends = [name for name in self._special if end.strip().startswith(name)]
+        self.end = tokenizer.convert_tokens_to_ids(max(ends, key=len)) if ends else self.end
+        _refuse_today(template, self._said)
+        # Which white space the template leaves where a content begins or ends.
+        spaced = self._rendered(f"{before}  {_SAID}  {after}", f"  {_ANSWER}  ")
+        self._keeps = {edge: edge in spaced for word in (_SAID, _ANSWER) for edge in (f"  {word}", f"{word}  ")}
+        settings = json.dumps(asdict(chat), sort_keys=True, default=repr)
+        content = f"{self.fingerprint} {template} {settings} {self._said} {self._closing}"
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        self._opening = self._steady(self._said)
+        self._given = self._conversation(before + _SAID + after, self.parse(self._said + "x"))
+        self._alone = self._conversation(chat.alone, None)
+        if self.parse(self._given.text)[: len(self._given.kept)] != self._given.kept:
+            raise LoadError(
+                f"this tokenizer does not split between a given text and {self._closing[:20]!r} after it; begin what "
+                "stands after the blank of Chat(user=...) with a space"
+            )
+
+    # -- the text of a conversation ---------------------------------------------------------------
+
+    def transcript(self, given: str, text: str) -> str:
+        """All that the language model reads: special tokens by their names.
+
+        Args:
+            given: the given texts, joined; empty: the site is given nothing.
+            text: the site's own text.
+        """
+        return self._said + given + self._closing + text if given else self._alone.text + text
+
+    def _rendered(self, said: str, answer: str | None = None) -> str:
+        chat = self.chat
+        turns = [("system", chat.system), ("user", said), ("assistant", answer)]
+        messages = [{"role": role, "content": text} for role, text in turns if text is not None]
+        elsewhere = "; put the system text into Chat(user=..., alone=...)" if chat.system is not None else ""
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=answer is None, **chat.variables
+            )
+        except ImportError:
+            raise
+        except Exception as error:  # a template raises what it likes
+            raise LoadError(f"the chat template refuses {[m['role'] for m in messages]}: {error}{elsewhere}") from error
+        if chat.system is not None and chat.system.strip() not in text:
+            raise LoadError(f"the chat template leaves out the system text{elsewhere}")
+        return text
+
+    def _parts(self, before: str, after: str) -> tuple[str, str, str]:
+        """The text before what the user is given to say, from there to the assistant's words, and after them."""
+        text = self._rendered(before + _SAID + after, _ANSWER)
+        pieces = re.split(f"{_SAID}|{_ANSWER}", text)
+        if len(pieces) != 3 or text.find(_SAID) > text.find(_ANSWER):
+            raise LoadError(
+                "the chat template does not write what the user says once, and after it once what the assistant says; "
+                f"it wrote {text!r}"
+            )
+        said, closing, end = pieces
+        for given, answer in (("It is low. A b.", "She is 25."), ("25", "x\n\ny")):
+            if self._rendered(before + given + after, answer) != said + given + closing + answer + end:
+                raise LoadError("the chat template changes what is said, and not only what stands around it")
+        return said, closing, end
+
+    def _conversation(self, said: str, kept: Tokens | None) -> _Conversation:
+        text, _, _ = self._rendered(said, _ANSWER).partition(_ANSWER)
+        asked = self._rendered(said)
+        if not text.startswith(asked):
+            raise LoadError(
+                f"the chat template asks for an answer with {asked[-40:]!r}, and writes an answer after "
+                f"{text[-40:]!r}: what it asks for is no plain answer. Where the template has a switch for that, set "
+                "it, as in Chat(variables={'enable_thinking': False})"
+            )
+        if text[len(asked) :].strip():
+            asked = text
+        text, asked = text.replace(_SAID, "x"), asked.replace(_SAID, "x")
+        return _Conversation(text, asked, self._steady(text) if kept is None else kept)
+
+    def _refuse_special(self, text: str, error: type[Exception] = TemplateError) -> None:
+        for name in self._special:
+            if name in text:
+                raise error(f"{text!r} contains {name!r}, which is a special token of this tokenizer")
+
+    def _refuse_edge(self, text: str, edge: str, where: str) -> None:
+        space = text[:1] if edge[0] == " " else text[-1:]
+        if space.isspace() and not self._keeps[edge]:
+            raise TemplateError(f"{text!r} would {where}, where this chat template takes white space away")
+
+    # -- its tokens -------------------------------------------------------------------------------
+
+    def parse(self, text: str) -> Tokens:
+        """Token ids of a conversation: the names of special tokens are those tokens."""
+        return _parse(self, text)
+
+    def _steady(self, text: str) -> Tokens:
+        whole = self.parse(text)
+        return whole[: min(common_prefix(whole, self.parse(text + probe)) for probe in _PROBES)]
+
+    def _after(self, before: str, kept: Tokens, text: str) -> Tokens:
+        """Ids that follow ``kept`` in the tokens of ``before`` and ``text``."""
+        whole = self.parse(before + text)
+        if whole[: len(kept)] != kept:
+            raise TemplateError(f"{text!r} runs together with {before[-20:]!r}, which stands before it in the chat")
+        return whole[len(kept) :]
+
+    def opening(self, first: bool) -> Tokens:
+        return self._alone.kept if first else self._opening
+
+    def encode_first(self, text: str) -> Tokens:
+        self._refuse_special(text)
+        self._refuse_edge(text, f"  {_SAID}", "begin the user's turn")
+        return self._after(self._said, self._opening, text)
+
+    def encode_after(self, text: str) -> Tokens:
+        self._refuse_special(text)
+        return super().encode_after(text)
+
+    def encode_own(self, text: str, first: bool) -> Tokens:
+        self._refuse_special(text)
+        self._refuse_edge(text, f"  {_ANSWER}", "begin the assistant's turn")
+        conversation = self._alone if first else self._given
+        return self._after(conversation.text, conversation.kept, text)
+
+    def check_own(self, text: str) -> None:
+        self._refuse_edge(text, f"{_ANSWER}  ", "end the assistant's turn")
+
+    def lead(self, first: bool) -> str:
+        return (self._alone if first else self._given).lead
+
+    def before_generated(self, head: str, first: bool) -> Tokens:
+        """Ids after ``opening`` and the given texts, up to where the language model writes.
+
+        Args:
+            head: what the site's own text begins with, without white space at its end; or nothing.
+            first: True where the site is given nothing.
+        """
+        conversation = self._alone if first else self._given
+        return self.encode_own(head, first) if head else self._after(conversation.asked, conversation.kept, "")
+
+    def generated(self, head: str, text: str) -> Tokens | None:
+        """Ids that ``text`` adds to ``head`` in an answer; None if the boundary does not fall between tokens."""
+        self._refuse_special(text)
+        before = self._alone.text + head if head else self._alone.asked
+        kept, whole = self.parse(before), self.parse(before + text)
+        return whole[len(kept) :] if whole[: len(kept)] == kept else None
+
+    def joint(self, texts: tuple[str, ...], first: bool) -> Joint | None:
+        """The last given text where it does not end between tokens; None where it does.
+
+        Args:
+            texts: what it may be.
+            first: True where it is the only one.
+        """
+        return _joint(self, texts, first)
+
+    def _joint(self, texts: tuple[str, ...], first: bool) -> Joint | None:
+        before, kept = (self._said, self._opening) if first else (self._said + "x ", self._given.kept)
+        closing = self._after(self._given.text, self._given.kept, "")
+        wholes = []
+        for text in texts:
+            self._refuse_edge(text, f"{_SAID}  ", "end the user's turn")
+            wholes.append(self._after(before, kept, text + self._closing))
+        own = min(common_prefix(closing[::-1], whole[::-1]) for whole in wholes)
+        tokens = tuple(whole[: len(whole) - own] for whole in wholes)
+        plain = tuple(self.encode_first(text) if first else self.encode_after(text) for text in texts)
+        return None if tokens == plain else Joint(tokens, closing[: len(closing) - own])
+
+
+@lru_cache(maxsize=1 << 16)
+def _parse(codec: ChatCodec, text: str) -> Tokens:
+    return tuple(codec.tokenizer.encode(text, add_special_tokens=False))
+
+
+@lru_cache(maxsize=4096)
+def _joint(codec: ChatCodec, texts: tuple[str, ...], first: bool) -> Joint | None:
+    return codec._joint(texts, first)
+
+
+def _template_of(tokenizer: Any) -> str:
+    try:
+        return tokenizer.get_chat_template()
+    except ValueError as error:
+        raise LoadError(
+            "this tokenizer has no chat template, so it does not say how to talk to the model; load the model "
+            f"without chat, or give the tokenizer one ({error})"
+        ) from error
+
+
+def _refuse_today(template: str, text: str) -> None:
+    for form in re.findall(r"strftime_now\(\s*['\"]([^'\"]*)['\"]", template):
+        today = datetime.now().strftime(form)
+        if today and today in text:
+            raise LoadError(
+                f"the chat template writes today's date, {today!r}: tomorrow the same program would be another. "
+                "Where the template can be told the date, do: Chat(variables={'date_string': '26 Jul 2024'})"
+            )
