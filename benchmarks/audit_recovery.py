@@ -213,7 +213,7 @@ def markdown(report: dict[str, Any]) -> str:
         truth, value, lower, upper = (number(row[key]) for key in ("truth", "value", "lower", "upper"))
         lines.append(
             f"| {row['variant']} | {row['effect']} | {truth} | {value} | {lower} to {upper} | {yes(row['inside'])} | "
-            f"{row['q']:.1g} | {yes(row['discovery'])} |"
+            f"{least(row['q'], '.1g')} | {yes(row['discovery'])} |"
         )
     lines += [
         "",
@@ -245,7 +245,7 @@ def markdown(report: dict[str, Any]) -> str:
     for name, found in report["variants"].items():
         plain = found["exchanged"]
         lines.append(
-            f"| {name} | {number(found['truth']['direct'])} | {number(plain['direct'])} ± {plain['error']:.4f} | "
+            f"| {name} | {number(found['truth']['direct'])} | {number(plain['direct'])} ± {least(plain['error'], '.4f')} | "
             f"{number(direct[name])} |"
         )
     lines += [
@@ -267,13 +267,23 @@ def markdown(report: dict[str, Any]) -> str:
         ]  # fmt: skip
         lines.append(f"| {name} | {group['error'].max():.4f} | " + " | ".join(counts) + " |")
     largest = table.loc[table["null"], "value"].abs().max()
-    lines += ["", f"Of effects whose truth is 0, the largest that an audit reports is {largest:.4f}."]
+    lines += [
+        "",
+        f"Of effects whose truth is 0, the largest that an audit reports is {largest:.4f}. A discovery says that an effect "
+        "in the language model is not 0, not that it matters: where wordings agree, what training leaves behind is told "
+        "from 0 however small it is. Look at the interval.",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def number(x: float) -> str:
     """A signed effect, with a real minus."""
     return f"{x:+.4f}".replace("-", "−") if abs(x) >= 5e-5 else "0"
+
+
+def least(x: float, form: str) -> str:
+    """A number that is not negative, where what is below 0.0001 is alike."""
+    return format(x, form) if x >= 1e-4 else "< 0.0001"
 
 
 def yes(x: Any) -> str:

@@ -44,7 +44,7 @@ def test_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["demo", "--lm", "/nowhere"], "LoadError: /nowhere is not a directory"),
         (["demo", "--units", "0"], "n is the number of units"),
-        (["show", "nothing"], "module:function"),
+        (["show", "nothing"], "a model is written module:name, got 'nothing'"),
         (["show", "nothing:at_all"], "cannot be imported"),
     ],
 )
