@@ -106,7 +106,8 @@ def recovered(name: str, options: argparse.Namespace) -> dict[str, Any]:
     assert truth is not None
     audits = []
     for seed in range(options.seeds):
-        result = audit(spec, {name: lm}, wordings=options.wordings, seed=seed, pairs=0, progress=False)
+        # Without a margin: how small an effect is told from 0 is part of what is asked here.
+        result = audit(spec, {name: lm}, wordings=options.wordings, seed=seed, margin=0.0, pairs=0, progress=False)
         table = result.effects.set_index("effect")[["value", "lower", "upper", "p", "q", "discovery"]]
         audits.append(json.loads(table.to_json(orient="index")))
         print(f"{name}, wordings {seed}: {result.settings['seconds']:.0f} s\n{table.round(4)}", flush=True)
@@ -189,6 +190,7 @@ def markdown(report: dict[str, Any]) -> str:
     """The tables of the report."""
     table = rows_of(report)
     draws = table["draw"].nunique()
+    left_out = [name for name in VARIANTS if name not in report["variants"]]
     lines = [
         "# What an audit finds of what a language model was taught",
         "",
@@ -198,7 +200,8 @@ def markdown(report: dict[str, Any]) -> str:
         "The embedded language model, which has learned a bias by name of −0.18, is fine-tuned (all weights, Adam, "
         f"peak rate {RATE:g}) on applications in which names do something else, or nothing. Truth: exact effects of "
         f"the mechanisms that the text was drawn from. Audit: `hiring`, {report['wordings']} wordings with "
-        f"{report['option_wordings']} pairs of names each, {draws} draws of wordings.",
+        f"{report['option_wordings']} pairs of names each, {draws} draws of wordings."
+        + (f" Not run: {', '.join(left_out)}." if left_out else ""),
         "",
         "## Recovery",
         "",
@@ -243,11 +246,9 @@ def markdown(report: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name, found in report["variants"].items():
-        plain = found["exchanged"]
-        lines.append(
-            f"| {name} | {number(found['truth']['direct'])} | {number(plain['direct'])} ± {least(plain['error'], '.4f')} | "
-            f"{number(direct[name])} |"
-        )
+        plain, truth = found["exchanged"], number(found["truth"]["direct"])
+        measured = f"{number(plain['direct'])} ± {least(plain['error'], '.4f')}"
+        lines.append(f"| {name} | {truth} | {measured} | {number(direct[name])} |")
     lines += [
         "",
         f"## Over {draws} draws of wordings",
@@ -269,9 +270,9 @@ def markdown(report: dict[str, Any]) -> str:
     largest = table.loc[table["null"], "value"].abs().max()
     lines += [
         "",
-        f"Of effects whose truth is 0, the largest that an audit reports is {largest:.4f}. A discovery says that an effect "
-        "in the language model is not 0, not that it matters: where wordings agree, what training leaves behind is told "
-        "from 0 however small it is. Look at the interval.",
+        f"Of effects whose truth is 0, the largest that an audit reports is {largest:.4f}. Discoveries here are "
+        "without a margin (`margin=0`): that an effect in the language model is not 0, not that it matters. Where "
+        "wordings agree, what training leaves behind is told from 0 however small it is; hence the margin of `audit`.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ from .conftest import ROOT
 
 
 def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    program, more = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    program, more, exact = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(compile(program, "README.md", "exec"), names)
@@ -24,3 +24,9 @@ def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     counts = names["same"].to_pandas()["drug|do(pdl1=high)"].value_counts()
     assert counts.sum() == 100
     assert (counts > 0).all()
+    capsys.readouterr()
+    exec(compile(exact, "README.md", "exec"), names)
+    average, necessary = capsys.readouterr().out.split("PNS: ")
+    assert average.startswith("ATE: ")
+    assert "exact" in average
+    assert "couplings: " in necessary

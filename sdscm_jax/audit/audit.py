@@ -83,7 +83,7 @@ def audit(
     ...         "phrases": {"low": ["low"], "high": ["high"]}}}},
     ...     "variables": [{"name": "drug", "options": ["wait", "treat"], "templates": ["The choice is to {}."],
     ...                    "parents": ["level"]}],
-    ...     "outcome": {"name": "drug", "option": "treat"}})
+    ...     "outcome": {"name": "drug", "option": "treat"}, "scorings": ["mean"]})
     >>> result = audit(small, wordings=2, pairs=0)
     >>> result.effects["effect"].tolist(), len(result.cells)
     (['total', 'direct', 'illegitimate', 'legitimate', 'unfair'], 2)
