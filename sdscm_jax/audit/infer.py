@@ -13,6 +13,8 @@ from .measure import EFFECTS
 CELL = ["lm", "proxy", "level"]
 # From so many templates of a sentence on, they tell how much its wording matters.
 FEW_TEMPLATES = 5
+# Probabilities that differ by less are the same: they come from float32 scores.
+_ROUNDING = 1e-6
 
 
 def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float, margin: float = 0.0) -> dict[str, float]:
@@ -54,8 +56,7 @@ def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float, margi
     half, p = 0.0, 0.0
     for variance, freedom in ways:
         error = float(np.sqrt(max(0.0, variance)))
-        # Means that differ by rounding only are the same.
-        error = 0.0 if error < 1e-12 else error
+        error = 0.0 if error < _ROUNDING else error
         half = max(half, float(stats.t.ppf(0.5 + level / 2, freedom)) * error)
         p = max(p, _p_value(abs(value), margin, error, freedom))
     return {"value": value, "lower": value - half, "upper": value + half, "p": p, "wordings": count}
@@ -64,7 +65,7 @@ def mean_of_wordings(cells: pd.DataFrame, values: pd.Series, level: float, margi
 def _p_value(size: float, margin: float, error: float, freedom: int) -> float:
     """How likely an estimate of this size or more is, where the truth is as large as the margin."""
     if error == 0:
-        return 1.0 if size < margin + 1e-12 else 0.0
+        return 1.0 if size < margin + _ROUNDING else 0.0
     return float(stats.t.sf((size - margin) / error, freedom) + stats.t.sf((size + margin) / error, freedom))
 
 
