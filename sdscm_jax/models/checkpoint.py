@@ -84,20 +84,24 @@ class TensorFiles:
         if not files:
             raise LoadError(f"{directory} has no *.safetensors file")
         self.directory = directory
-        self.sources: dict[str, Any] = {}
+        # The file and the shape of each tensor.
+        self.sources: dict[str, tuple[Path, tuple[int, ...]]] = {}
         for name in files:
             try:
-                handle = safe_open(directory / name, framework="numpy")
+                with safe_open(directory / name, framework="numpy") as file:
+                    for key in file.keys():  # noqa: SIM118
+                        self.sources[key] = directory / name, tuple(file.get_slice(key).get_shape())
             except (OSError, SafetensorError) as error:
                 raise LoadError(f"{directory / name} cannot be read: {error}") from error
-            self.sources.update(dict.fromkeys(handle.keys(), handle))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.sources[name].get_slice(name).get_shape())
+        return self.sources[name][1]
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """Part of a tensor; nothing else of it is read."""
-        return self.sources[name].get_slice(name)[index]
+        # Opened anew: the pages of a mapped file stay in memory as long as it is open.
+        with safe_open(self.sources[name][0], framework="numpy") as file:
+            return np.asarray(file.get_slice(name)[index])
 
 
 def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Mesh | None = None) -> nnx.State:
