@@ -11,11 +11,8 @@ import numpy as np
 from ..errors import EffectError
 from .copies import Target
 from .effect import Effect, effect
-from .estimate import Estimate, stack
+from .estimate import Estimate, normal_errors, stack
 from .source import Score, as_source, check_outcome, contrasted, formula_of, law, outcome_labels, prepare, shared_noise
-
-# Draws that find the quantile of the largest of several errors.
-_DRAWS = 20_000
 
 
 def ate(
@@ -182,7 +179,4 @@ def _simultaneous(estimate: Estimate, level: float) -> float | None:
     if not varies.any():
         return None
     correlation = covariance[np.ix_(varies, varies)] / np.outer(scale[varies], scale[varies])
-    values, vectors = np.linalg.eigh(correlation)
-    draws = np.random.default_rng(0).standard_normal((_DRAWS, len(values)))
-    errors = draws @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    return float(np.quantile(np.abs(errors).max(1), level))
+    return float(np.quantile(np.abs(normal_errors(correlation)).max(1), level))

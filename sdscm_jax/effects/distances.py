@@ -9,10 +9,8 @@ import numpy as np
 
 from .copies import Target
 from .effect import Effect, finished
-from .estimate import Estimate
+from .estimate import Estimate, normal_errors
 from .source import Score, as_source, check_outcome, choice_options, contrasted, prepare, scored, shared_noise
-
-_DRAWS = 20_000
 
 
 def total_variation(
@@ -68,10 +66,7 @@ def _distance(
     value = np.atleast_1d(distance(found.value))
     radius = 0.0
     if found.covariance is not None:
-        values, vectors = np.linalg.eigh(found.covariance)
-        draws = np.random.default_rng(0).standard_normal((_DRAWS, len(values)))
-        errors = draws @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
-        radius = float(np.quantile(distance(errors), level))
+        radius = float(np.quantile(distance(normal_errors(found.covariance)), level))
     formula = f"between P({outcome} | do({treatment}={high})) and P({outcome} | do({treatment}={low}))"
     lower, upper = np.maximum(value - radius, 0.0), np.minimum(value + radius, most)
     return finished(

@@ -10,6 +10,8 @@ import numpy as np
 
 from .contraction import Cost
 
+_DRAWS = 20_000
+
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
@@ -87,3 +89,10 @@ def stack(parts: list[Estimate]) -> Estimate:
     filled = [zeros if x is None else x for x in influences]
     influence = np.stack([x for x in filled if x is not None], 1) if known else None
     return Estimate(np.stack([part.value for part in parts]), influence, total)
+
+
+def normal_errors(covariance: np.ndarray) -> np.ndarray:
+    """Draws ``[20000, L]`` of jointly normal errors, always the same: what quantiles of their functions come from."""
+    values, vectors = np.linalg.eigh(covariance)
+    draws = np.random.default_rng(0).standard_normal((_DRAWS, len(values)))
+    return np.asarray(draws @ (vectors * np.sqrt(np.maximum(values, 0.0))).T)

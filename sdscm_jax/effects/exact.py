@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..dsl.phrase import option_numbers
-from ..errors import EffectError, InterventionError, OptionError
+from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
 from .copies import Copies, Target
 from .estimate import Estimate
 from .network import Network, network
 from .responses import joint_responses, with_axes
+from .sites import Sites
 
 
 @dataclass(frozen=True, eq=False)
-class Exact:
+class Exact(Sites):
     """Where effects come from: tables of a discrete program, contracted.
 
     Attributes:
@@ -55,21 +55,6 @@ class Exact:
     def coupling_of(self, site: str) -> str | None:
         """How worlds share the site's noise; None: it is not known."""
         return self.coupling or self.network[site].coupling
-
-    def copies(self) -> Copies:
-        """An empty set of versions of this model's sites."""
-        return Copies(self.names, {name: self.parents(name) for name in self.names}, self.number)
-
-    def number(self, site: str, value: Any) -> int:
-        """The number of an option.
-
-        Raises:
-            InterventionError: the site has no such option.
-        """
-        try:
-            return int(option_numbers(value, self.options(site), f"site {site!r}"))
-        except OptionError as error:
-            raise InterventionError(str(error)) from error
 
     def joint(self, targets: Sequence[Target], evidence: Sequence[tuple[Target, int]] = ()) -> Estimate:
         """``P(targets, evidence)``, with an axis for each target.

@@ -12,15 +12,15 @@ import numpy as np
 from ..dsl.along import along
 from ..dsl.graph import Graph
 from ..dsl.intervention import Nested
-from ..dsl.phrase import option_numbers
 from ..dsl.worlds import world_label
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
-from ..errors import EffectError, InterventionError, OptionError, SiteError, nearest
+from ..errors import EffectError, SiteError, nearest
 from .copies import Copies, PathWorld, Target, World
 from .estimate import Estimate
 from .labels import world_of
 from .responses import joint_responses, with_axes
+from .sites import Sites
 
 
 class _Drawn(NamedTuple):
@@ -32,7 +32,7 @@ class _Drawn(NamedTuple):
 
 
 @dataclass(eq=False)
-class Sampled:
+class Sampled(Sites):
     """Where effects come from: units that were simulated in several worlds.
 
     Where it can, it averages a unit's probability of an outcome given the unit's other values, not the outcome
@@ -82,21 +82,6 @@ class Sampled:
         """How worlds share the site's noise; None: it has none."""
         found = self._site(site)
         return found.coupling or (None if found.kind == "deterministic" else "NumPyro's own")
-
-    def copies(self) -> Copies:
-        """An empty set of versions of this model's sites."""
-        return Copies(self.names, {name: self.parents(name) for name in self.names}, self.number)
-
-    def number(self, site: str, value: Any) -> int:
-        """The number of an option.
-
-        Raises:
-            InterventionError: the site has no such option.
-        """
-        try:
-            return int(option_numbers(value, self.options(site), f"site {site!r}"))
-        except OptionError as error:
-            raise InterventionError(str(error)) from error
 
     def prepare(self, targets: Sequence[Target]) -> None:
         """Simulate the worlds that the targets need and that there are not yet, all at once."""
