@@ -299,14 +299,16 @@ def score(model: Any, site: Site, text: Text, count: Count | None = None) -> tup
     # Positions count what is real; a node of the tree stands at its depth after the blank.
     counted = text.valid.sum(1, keepdim=True) + real[:, :before].cumsum(1)
     after = text.valid.sum(1, keepdim=True) + real[:, :before].sum(1, keepdim=True)
-    positions = torch.cat([(counted - 1).clamp(min=0), after + torch.from_numpy(tree.depth)], 1)
+    positions = torch.cat([(counted - 1).clamp(min=0), after + torch.as_tensor(tree.depth)], 1)
 
     sees = torch.ones(before + tree.size, before + tree.size).tril().bool()
-    sees[before:, before:] = torch.from_numpy(tree.ancestors)
+    sees[before:, before:] = torch.as_tensor(tree.ancestors)
     own = sees & real[:, None, :] | torch.eye(len(sees), dtype=torch.bool)
     seen = torch.cat([text.valid[:, None, :].expand(-1, len(sees), -1), own], -1)
     # Added to the attention's logits; a mask of booleans is turned into this in every layer anew.
-    mask = torch.zeros(rows, 1, len(sees), old + len(sees)).masked_fill(~seen[:, None], float("-inf"))
+    mask = torch.zeros(rows, 1, len(sees), old + len(sees), dtype=model.dtype).masked_fill(
+        ~seen[:, None], float("-inf")
+    )
 
     base = model.base_model
     # transformers 5.24 renames the argument.
@@ -346,7 +348,7 @@ def log_normaliser(hidden: Tensor, head: Tensor) -> Tensor:
 
 def _tensors(lists: Sequence[Sequence[int]], index: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Lists (those at ``index``) padded to one length, int64, and which entries are real."""
-    values, real = (torch.from_numpy(x) for x in padded(lists))
+    values, real = (torch.as_tensor(x) for x in padded(lists))
     if index is not None:
         values, real = values[index], real[index]
         longest = int(real.sum(1).max())

@@ -65,8 +65,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     import jax
 
+    from sdscm_jax.dsl.run_worlds import run_worlds
     from sdscm_jax.dsl.structure import structure
-    from sdscm_jax.dsl.worlds import Worlds, as_worlds, run_worlds
+    from sdscm_jax.dsl.worlds import Worlds, as_worlds
     from sdscm_jax.families import Family
     from sdscm_jax.vignettes import oncology
 

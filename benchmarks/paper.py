@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from measured import ROOT, provenance
 
-from sdscm_jax.bench.evaluate import evaluate
+from sdscm_jax.bench.evaluation import evaluate
 
 RESULTS = ROOT / "benchmarks" / "results"
 # What is above the mark is written by hand.

@@ -11,7 +11,7 @@ from .dsl.site import sample
 from .dsl.tabulate import Tabulated, load_table, tabulate
 from .dsl.text import Text
 from .dsl.verbalize import verbalize
-from .effects.contrast import Contrast, contrast
+from .effects.individual import Contrast, contrast
 from .effects.plot import plot_contrast
 from .engine.compare import Comparison, compare
 from .engine.many import simulate_many

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 import sdscm_jax as sd
 from sdscm_jax.dsl.context import item_tokens
 from sdscm_jax.dsl.phrase import Phrase
-from sdscm_jax.effects.contrast import contrast
+from sdscm_jax.effects import contrast
 from sdscm_jax.families import Family, Member
 from sdscm_jax.models.checkpoint import save_parameters
 from sdscm_jax.models.codec import Codec

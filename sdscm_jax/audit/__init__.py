@@ -1,10 +1,11 @@
 """Audits of language models for causal effects that they should or should not have."""
 
-from .audit import audit
+from .declaration import FreeText, Proxy
 from .files import write_audit
 from .infer import discoveries
 from .result import AuditResult, Pair
-from .spec import AUDITS, AuditSpec, FreeText, Proxy, audit_spec
+from .run import audit
+from .spec import AUDITS, AuditSpec, audit_spec
 from .truth import truth_of
 
 __all__ = [

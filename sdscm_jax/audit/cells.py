@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dsl.tabulate import Scorer, tabulate
-from ..effects.network import Network, network
+from ..effects.factors import Network, network
 from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel
 from .fit import check_options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..dsl.template import Template
-from ..effects.network import Network
+from ..effects.factors import Network
 from ..errors import AuditError
 from ..models.language_model import LanguageModel
 from .spec import AuditSpec
@@ -72,14 +72,14 @@ def _sentence_tokens(spec: AuditSpec, lm: LanguageModel) -> dict[str, int]:
 
 
 def _longest(spec: AuditSpec, lm: LanguageModel, lengths: dict[str, int]) -> int:
-    """Tokens of the longest text, with one that begins it; free text comes after every sentence."""
+    """Tokens of the longest text, with those around it; free text comes after every sentence."""
     texts = [lengths[v.name] + sum(lengths[p] for p in v.parents) for v in spec.variables]
     if spec.text is not None:
         template = Template.parse(spec.text.template)
         own = sum(len(lm.codec.encode_after(part)) for part in template if part.strip())
         kept = [spec.attribute, *(v.name for v in spec.variables)]
         texts.append(sum(lengths[n] for n in kept) + spec.text.max_tokens + own)
-    return 1 + max(texts)
+    return lm.around + max(texts)
 
 
 def check_options(spec: AuditSpec, name: str, network: Network) -> None:

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..dsl.intervention import nested
 from ..effects.bounds import event_bounds
 from ..effects.copies import Target
-from ..effects.exact import Exact
-from ..effects.network import Network
+from ..effects.exact_source import Exact
+from ..effects.factors import Network
 from ..errors import EffectError
+from .roles import Roles
 
 COUPLINGS = ("gumbel", "inverse_cdf", "independent")
 EFFECTS = ("total", "direct", "illegitimate", "legitimate", "unfair")
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What is asked of a program, by names and numbers.
-
-    Attributes:
-        attribute, outcome: sites.
-        option: number of the outcome's option whose probability is reported.
-        mediators, legitimate: the sites between them, and those through which the attribute may rightly act.
-    """
-
-    attribute: str
-    outcome: str
-    option: int
-    mediators: tuple[str, ...]
-    legitimate: tuple[str, ...]
 
 
 def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
@@ -52,7 +35,7 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
         ``p_reference``, ``p_level``, the five effects, and ``sd_unit``: the standard deviation over units of the
         individual effect given all that the attribute does not cause (nan where these are too many).
 
-    >>> from sdscm_jax.effects.network import Factor
+    >>> from sdscm_jax.effects.factors import Factor
     >>> a = Factor("a", (), np.array([0.5, 0.5]), ("x", "y"))
     >>> y = Factor("y", ("a",), np.array([[0.5, 0.5], [0.75, 0.25]]), ("no", "yes"))
     >>> found = measure(Network((a, y)), Roles("a", "y", 1, (), ()), 1)
@@ -84,10 +67,7 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
 
 def _unit_deviation(source: Exact, roles: Roles, base: dict[str, int], there: dict[str, int]) -> float:
     """Standard deviation of the effect over groups that are alike in what the attribute does not cause."""
-    network = source.network
-    caused = {*roles.mediators, roles.outcome}
-    read = {parent for name in caused for parent in network[name].parents} - caused - {roles.attribute}
-    groups = [Target(name) for name in network.names if name in read]
+    groups = [Target(name) for name in source.network.read_beside(roles.attribute, roles.outcome)]
     try:
         joint = [
             source.joint([*groups, Target(roles.outcome, world)]).value[..., roles.option] for world in (base, there)

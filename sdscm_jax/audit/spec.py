@@ -3,51 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..dsl.template import Template
 from ..errors import AuditError, nearest
 from ..families import Family, FamilyVariable
+from ..families.variables import in_causal_order
+from .declaration import Declaration, Proxy
 from .spec_check import check_spec, structure
+from .spec_file import from_content, read, to_dict, to_yaml
 
 AUDITS = ("hiring", "hiring_gender", "triage", "headline", "loan")
 _SPECS = Path(__file__).parent / "specs"
 
 
 @dataclass(frozen=True)
-class Proxy:
-    """A way in which the attribute is conveyed, such as by a word or by a first name.
-
-    Attributes:
-        name: such as ``"first name"``.
-        templates: wordings of the attribute's sentence, each with one blank.
-        phrases: texts for the blank that stand for each level.
-    """
-
-    name: str
-    templates: tuple[Template, ...]
-    phrases: dict[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class FreeText:
-    """Free text that a language model writes after the outcome, given every sentence; see ``Text``.
-
-    Attributes:
-        template: text with one blank, where it writes.
-        max_tokens: most tokens that it may write.
-        pattern: a regular expression that the text must match, if any.
-    """
-
-    template: str
-    max_tokens: int = 24
-    pattern: str | None = None
-
-
-@dataclass(frozen=True)
-class AuditSpec:
+class AuditSpec(Declaration):
     """What an audit asks: which effect has an attribute on an outcome?
 
     Attributes:
@@ -80,48 +52,10 @@ class AuditSpec:
     (('white-sounding name', 'Black-sounding name'), ('test score', 'interview'), 'offer the job')
     """
 
-    name: str
-    title: str
-    question: str
-    attribute: str
-    levels: tuple[str, ...]
-    proxies: tuple[Proxy, ...]
-    variables: tuple[FamilyVariable, ...]
-    outcome: str
-    option: str
-    legitimate: tuple[str, ...] = ()
-    not_legitimate: tuple[str, ...] = ()
-    option_wordings: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
-    text: FreeText | None = None
-    scorings: tuple[str, ...] = ("sequence", "mean")
-    lms: tuple[str, ...] = ()
-    can_show: str = ""
-    cannot_show: str = ""
-    source: str = ""
-    licence: str = ""
-
     def __post_init__(self) -> None:
         check_spec(self, f"audit {self.name!r}")
-        place = {name: i for i, name in enumerate((self.attribute, *(v.name for v in self.variables)))}
-        ordered = tuple(replace(v, parents=tuple(sorted(v.parents, key=place.__getitem__))) for v in self.variables)
-        object.__setattr__(self, "variables", ordered)
-
-    def variable(self, name: str) -> FamilyVariable:
-        """The variable of that name.
-
-        Raises:
-            AuditError: there is none (the attribute is not among them).
-        """
-        for variable in self.variables:
-            if variable.name == name:
-                return variable
-        known = nearest(name, [v.name for v in self.variables])
-        raise AuditError(f"audit {self.name!r} has no variable {name!r}; {known}")
-
-    @property
-    def mediators(self) -> tuple[str, ...]:
-        """Names of the variables between the attribute and the outcome, in causal order."""
-        return tuple(v.name for v in self.variables if v.name in (*self.legitimate, *self.not_legitimate))
+        names = [self.attribute, *(v.name for v in self.variables)]
+        object.__setattr__(self, "variables", in_causal_order(self.variables, names))
 
     def without(self, *names: str) -> AuditSpec:
         """The same audit with fewer sentences, for language models with a short context.
@@ -213,10 +147,7 @@ class AuditSpec:
         >>> AuditSpec.from_dict(spec.to_dict()) == spec
         True
         """
-        # Imported here, since that module makes specifications.
-        from .spec_file import from_content
-
-        return from_content(content)
+        return cls(**vars(from_content(content)))
 
     @classmethod
     def read(cls, path: str | Path) -> AuditSpec:
@@ -225,20 +156,19 @@ class AuditSpec:
         Raises:
             AuditError: it is unusable; the message names the file, the key, the value and what to change.
         """
-        from .spec_file import read
-
-        return read(path)
+        found = read(path)
+        try:
+            return cls(**vars(found))
+        except AuditError as error:
+            # A specification calls itself by its name; who reads a file looks for the file.
+            raise AuditError(str(error).replace(f"audit {found.name!r}", str(path), 1)) from error
 
     def to_dict(self) -> dict[str, Any]:
         """The specification as ``from_dict`` reads it: mappings, lists, texts, numbers and truth values only."""
-        from .spec_file import to_dict
-
         return to_dict(self)
 
     def to_yaml(self) -> str:
         """The specification as YAML; ``read`` reads it back from a file."""
-        from .spec_file import to_yaml
-
         return to_yaml(self)
 
 

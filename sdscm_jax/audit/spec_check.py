@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..dsl.scoring import SCORINGS
 from ..dsl.template import BLANK, Template
 from ..errors import AuditError, FamilyError, TemplateError, nearest
-from ..families import Family, FamilyVariable
-from ..families.check import check_structure
-
-if TYPE_CHECKING:
-    from .spec import AuditSpec, FreeText, Proxy
+from ..families import FamilyVariable
+from ..families.declaration import Declaration as Structure
+from ..families.variables import check_structure
+from .declaration import Declaration, FreeText, Proxy
 
 # A language model that is not asked has no effect to report.
 _SCORINGS = tuple(scoring for scoring in SCORINGS if scoring != "uniform")
 
 
-def check_spec(spec: AuditSpec, where: str) -> None:
+def check_spec(spec: Declaration, where: str) -> None:
     """Refuse a specification that cannot be audited.
 
     Args:
@@ -45,17 +43,17 @@ def check_spec(spec: AuditSpec, where: str) -> None:
     _check_distinct(spec.lms, f"{where}: lms")
 
 
-def structure(attribute: str, variables: Sequence[FamilyVariable], outcome: str) -> Family:
+def structure(attribute: str, variables: Sequence[FamilyVariable], outcome: str) -> Structure:
     """The causal structure of an audit; the attribute's sentence is a stand-in.
 
     Raises:
         FamilyError: the variables are no program.
     """
     first = FamilyVariable(attribute, (attribute,), (Template("", ""),), uniform=True)
-    return Family(attribute, (first, *variables), attribute, outcome)
+    return Structure(attribute, (first, *variables), attribute, outcome)
 
 
-def _check_attribute(spec: AuditSpec, where: str) -> None:
+def _check_attribute(spec: Declaration, where: str) -> None:
     where = f"{where}: attribute"
     _check_distinct(spec.levels, f"{where}: levels")
     if len(spec.levels) < 2:
@@ -89,7 +87,7 @@ def _check_proxy(proxy: Proxy, levels: tuple[str, ...], where: str) -> None:
             owner[phrase] = level
 
 
-def _check_variables(spec: AuditSpec, where: str) -> None:
+def _check_variables(spec: Declaration, where: str) -> None:
     names = [v.name for v in spec.variables]
     for i, v in enumerate(spec.variables):
         place = f"{where}: variables[{i}] ({v.name!r})"
@@ -111,7 +109,7 @@ def _check_variables(spec: AuditSpec, where: str) -> None:
         _check_templates(v.templates, f"{where}: variables[{i}] ({v.name!r}): templates")
 
 
-def _check_outcome(spec: AuditSpec, where: str) -> None:
+def _check_outcome(spec: Declaration, where: str) -> None:
     names = [v.name for v in spec.variables]
     if spec.outcome == spec.attribute:
         raise AuditError(f"{where}: outcome: {spec.outcome!r} is the attribute; name a variable that it may act on")
@@ -145,7 +143,7 @@ def _check_outcome(spec: AuditSpec, where: str) -> None:
             )
 
 
-def _check_mediators(spec: AuditSpec, where: str) -> None:
+def _check_mediators(spec: Declaration, where: str) -> None:
     where = f"{where}: mediators"
     family = structure(spec.attribute, spec.variables, spec.outcome)
     names = [v.name for v in spec.variables]
@@ -180,7 +178,7 @@ def _check_mediators(spec: AuditSpec, where: str) -> None:
             )
 
 
-def _check_option_wordings(spec: AuditSpec, where: str) -> None:
+def _check_option_wordings(spec: Declaration, where: str) -> None:
     where = f"{where}: option_wordings"
     names = [v.name for v in spec.variables]
     for name, wordings in spec.option_wordings.items():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..dsl.table import all_contexts
-from ..effects.network import Factor, Network
+from ..effects.factors import Factor, Network
 from ..vignettes import Vignette
 from .measure import EFFECTS, measure
 from .roles import roles_of

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..families import Member
-from .spec import AuditSpec, Proxy
+from .declaration import Proxy
+from .spec import AuditSpec
 
 
 @dataclass(frozen=True)

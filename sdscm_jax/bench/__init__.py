@@ -1,12 +1,13 @@
 """Benchmarks of treatment-effect estimators on data whose individual effects are known."""
 
 from ..families import FAMILIES, Family, FamilyVariable, Member, family
-from .benchmark import Benchmark, open_benchmark
+from .benchmark import Benchmark
 from .dataset import Dataset
 from .estimators.protocol import Estimator
 from .estimators.registry import estimator_names, make_estimator
-from .evaluate import Evaluation, evaluate
-from .generate import generate
+from .evaluation import Evaluation, evaluate
+from .generation import generate
+from .opening import open_benchmark
 
 __all__ = [
     "FAMILIES",

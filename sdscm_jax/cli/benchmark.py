@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..bench.evaluate import QUICK, QUICK_DATASETS
-from ..bench.evaluate import evaluate as evaluate_benchmark
-from ..bench.generate import generate as write_benchmark
+from ..bench.evaluation import QUICK, QUICK_DATASETS
+from ..bench.evaluation import evaluate as evaluate_benchmark
+from ..bench.generation import generate as write_benchmark
 from ..families import FAMILIES
 from ..families import family as find_family
 from .errors import one_line_errors

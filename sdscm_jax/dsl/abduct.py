@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 from jax import Array
 
 from .abduction import Abduction, abduce, check_evidence, check_possible
-from .exogenous import exogenous
+from .exogenous import as_key, exogenous
 from .structure import structure
 
 
@@ -47,7 +46,7 @@ class abduct:
 
     def __init__(self, fn: Callable, evidence: Mapping[str, Any], key: Any):
         self.fn, self.evidence = fn, evidence
-        self.key: Array = jax.random.key(key) if isinstance(key, int) else key
+        self.key: Array = as_key(key)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         found = self.posterior(*args, **kwargs)

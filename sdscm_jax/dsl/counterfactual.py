@@ -11,8 +11,9 @@ import numpyro
 from ..errors import InterventionError, SiteError
 from .abduct import abduct
 from .exogenous import next_key, unit_noise
+from .run_worlds import run_worlds
 from .structure import structure
-from .worlds import World, as_worlds, run_worlds
+from .worlds import World, as_worlds
 
 
 def counterfactual(

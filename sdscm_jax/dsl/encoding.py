@@ -9,7 +9,9 @@ its slots instead of computing them again.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,9 @@ from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
 from ..models.options import OptionTokens
 from .tree import OptionTree, chain_tree, padded
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Encoding(NamedTuple):
@@ -85,6 +90,26 @@ def _join(a: Array, b: Array) -> Array:
     return jnp.concatenate([a, b], axis=-1)
 
 
+def _one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function of a language model one program, compiled once, where the parameters are at hand.
+
+    Outside of ``jax.jit`` it would be a hundred operations, of which many are compiled anew for every length of a text.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        jitted = jax.jit(function, static_argnames=static)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args[0]))
+            return function(*args, **kwargs) if traced else jitted(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+@_one_program("shared", "tree")
 def score_tree(lm: LanguageModel, text: Encoding, shared: Tokens, tree: OptionTree) -> tuple[Array, ScoredTree]:
     """Encode what is pending, the shared tokens and the tree; read the tree's edges.
 
@@ -102,12 +127,14 @@ def score_tree(lm: LanguageModel, text: Encoding, shared: Tokens, tree: OptionTr
     return logits[..., tree.edge_rows, tree.edge_tokens] - normaliser[..., tree.edge_rows], scored
 
 
+@_one_program()
 def read_on(lm: LanguageModel, text: Encoding) -> tuple[Array, Encoding]:
     """Encode what is pending; float32 logits ``[..., V]`` of the next token, and the encoding."""
     logits, scored = _encode_rows(lm, text, (), chain_tree([(0,)]))
     return logits[..., 0, :], scored.text
 
 
+@_one_program()
 def read_along(lm: LanguageModel, text: Encoding, tokens: Array, valid: Array) -> Array:
     """Logits of each of the next tokens given those before.
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 import numpyro
 from jax import Array
 from numpyro.primitives import Messenger, apply_stack
@@ -15,6 +16,15 @@ from ..errors import SiteError
 from .control_flow import wrap_bodies
 from .lineage import redraw
 from .noise import fold_text
+
+
+def as_key(key: Any) -> Any:
+    """A PRNG key; of an int, the one with that seed.
+
+    >>> as_key(3) == jax.random.key(3), as_key(jax.random.key(3)) == jax.random.key(3)
+    (Array(True, dtype=bool), Array(True, dtype=bool))
+    """
+    return jax.random.key(key) if isinstance(key, int | np.integer) else key
 
 
 class exogenous(Messenger):
@@ -42,7 +52,7 @@ class exogenous(Messenger):
     """
 
     def __init__(self, fn: Callable | None = None, key: Any = None, noise: Mapping[str, Any] | None = None):
-        self.key = jax.random.key(key) if isinstance(key, int) else key
+        self.key = as_key(key)
         self.noise = {} if noise is None else dict(noise)
         self._names: set[str] = set()
         self._unnamed = 0

@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from .save_figure import save_figure
 from .structure import Site, structure
 
 
@@ -88,7 +89,10 @@ class Graph:
         return "\n".join(lines)
 
     def draw(self, path: str | Path) -> None:
-        """Draw the graph into a file; the ending (``.svg``, ``.png``, ``.pdf``) says which kind."""
+        """Draw the graph into a file; the ending (``.svg``, ``.png``, ``.pdf``) says which kind.
+
+        The same graph is drawn into the same bytes.
+        """
         from matplotlib.figure import Figure
 
         place, size = self._layout()
@@ -108,7 +112,7 @@ class Graph:
             )  # fmt: skip
         axes.set_axis_off()
         axes.margins(0.14)
-        figure.savefig(path)
+        save_figure(figure, path)
 
     def _layout(self) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
         """Place of each site, and width and height of the picture in inches."""

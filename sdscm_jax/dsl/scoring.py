@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +27,14 @@ def option_scores(scoring: str, tree: OptionTree, edges: Array) -> Array:
     """Scores ``[..., K]`` from the log-probabilities of a tree's edges ``[..., E]``."""
     if scoring == "masked":
         return _masked(tree, edges)
+    return edge_sums(scoring, tree, edges, jnp.where)
+
+
+def edge_sums(scoring: str, tree: OptionTree, edges: Any, where: Callable[..., Any]) -> Any:
+    """``option_scores`` of a scoring that adds edges up, with the ``where`` of NumPy or of JAX, of which edges are."""
     scored, real = padded(tree.scored)
-    scores = jnp.where(real, edges[..., scored], 0.0).sum(-1)
-    return scores / real.sum(-1) if scoring in ("mean", "reference") else scores
+    sums = where(real, edges[..., scored], 0.0).sum(-1)
+    return sums / real.sum(-1) if scoring in ("mean", "reference") else sums
 
 
 def _branching(rows: tuple[Tokens, ...]) -> tuple[Tokens, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpyro
 
@@ -11,6 +11,10 @@ from .mechanism import Mechanism
 from .phrase import Phrase
 
 
+@overload
+def sample(name: str, site: Mechanism, *, exogenous: bool = False, obs: Any = None) -> Phrase: ...
+@overload
+def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) -> Any: ...
 def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) -> Any:
     """Draw the value of a site; ``numpyro.sample`` that hands back a phrase.
 

@@ -70,7 +70,8 @@ def tabulate(
 
     Args:
         fn: a model function whose sites of language models are choices.
-        *args, **kwargs: its first arguments, language models among them.
+        *args: its first arguments, language models among them.
+        **kwargs: those with names.
         contexts: values of sites that go together: something with such ``.values`` as a ``Simulation``
             (site name -> array ``[n, worlds, ...]``), or a mapping from site names to arrays or lists of
             option numbers or texts (numbers of other sites), which broadcast but for the site's own

@@ -265,7 +265,8 @@ class Text(Mechanism):
         logits, text = read_on(lm, self._prompt())
         self._remember(text, len(self._opening))
         logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
-        token, state = pick(logits, jnp.zeros(shape, jnp.int32), 0)
+        # One state for all: XLA is slow at folding what it allows where it is a large constant.
+        token, state = pick(logits, jnp.int32(0), 0)
         begun = _Written.begin(text, shape, most - 1)
 
         def step(carry: tuple[_Written, Array, Array], number: Array) -> tuple[Any, Array]:

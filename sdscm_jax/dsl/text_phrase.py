@@ -11,9 +11,10 @@ import numpy as np
 from jax import Array
 
 from ..errors import OptionError
-from ..models.automaton import TokenAutomaton, token_bytes
+from ..models.automaton import TokenAutomaton
 from ..models.chat import ChatCodec
 from ..models.codec import Codec, Tokens
+from ..models.token_bytes import token_bytes
 from .phrase import Phrase
 from .template import Template
 from .tree import padded

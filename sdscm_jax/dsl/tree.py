@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..models.codec import Tokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OptionTree:
-    """A static tree over the scored tokens of K options.
+    """A static tree over the scored tokens of K options; usable as static data of a jitted function.
 
     *Rows* are places whose next-token distribution is read: row 0 is the last token before the
     options, row ``1 + n`` is node n. *Edges* are the distinct (row, token) pairs that are scored.
@@ -39,6 +41,18 @@ class OptionTree:
     def size(self) -> int:
         """Number of nodes N."""
         return len(self.tokens)
+
+    @cached_property
+    def _content(self) -> tuple[Any, ...]:
+        # The depths and what stands above a node follow from its path.
+        arrays = self.tokens, self.edge_rows, self.edge_tokens
+        return self.paths, self.scored, *(x.tobytes() for x in arrays), self.ancestors.tobytes()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OptionTree) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
 
 
 def chain_tree(rows: Sequence[Tokens]) -> OptionTree:

@@ -8,17 +8,16 @@ it has; a ``Tabulated`` program is exact.
 from .adjustment import Adjustment, adjustment_sets, backdoor, frontdoor, naive
 from .average import ate, att, cate, contrasts
 from .contraction import Cost, Limits
-from .contrast import Contrast, contrast
 from .distances import total_variation, wasserstein
 from .effect import Effect
-from .exact import Exact, exact
+from .exact_source import Exact, exact
+from .factors import Factor, Network, network
 from .identification import Identified, identify
-from .individual import IndividualEffects, ite
+from .individual import Contrast, IndividualEffects, contrast, ite
 from .mediation import cde, mediators_between, nde, nie, path_effect
 from .necessity import pn, pns, potential_outcomes, ps
-from .network import Factor, Network, network
 from .plot import plot_contrast
-from .sampled import Sampled, sampled
+from .sampled_source import Sampled, sampled
 
 __all__ = [
     "Adjustment",

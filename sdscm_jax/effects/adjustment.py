@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import EffectError, SiteError, nearest
 from .average import ate
 from .estimand import Estimand, Probability, Product, product, text, total
-from .exact import Exact
+from .exact_source import Exact
 from .observational import observational
 from .separation import backdoor_criterion, frontdoor_criterion, without_effects
 from .source import Score, as_source, contrasted, outcome_labels, scored
@@ -75,7 +75,7 @@ def naive(
 
     Arguments and errors are those of ``backdoor``.
 
-    >>> from sdscm_jax.effects.network import Factor, Network
+    >>> from sdscm_jax.effects.factors import Factor, Network
     >>> c = Factor("c", (), np.array([0.5, 0.5]), ("no", "yes"))
     >>> t = Factor("t", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> y = Factor("y", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
@@ -117,7 +117,7 @@ def backdoor(
             an option of the treatment does not occur; the message names the group.
         SiteError, InterventionError: something is not in the model.
 
-    >>> from sdscm_jax.effects.network import Factor, Network
+    >>> from sdscm_jax.effects.factors import Factor, Network
     >>> c = Factor("c", (), np.array([0.5, 0.5]), ("no", "yes"))
     >>> t = Factor("t", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> y = Factor("y", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
@@ -156,7 +156,7 @@ def frontdoor(
         EffectError: a mediator is hidden, the treatment or the outcome; or positivity fails.
         SiteError, InterventionError: something is not in the model.
 
-    >>> from sdscm_jax.effects.network import Factor, Network
+    >>> from sdscm_jax.effects.factors import Factor, Network
     >>> t = Factor("t", (), np.array([0.5, 0.5]), ("no", "yes"))
     >>> m = Factor("m", ("t",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> y = Factor("y", ("m",), np.array([[1.0, 0.0], [0.0, 1.0]]), ("no", "yes"))
@@ -191,7 +191,7 @@ def adjustment_sets(
     Returns:
         Sets of sites in program order, small ones first; empty where there is none. ``((),)``: nothing confounds.
 
-    >>> from sdscm_jax.effects.network import Factor, Network
+    >>> from sdscm_jax.effects.factors import Factor, Network
     >>> c = Factor("c", (), np.array([0.5, 0.5]), ("no", "yes"))
     >>> t = Factor("t", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> y = Factor("y", ("c",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))

@@ -32,7 +32,7 @@ def ate(
         EffectError, SiteError, InterventionError: something is not in the model, or was not simulated.
 
     >>> import numpy as np
-    >>> from sdscm_jax.effects.network import Factor, Network
+    >>> from sdscm_jax.effects.factors import Factor, Network
     >>> t = Factor("t", (), np.array([0.5, 0.5]), ("no", "yes"))
     >>> y = Factor("y", ("t",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> print(ate(Network((t, y)), "t", "y"))

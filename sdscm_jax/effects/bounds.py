@@ -10,8 +10,8 @@ from scipy.optimize import linprog
 
 from .contraction import contract
 from .copies import Target
-from .exact import Exact
-from .sampled import Sampled
+from .exact_source import Exact
+from .sampled_source import Sampled
 from .source import Score, Source, scored
 
 # Groups of units that bounds are computed in, and linear programs that are solved.
@@ -48,7 +48,7 @@ def event_bounds(
             return by_unit
         groups = [treatment]
     else:
-        groups = _interface(source, treatment, first[0].site)
+        groups = source.network.read_beside(treatment, first[0].site)
         if np.prod([len(source.options(name)) for name in groups], dtype=float) > MOST_GROUPS:
             groups = [treatment]
     known = {target.site for target, _ in evidence}
@@ -69,14 +69,6 @@ def _share(
         groups = itertools.product(*([(g, k) for k in range(len(source.options(g.site)))] for g in by))
         joint = np.stack([source.joint([target], [*evidence, *group]).value for group in groups], -1)
     return np.asarray(joint[list(numbers)].sum(0)), np.asarray(joint.sum(0))
-
-
-def _interface(source: Exact, treatment: str, outcome: str) -> list[str]:
-    """What the treatment does not cause and what it causes reads, up to the outcome."""
-    above = {outcome, *source.network.ancestors(outcome)}
-    caused = [name for name in (*source.descendants(treatment), outcome) if name in above]
-    read = {parent for name in caused for parent in source.parents(name)}
-    return [name for name in source.names if name in read - set(caused) - {treatment}]
 
 
 def _of_units(

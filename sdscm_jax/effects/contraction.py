@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,15 +61,29 @@ def contract(
     >>> contract([(prior, [0]), (table, [0, 1])], [1], LIMITS)[0].tolist()
     [0.625, 0.375]
     """
-    arguments: list[Any] = []
-    for array, axes in operands:
-        arguments += [array, list(axes)]
-    path, info = opt_einsum.contract_path(*arguments, list(keep), optimize="auto")
-    cost = Cost(float(info.opt_cost), float(info.largest_intermediate))
+    run, cost = _planned(tuple((array.shape, tuple(axes)) for array, axes in operands), tuple(keep))
     if cost.operations > limits.operations or cost.largest > limits.largest:
         raise EffectError(
             f"the exact effect needs {cost.operations:.2g} operations and an array of {cost.largest:.2g} numbers "
             f"({8 * cost.largest / 2**30:.1f} GiB); the limits are {limits.operations:.2g} and {limits.largest:.2g}. "
             "Use effects.sampled, or raise limits="
         )
-    return np.asarray(opt_einsum.contract(*arguments, list(keep), optimize=path)), cost
+    return np.asarray(run(*(array for array, _ in operands))), cost
+
+
+_Axes = tuple[int, ...]
+
+
+# The same sums over other numbers are common: a query is asked for every intervention and every adjustment.
+@lru_cache(maxsize=1024)
+def _planned(operands: tuple[tuple[tuple[int, ...], _Axes], ...], keep: _Axes) -> tuple[Callable[..., Any], Cost]:
+    """What contracts tables of these shapes and axes, and what that costs."""
+    shapes = [shape for shape, _ in operands]
+    numbers = sorted({*keep, *(axis for _, axes in operands for axis in axes)})
+    letters = {number: opt_einsum.get_symbol(i) for i, number in enumerate(numbers)}
+    terms = ["".join(letters[axis] for axis in axes) for axes in (*(axes for _, axes in operands), keep)]
+    equation = ",".join(terms[:-1]) + "->" + terms[-1]
+    tables = [np.broadcast_to(0.0, shape) for shape in shapes]
+    path, info = opt_einsum.contract_path(equation, *tables, optimize="auto")
+    run = opt_einsum.contract_expression(equation, *shapes, optimize=path)
+    return run, Cost(float(info.opt_cost), float(info.largest_intermediate))

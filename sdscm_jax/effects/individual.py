@@ -1,4 +1,4 @@
-"""Individual effects: of every unit that was simulated."""
+"""Individual effects: both potential outcomes of every unit that was simulated, and what the factual data suggest."""
 
 from __future__ import annotations
 
@@ -7,14 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EffectError
+from ..engine.simulation import Simulation
+from ..errors import EffectError, SiteError
 from .copies import Target
-from .sampled import Sampled
+from .sampled_source import Sampled
 from .source import as_source, check_outcome, choice_options, contrasted, prepare, shared_noise
 
 
 @dataclass(frozen=True, eq=False)
-class IndividualEffects:
+class _BothWorlds:
+    """What units are in two worlds; the subclasses say what the fields are."""
+
+    treatment: str
+    outcome: str
+    low: str
+    high: str
+    options: tuple[str, ...]
+    probabilities: np.ndarray
+    outcomes: np.ndarray
+
+    @property
+    def expected(self) -> np.ndarray:
+        """Effect on the probability of each option, float64 ``[n, K]``."""
+        return self.probabilities[:, 1] - self.probabilities[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class IndividualEffects(_BothWorlds):
     """Both potential outcomes of units.
 
     Attributes:
@@ -27,19 +46,7 @@ class IndividualEffects:
         coupling: how the worlds share noise; None where the outcome cannot differ.
     """
 
-    treatment: str
-    outcome: str
-    low: str
-    high: str
-    options: tuple[str, ...]
-    probabilities: np.ndarray
-    outcomes: np.ndarray
     coupling: str | None
-
-    @property
-    def expected(self) -> np.ndarray:
-        """Effect on the probability of each option, float64 ``[n, K]``."""
-        return self.probabilities[:, 1] - self.probabilities[:, 0]
 
     @property
     def changed(self) -> np.ndarray:
@@ -84,4 +91,84 @@ def ite(source: Any, treatment: str, outcome: str, low: Any = None, high: Any = 
         np.stack([source.probabilities(world) for world in worlds], 1),
         np.stack([source.values(world) for world in worlds], 1),
         shared_noise(source, worlds),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast(_BothWorlds):
+    """What is true of a treatment, and what the factual data alone suggest.
+
+    Attributes:
+        treatment, outcome, low, high: names of the sites and of the treatment's two levels.
+        options: the K options of the outcome.
+        probabilities: float64 ``[n, 2, K]``: each unit's outcome probabilities under do(low) and
+            do(high).
+        outcomes: int ``[n, 2]``: each unit's potential outcomes, with the unit's own noise.
+        naive: float64 ``[K]``: share of each option among factual units with the high level minus
+            that among units with the low level; nan where a group is empty.
+        propensity: float64 ``[n]``: each unit's probability of the high level.
+    """
+
+    naive: np.ndarray
+    propensity: np.ndarray
+
+    @property
+    def individual(self) -> np.ndarray:
+        """Individual effects on the probability of each option, float64 ``[n, K]``."""
+        return self.expected
+
+    @property
+    def average(self) -> np.ndarray:
+        """Sample average treatment effect on the probability of each option, float64 ``[K]``."""
+        return self.expected.mean(0)
+
+    @property
+    def changed(self) -> float:
+        """Share of units whose outcome differs between the two worlds."""
+        return float((self.outcomes[:, 0] != self.outcomes[:, 1]).mean())
+
+
+def contrast(data: Simulation, treatment: str, outcome: str, low: str, high: str) -> Contrast:
+    """Compare do(treatment=low) with do(treatment=high).
+
+    Args:
+        data: a simulation with the worlds ``{treatment: low}`` and ``{treatment: high}``.
+        treatment, outcome: choice sites whose log-probabilities were kept.
+        low, high: two options of the treatment.
+
+    Raises:
+        SiteError: a world, a site or its log-probabilities are missing.
+
+    >>> import jax, sdscm_jax as sd
+    >>> lm = sd.load_lm()
+    >>> def model(lm):
+    ...     pdl1 = sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
+    ...     sd.sample("drug", sd.Choice(lm, "The best choice is to {}.", ["wait", "treat"], given=[pdl1]))
+    >>> data = sd.simulate(model, jax.random.key(0), 50, lm, worlds=[{"pdl1": "low"}, {"pdl1": "high"}])
+    >>> contrast(data, "pdl1", "drug", "low", "high").average.shape
+    (2,)
+    """
+    for name in (treatment, outcome):
+        if name not in data.log_probs:
+            raise SiteError(f"the simulation kept no log-probabilities of site {name!r}")
+    levels = data.graph[treatment].options
+    worlds = [data.world(f"do({treatment}={level})") for level in (low, high)]
+    options = data.graph[outcome].options
+    factual = data.values[outcome][:, 0]
+    given = data.values[treatment][:, 0]
+    shares = []
+    for level in (low, high):
+        group = factual[given == levels.index(level)]
+        counts = np.bincount(group, minlength=len(options)).astype(np.float64)
+        shares.append(counts / len(group) if len(group) else np.full(len(options), np.nan))
+    return Contrast(
+        treatment,
+        outcome,
+        low,
+        high,
+        options,
+        np.exp(data.log_probs[outcome][:, worlds].astype(np.float64)),
+        data.values[outcome][:, worlds],
+        shares[1] - shares[0],
+        np.exp(data.log_probs[treatment][:, 0, levels.index(high)].astype(np.float64)),
     )

@@ -12,7 +12,7 @@ from .bounds import Event, event_bounds
 from .copies import Target
 from .effect import Effect, effect
 from .estimate import Estimate
-from .sampled import Sampled
+from .sampled_source import Sampled
 from .source import Source, as_source, check_outcome, choice_options, contrasted, prepare, shared_noise
 
 

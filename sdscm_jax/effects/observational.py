@@ -11,7 +11,7 @@ from ..errors import EffectError
 from .contraction import contract
 from .copies import Target
 from .estimand import Estimand, Fraction, Probability, Product, Sum, free, text
-from .exact import Exact
+from .exact_source import Exact
 
 # What two ways to fill in undefined probabilities may differ by and still count as equal.
 _EQUAL = 1e-9
@@ -35,7 +35,7 @@ def observational(source: Exact, estimand: Estimand, outcome: str, fixed: Mappin
     Raises:
         EffectError: positivity fails; the message names the group that never occurs. Or the tables are too large.
 
-    >>> from sdscm_jax.effects.network import Factor, Network
+    >>> from sdscm_jax.effects.factors import Factor, Network
     >>> t = Factor("t", (), np.array([0.5, 0.5]), ("no", "yes"))
     >>> y = Factor("y", ("t",), np.array([[0.75, 0.25], [0.25, 0.75]]), ("no", "yes"))
     >>> observational(Exact(Network((t, y))), Probability(("y",), ("t",)), "y", {"t": 1}).tolist()

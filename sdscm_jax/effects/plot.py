@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .contrast import Contrast
+from ..dsl.save_figure import save_figure
+from .individual import Contrast
 
 _COLOURS = ("tab:blue", "tab:orange")
 
@@ -17,7 +18,7 @@ def plot_contrast(contrast: Contrast, path: str | Path) -> None:
 
     One row per option of the outcome: its probability in the two worlds, and the distribution of
     the individual effects on it. The ending of ``path`` says which kind of file (``.png``, ``.svg``,
-    ``.pdf``).
+    ``.pdf``); the same contrast is drawn into the same bytes.
     """
     from matplotlib.figure import Figure
 
@@ -62,4 +63,4 @@ def plot_contrast(contrast: Contrast, path: str | Path) -> None:
     propensity.set_ylabel("units", fontsize=8)
     propensity.tick_params(labelsize=8)
     propensity.set_title("propensity", fontsize=10)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, dpi=150)

@@ -13,9 +13,9 @@ from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
 from .copies import Target
 from .estimate import Estimate
-from .exact import Exact, exact
-from .network import Network
-from .sampled import Sampled, of_simulation
+from .exact_source import Exact, exact
+from .factors import Network
+from .sampled_source import Sampled, of_simulation
 
 Source = Exact | Sampled
 Score = Mapping[str, float] | Sequence[float] | None

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 
+from ..dsl.exogenous import as_key
 from ..errors import SDSCMError, SiteError, nearest
 from ..models.language_model import LanguageModel
 from .columns import texts
@@ -125,5 +125,5 @@ def compare(fn: Callable, key: Any, n: int, lms: Mapping[str, LanguageModel], *a
     for name, lm in lms.items():
         if not isinstance(lm, LanguageModel):
             raise SDSCMError(f"{name!r} is a {type(lm).__name__}, not a LanguageModel; load it with load_lm")
-    key = jax.random.key(key) if isinstance(key, int | np.integer) else key
+    key = as_key(key)
     return Comparison({name: simulate(fn, key, n, lm, *args, **options) for name, lm in lms.items()})

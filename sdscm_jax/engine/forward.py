@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..models.decoder import KeyValues, Rows
+from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
 from ..models.sharding import DATA, TENSOR, axis_size, over_data, place, replicated
 from .packing import Layout
@@ -54,10 +54,16 @@ def _pool_sharding(mesh: Mesh, kv_heads: int) -> NamedSharding:
 
 
 def _step(lm: LanguageModel, pool: KeyValues, buffer: Array, arrays: Layout) -> tuple[Array, KeyValues]:
-    rows = Rows(*map(jnp.asarray, (arrays.members, arrays.places, arrays.ancestors, arrays.past, arrays.lengths)))
+    rows = jax.tree.map(jnp.asarray, arrays.rows)
     hidden, new = lm.decoder.encode_rows(jnp.asarray(arrays.tokens), jnp.asarray(arrays.positions), rows, pool)
-    put = jax.tree.map(lambda old, x: old.at[:, arrays.slots].set(x), pool, new)
-    return buffer.at[arrays.reads].set(hidden, mode="drop"), put
+    layers, slots = pool.keys.shape[:2]
+    # By one leading index: for another axis an accelerator would turn the whole pool around.
+    places = jnp.arange(layers)[:, None] * slots + arrays.slots
+
+    def put(old: Array, x: Array) -> Array:
+        return old.reshape(-1, *old.shape[2:]).at[places].set(x).reshape(old.shape)
+
+    return buffer.at[arrays.reads].set(hidden, mode="drop"), jax.tree.map(put, pool, new)
 
 
 def _edges(lm: LanguageModel, buffer: Array, read: Read, size: int, split: bool) -> Array:

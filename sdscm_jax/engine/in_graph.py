@@ -15,11 +15,12 @@ import numpy as np
 from ..dsl.abduction import AT_ONCE, latent_causes
 from ..dsl.asked import is_language_model, language_models
 from ..dsl.context import longest_tokens
+from ..dsl.run_worlds import WorldResults, run_worlds
 from ..dsl.structure import Site
-from ..dsl.worlds import WorldResults, run_worlds
 from ..models.canonical import canonical
 from ..models.language_model import LanguageModel
-from ..models.sharding import data_axis_size, mesh_of, over_data, place, replicated
+from ..models.on_mesh import mesh_of
+from ..models.sharding import data_axis_size, over_data, place, replicated
 from .cached import hashable
 from .forward import token_bytes
 from .memory import exhausted, with_less
@@ -172,6 +173,8 @@ def rows_in_memory(
     lm = lms[0]
     phrases = [site.phrase for site in sites if site.phrase is not None]
     tokens = sum(longest_tokens(phrase, lm.codec, False, False) for phrase in phrases)
+    # In a chat every site has a conversation of its own around what is given.
+    tokens += lm.around * (len(phrases) if lm.chat is not None else 1)
 
     def distributions(site: Site) -> int:
         if site.kind == "text":

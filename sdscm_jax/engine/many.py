@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..dsl.exogenous import as_key
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel, load_lm
 from .simulate import simulate
@@ -58,7 +59,7 @@ def simulate_many(
     """
     if not models:
         raise SDSCMError("there are no models to simulate from")
-    keys = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    keys = as_key(key)
     directory = Path(out)
     width = max(5, len(str(len(models) - 1)))
     places = [directory / f"{i:0{width}}" for i in range(len(models))]

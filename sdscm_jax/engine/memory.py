@@ -13,6 +13,12 @@ from ..models.language_model import LanguageModel
 HOST = 2 << 30
 
 
+def on_accelerator(lm: LanguageModel) -> bool:
+    """Are the parameters on a device that is no processor?"""
+    arrays = (x for x in jax.tree.leaves(lm.params) if isinstance(x, jax.Array))
+    return any(device.platform != "cpu" for x in arrays for device in x.devices())
+
+
 def default_memory(lms: Sequence[LanguageModel]) -> int:
     """Bytes for keys and values: half of what the accelerator that holds the parameters has left."""
     arrays = [x for lm in lms for x in jax.tree.leaves(lm.params) if isinstance(x, jax.Array)]

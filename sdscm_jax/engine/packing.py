@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 
+from ..models.decoder import Rows
 from .slots import Slots
 from .trie import Trie
 
@@ -31,15 +32,30 @@ class Sizes:
     widths: tuple[int, ...]
 
     @classmethod
-    def of(cls, most: int, fine: bool) -> Sizes:
-        """Shapes for calls of at most ``most`` tokens; ``fine``: computing padding costs more than compiling.
+    def of(cls, most: int, fine: bool = False, accelerated: bool = False) -> Sizes:
+        """Shapes for calls of at most ``most`` tokens.
 
-        >>> Sizes.of(512, False).tokens, Sizes.of(512, True).tokens
+        Args:
+            most: tokens of the largest call.
+            fine: on a processor, computing padding costs more than compiling.
+            accelerated: on an accelerator, where calls are large and rows are cheap.
+
+        >>> Sizes.of(512).tokens, Sizes.of(512, fine=True).tokens
         ((512, 128), (512, 256, 128, 64))
         """
-        steps = (1, 2, 4, 8) if fine else (1, 4)
-        tokens = sorted({max(MOST_IN_ROW, most // step) for step in steps}, reverse=True)
-        return cls(tuple(tokens), (16, 24, MOST_IN_ROW) if fine else (16, MOST_IN_ROW))
+        steps: tuple[int, ...]
+        widths: tuple[int, ...]
+        if accelerated:
+            steps, widths = (1, 2, 4, 8, 16), (8, 16, MOST_IN_ROW)
+        elif fine:
+            steps, widths = (1, 2, 4, 8), (16, 24, MOST_IN_ROW)
+        else:
+            steps, widths = (1, 4), (16, MOST_IN_ROW)
+        return cls(_descending(most // step for step in steps), widths)
+
+    def halved(self) -> Sizes:
+        """The same with calls of half the tokens."""
+        return replace(self, tokens=_descending(size // 2 for size in self.tokens))
 
     @property
     def most(self) -> int:
@@ -59,6 +75,11 @@ class Sizes:
             # In a small call room for more rows costs little.
             shapes.append((size, max(8, (2 if large else 4) * size // fitting // 8 * 8), fitting))
         return next((s for s in shapes if s[0] >= tokens and s[1] >= rows), shapes[-1])
+
+
+def _descending(sizes: Iterable[int]) -> tuple[int, ...]:
+    """Numbers of tokens of a call, the most first; the least holds one row."""
+    return tuple(sorted({max(MOST_IN_ROW, size) for size in sizes}, reverse=True))
 
 
 @dataclass(frozen=True)
@@ -174,25 +195,18 @@ def call_of(trie: Trie, rows: list[np.ndarray]) -> Call:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Layout:
-    """The arrays of a call, padded to a few shapes; see ``models.decoder.Rows``.
+    """The arrays of a call, padded to a few shapes.
 
     Attributes:
-        tokens, positions, slots, places: int32 ``[N]``.
-        members: int32 ``[R, T]``.
-        ancestors: bool ``[R, T, T]``.
-        past: int32 ``[R, S]``.
-        lengths: int32 ``[R]``.
+        tokens, positions, slots: int32 ``[N]``.
+        rows: how the tokens belong to texts.
         reads: int32 ``[N]``, where the hidden state of a token that is read goes.
     """
 
     tokens: np.ndarray
     positions: np.ndarray
     slots: np.ndarray
-    places: np.ndarray
-    members: np.ndarray
-    ancestors: np.ndarray
-    past: np.ndarray
-    lengths: np.ndarray
+    rows: Rows
     reads: np.ndarray
 
 
@@ -251,11 +265,7 @@ def lay_out(trie: Trie, slots: Slots, call: Call, shape: Shape, read: np.ndarray
         tokens=padded_to(trie.token[call.nodes], count),
         positions=padded_to(trie.depth[call.nodes] - 1, count),
         slots=padded_to(slot[call.nodes], count, slots.capacity),
-        places=padded_to(call.row * width + call.place, count),
-        members=members,
-        ancestors=ancestors,
-        past=before,
-        lengths=lengths,
+        rows=Rows(members, padded_to(call.row * width + call.place, count), ancestors, before, lengths),
         reads=padded_to(np.where(read, first + np.cumsum(read) - 1, most), count, most),
     )
 

@@ -100,7 +100,8 @@ def plan(
     units the cost is extrapolated.
 
     Args:
-        model, n, *args, do, worlds, evidence, draws: as for ``simulate``.
+        model, n, do, worlds, evidence, draws: as for ``simulate``.
+        *args: the model's arguments.
         measure: time some 4,000 tokens on the language models, for ``seconds``.
 
     Raises:

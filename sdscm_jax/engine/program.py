@@ -16,8 +16,8 @@ from numpyro.ops.provenance import eval_provenance
 
 from ..dsl.asked import Visit, asked, is_language_model, language_models
 from ..dsl.do import do
+from ..dsl.run_worlds import WorldResults, run_once
 from ..dsl.structure import Site
-from ..dsl.worlds import WorldResults, run_once
 from ..models.canonical import canonical
 from ..models.language_model import LanguageModel
 from .cached import hashable

@@ -13,8 +13,9 @@ import numpy as np
 from ..dsl.abduction import Abduction, abduce
 from ..dsl.do import do
 from ..dsl.noise import fold_in, fold_unless_zero
+from ..dsl.run_worlds import WorldResults
 from ..dsl.structure import Site
-from ..dsl.worlds import Regime, WorldResults, Worlds
+from ..dsl.worlds import Regime, Worlds
 
 
 class Shared(NamedTuple):

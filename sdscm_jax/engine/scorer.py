@@ -13,17 +13,18 @@ from ..dsl.question import Question
 from ..dsl.table import unique_contexts
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
-from ..models.sharding import data_axis_size, mesh_of
+from ..models.on_mesh import mesh_of
+from ..models.sharding import data_axis_size
 from .edges import Edges
 from .forward import Forward, Read, empty_pool, token_bytes
-from .memory import exhausted, with_less
+from .memory import exhausted, on_accelerator, with_less
 from .packing import Sizes, call_of, calls, lay_out, nothing, padded_to, rounded, shape_of, waves, widest
 from .slots import Slots
 from .store import Store
 from .trie import ROOT, Trie
 
-# Tokens of one call: from here on a processor is busy.
-CALL_TOKENS = 512
+# Tokens of one call: from here on a processor is busy, and an accelerator.
+CALL_TOKENS, ACCELERATED_CALL_TOKENS = 512, 8192
 # Parameters from which on padding costs more than compiling for another size.
 FINE = 20_000_000
 
@@ -84,7 +85,7 @@ class Scorer:
         lm: the language model; its mesh says on which devices.
         memory: bytes that the pool may take, on each place of the mesh's data axis.
         most: tokens that there are to keep at most; a smaller pool is made then.
-        call_tokens: tokens that go through the language model together.
+        call_tokens: tokens that go through the language model together; None: what keeps the device busy.
         store: scores of earlier runs, or None.
     """
 
@@ -93,15 +94,17 @@ class Scorer:
         lm: LanguageModel,
         memory: int,
         most: int,
-        call_tokens: int = CALL_TOKENS,
+        call_tokens: int | None = None,
         store: Store | None = None,
     ):
         self.lm, self.store, self.counts = lm, store, Counts()
         mesh = mesh_of(lm)
         self.lanes = data_axis_size(mesh)
+        accelerated = on_accelerator(lm)
         # Small models compute padding faster than they compile.
-        self._fine = sum(x.size for x in jax.tree.leaves(lm.params)) > FINE
-        self.sizes = Sizes.of(call_tokens, self._fine)
+        fine = sum(x.size for x in jax.tree.leaves(lm.params)) > FINE
+        usual = ACCELERATED_CALL_TOKENS if accelerated else CALL_TOKENS
+        self.sizes = Sizes.of(usual if call_tokens is None else call_tokens, fine, accelerated)
         # What the memory holds, and (of a few sizes, since each is compiled for) what there will be.
         self.budget = max(1, memory // token_bytes(lm))
         self.capacity = min(self.budget, rounded(most, 4096))
@@ -274,7 +277,7 @@ class Scorer:
             except jax.errors.JaxRuntimeError as error:
                 if not exhausted(error) or len(self.sizes.tokens) == 1:
                     raise
-                self.sizes = Sizes.of(self.sizes.most // 2, self._fine)
+                self.sizes = self.sizes.halved()
                 with_less(f"{self.sizes.most} tokens")
                 # The call took the pool with it.
                 self._pool = None

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..dsl.abduction import check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
+from ..dsl.exogenous import as_key
 from ..dsl.graph import Graph
 from ..dsl.look_up import check_known
 from ..dsl.structure import structure
@@ -184,7 +185,7 @@ def prepare(
 ) -> tuple[Run, tuple[str, ...]]:
     """Check everything that can be checked before a language model runs; the run, and labels of worlds."""
     args = jax.tree.map(_as_array, args)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = as_key(key)
     natural = structure(model, args)
     regime = as_regime({} if do is None else do, natural, n)
     first = {name: values[0] for name, values in regime.per_unit.items()}

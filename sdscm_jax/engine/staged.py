@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ..dsl.asked import Visit, language_models
-from ..dsl.worlds import WorldResults
+from ..dsl.run_worlds import WorldResults
 from .program import Outputs, Program, compiled, digest
 from .run import Progress, Run, joined
 from .scorer import Counts, Scorer

@@ -13,9 +13,9 @@ from jax import Array
 
 from ..dsl.choice import Choice
 from ..dsl.question import Question
-from ..dsl.scoring import option_scores
+from ..dsl.scoring import edge_sums, option_scores
 from ..dsl.table import unique_contexts
-from ..dsl.tree import OptionTree, padded
+from ..dsl.tree import OptionTree
 from ..models.language_model import LanguageModel
 from .forward import token_bytes
 from .memory import default_memory
@@ -154,9 +154,7 @@ def _of_options(question: Question, edges: np.ndarray) -> np.ndarray:
         filled = np.zeros((rounded(len(edges), 64), edges.shape[1]), np.float32)
         filled[: len(edges)] = edges
         return np.asarray(_masked(tuple(tree.edge_rows.tolist()), tree.paths, tree.scored)(filled))[: len(edges)]
-    scored, real = padded(tree.scored)
-    scores = np.where(real, edges[:, scored], np.float32(0)).sum(-1)
-    return scores / real.sum(-1, dtype=np.float32) if question.scoring in ("mean", "reference") else scores
+    return edge_sums(question.scoring, tree, edges, np.where).astype(np.float32, copy=False)
 
 
 @lru_cache(maxsize=256)

@@ -1,9 +1,10 @@
 """Families of SD-SCMs: causal structures over phrases whose sentences come in several wordings."""
 
-from .family import Family, FamilyVariable, Member
 from .fit import compare_table, fit_table, table_batches
+from .members import Family, Member
 from .shipped import FAMILIES, family
 from .table import Conditional, conditionals, table_family
+from .variables import FamilyVariable
 
 __all__ = [
     "FAMILIES",

@@ -22,7 +22,7 @@ from ..models.corpus import Document, packed_batches
 from ..models.language_model import LanguageModel
 from ..models.sentences import Sentence, sentences_of
 from ..models.training import Batch, OnStep, train_lm
-from .family import Family, Member
+from .members import Family, Member
 from .table import Conditional, Data, conditionals
 
 # What these ask for is the law of the text that is trained on.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import vignettes
 from ..errors import FamilyError, nearest
-from .family import Family
+from .members import Family
 
 _DATA = Path(__file__).parent / "data"
 _LICENCE = "Apache-2.0"

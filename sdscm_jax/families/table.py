@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..dsl.template import Template
 from ..errors import DataError, nearest
-from .family import Family, FamilyVariable
+from .members import Family
+from .variables import FamilyVariable
 
 # A table of units, the path of a CSV file with one, or variable -> P(option | parents), ``[K_1, ..., K_m, K]``.
 Data = pd.DataFrame | str | Path | Mapping[str, Any]

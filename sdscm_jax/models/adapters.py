@@ -24,6 +24,8 @@ from flax import nnx
 from jax import Array
 
 from ..errors import nearest
+from .checkpoint import abstract_decoder
+from .int8 import refuse_int8
 from .language_model import LanguageModel
 
 Path = tuple[Any, ...]
@@ -109,7 +111,9 @@ class LowRank(Adapter):
 
     LoRA (Hu et al. 2021, arXiv 2106.09685). ``b`` starts at zero, so that the adapted model starts
     as the given one. The changed kernels are added up before the model runs (in float32, and
-    rounded once), so it runs no slower than the given one.
+    rounded once), so it runs no slower than the given one. Int8 kernels stay as they are: ``a`` and
+    ``b`` become parameters of the model, and what they give is added in each layer (Dettmers et al.
+    2023, QLoRA, arXiv 2305.14314).
 
     Args:
         lm: the language model.
@@ -164,12 +168,18 @@ class LowRank(Adapter):
 
     def __call__(self, lm: LanguageModel) -> LanguageModel:
         kernels: dict[Path, Array] = {}
+        beside: dict[str, tuple[Array, Array]] = {}
         for target, a in self.a.items():
             kernel = _at(lm, _kernel(target))
+            if kernel.dtype == jnp.int8:
+                shape = (*a.shape[:2], self.b[target].shape[-1])
+                _check_shape(target, shape, kernel.shape)
+                beside[target] = a[...], self.factor * self.b[target][...]
+                continue
             change = self.factor * jnp.matmul(a[...], self.b[target][...], precision=jax.lax.Precision.HIGHEST)
             _check_shape(target, change.shape, kernel.shape)
             kernels[_kernel(target)] = (kernel.astype(jnp.float32) + change).astype(kernel.dtype)
-        return replace(lm, params=_with_values(lm, kernels))
+        return _with_low_rank(replace(lm, params=_with_values(lm, kernels)), beside)
 
 
 class FullWeights(Adapter):
@@ -182,6 +192,9 @@ class FullWeights(Adapter):
     Attributes:
         decoder: the model's parameters in float32.
 
+    Raises:
+        SDSCMError: the language model has int8 weights.
+
     >>> from sdscm_jax.models.language_model import load_lm
     >>> lm = load_lm()
     >>> adapter = FullWeights(lm)
@@ -190,6 +203,7 @@ class FullWeights(Adapter):
     """
 
     def __init__(self, lm: LanguageModel):
+        refuse_int8(lm.params, "FullWeights")
         self.decoder = nnx.merge(lm.graph, jax.tree.map(lambda x: x.astype(jnp.float32), lm.params))
 
     def __call__(self, lm: LanguageModel) -> LanguageModel:
@@ -218,6 +232,22 @@ def _with_values(lm: LanguageModel, values: Mapping[Path, Array]) -> nnx.State:
     """The parameters of ``lm`` with other values at some paths; ``lm`` keeps its own."""
     flat = nnx.to_flat_state(lm.params)
     return nnx.from_flat_state([(path, leaf.replace(values[path]) if path in values else leaf) for path, leaf in flat])
+
+
+def _with_low_rank(lm: LanguageModel, changes: Mapping[str, tuple[Array, Array]]) -> LanguageModel:
+    """A model with int8 weights that adds ``x @ a @ b`` to what projections give, beside what it adds already."""
+    if not changes:
+        return lm
+    ranks, values = dict(lm.config.low_rank), dict(nnx.to_flat_state(lm.params))
+    found: dict[Path, Array] = {path: leaf.get_value() for path, leaf in values.items()}
+    for target, (a, b) in changes.items():
+        for name, new, axis in (("a", a, -1), ("b", b, -2)):
+            path, new = ("blocks", target, name), new.astype(lm.dtype)
+            found[path] = jnp.concatenate([found[path], new], axis) if path in found else new
+        ranks[target] = ranks.get(target, 0) + a.shape[-1]
+    graph, state = abstract_decoder(replace(lm.config, low_rank=tuple(sorted(ranks.items()))), lm.dtype)
+    params = nnx.from_flat_state([(path, leaf.replace(found[path])) for path, leaf in nnx.to_flat_state(state)])
+    return replace(lm, params=params, graph=graph)
 
 
 def _check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from .config import DecoderConfig
@@ -21,8 +22,8 @@ from .config import DecoderConfig
 # own, to what each new token takes from those that it sees.
 Attention = Callable[[Array, Array, Array, Array | None, Any], Array]
 
-# Tokens of earlier text that are looked at together, and rows that look at them.
-_PAST = 64
+# Tokens of earlier text that are looked at together (on an accelerator more), and rows that look at them.
+_PAST, _ACCELERATED_PAST = 64, 128
 _ROWS = 8
 
 # Finite, so that a query without any allowed key (padding) gives numbers, not NaN.
@@ -89,15 +90,15 @@ class Rows(NamedTuple):
         places: int ``[N]``, the place ``row * T + t`` of each token.
         ancestors: bool ``[R, T, T]``, True where a token (second axis) sees another of its row.
         past: int ``[R, S]``, slots of the tokens that stand before the row, from position 0 on; S is a
-            multiple of 64.
+            multiple of 128.
         lengths: int ``[R]``, how many of these there are.
     """
 
-    members: Array
-    places: Array
-    ancestors: Array
-    past: Array
-    lengths: Array
+    members: Array | np.ndarray
+    places: Array | np.ndarray
+    ancestors: Array | np.ndarray
+    past: Array | np.ndarray
+    lengths: Array | np.ndarray
 
 
 def within(mask: Array, queries_at: Array, keys_at: Array, window: Array | None) -> Array:
@@ -182,16 +183,17 @@ def over_rows(c: DecoderConfig, rows: Rows, positions: Array, pool: KeyValues) -
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), pool)
     queries_at = positions[rows.members]
     count, width = rows.members.shape
+    processor = jax.default_backend() == "cpu"
     # On a processor rows go a few at a time, those that are there only and as far as their texts go.
-    together = _ROWS if jax.default_backend() == "cpu" and count % _ROWS == 0 else count
+    together = _ROWS if processor and count % _ROWS == 0 else count
+    at_once = _PAST if processor else _ACCELERATED_PAST
     there = rows.ancestors.any((1, 2)).sum()
 
     def attention(q: Array, k: Array, v: Array, window: Array | None, layer: Array) -> Array:
-        def some(x: Array, first: Array) -> Array:
+        def some(x: Array | np.ndarray, first: int | Array) -> Array:
             return jax.lax.dynamic_slice_in_dim(x, first, together)
 
-        def of_rows(number: Array, mixed: Array) -> Array:
-            first = number * together
+        def of_rows(first: int | Array) -> Array:  # [together, heads, T, head_dim]
             members, ancestors, past, lengths, at = (
                 some(x, first) for x in (rows.members, rows.ancestors, rows.past, rows.lengths, queries_at)
             )
@@ -202,24 +204,31 @@ def over_rows(c: DecoderConfig, rows: Rows, positions: Array, pool: KeyValues) -
             queries = own(q)
 
             def further(number: Array, so_far: Weighed) -> Weighed:
-                start = number * _PAST
-                place = start + jnp.arange(_PAST)
-                slot = layer * slots + jax.lax.dynamic_slice_in_dim(past, start, _PAST, axis=1)
+                start = number * at_once
+                place = start + jnp.arange(at_once)
+                slot = layer * slots + jax.lax.dynamic_slice_in_dim(past, start, at_once, axis=1)
                 keys, values = (jnp.swapaxes(jnp.take(x, slot, axis=0, mode="clip"), 1, 2) for x in flat)
-                known = jnp.broadcast_to((place < lengths[:, None])[:, None, :], (together, width, _PAST))
+                known = jnp.broadcast_to((place < lengths[:, None])[:, None, :], (together, width, at_once))
                 mask = within(known, at, jnp.broadcast_to(place, slot.shape), window)
                 return so_far.also(weigh(c, queries, keys, values, mask))
 
             seen = jax.lax.fori_loop(
                 0,
-                (lengths.max() + _PAST - 1) // _PAST,
+                (lengths.max() + at_once - 1) // at_once,
                 further,
                 weigh(c, queries, own(k), own(v), within(ancestors, at, at, window)),
             )
-            return jax.lax.dynamic_update_slice_in_dim(mixed, seen.values(q.dtype), first, 0)
+            return seen.values(q.dtype)
 
-        mixed = jnp.zeros((count, q.shape[0], width, q.shape[-1]), q.dtype)
-        mixed = jax.lax.fori_loop(0, (there + together - 1) // together, of_rows, mixed)
+        def added(number: Array, mixed: Array) -> Array:
+            first = number * together
+            return jax.lax.dynamic_update_slice_in_dim(mixed, of_rows(first), first, 0)
+
+        if together == count:
+            mixed = of_rows(0)
+        else:
+            mixed = jnp.zeros((count, q.shape[0], width, q.shape[-1]), q.dtype)
+            mixed = jax.lax.fori_loop(0, (there + together - 1) // together, added, mixed)
         mixed = jnp.moveaxis(mixed, 1, 0)
         return jnp.take(mixed.reshape(mixed.shape[0], -1, mixed.shape[-1]), rows.places, axis=1, mode="clip")
 

@@ -12,6 +12,7 @@ from jax import Array
 
 from .attention import KeyValues, precision_of
 from .config import DecoderConfig
+from .int8 import INT8, Int8Linear
 from .rope import Angles, rotate
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -50,13 +51,18 @@ def make_norm(config: DecoderConfig, width: int, dtype: Any, rngs: nnx.Rngs) -> 
     return nnx.RMSNorm(width, epsilon=config.norm_eps, param_dtype=dtype, dtype=jnp.float32, rngs=rngs)
 
 
-def _linear(inputs: int, outputs: int, bias: bool, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(
+    config: DecoderConfig, name: str, inputs: int, outputs: int, bias: bool, dtype: Any, rngs: nnx.Rngs
+) -> nnx.Linear | Int8Linear:
+    precision = precision_of(dtype)
+    if config.weights == INT8:
+        return Int8Linear(inputs, outputs, bias, dict(config.low_rank).get(name, 0), dtype, precision, rngs)
     return nnx.Linear(
         inputs,
         outputs,
         use_bias=bias,
         param_dtype=dtype,
-        precision=precision_of(dtype),
+        precision=precision,
         kernel_init=nnx.initializers.normal(0.02),
         rngs=rngs,
     )
@@ -69,14 +75,14 @@ class Block(nnx.Module):
         c, self.config = config, config
         self.attention_norm = make_norm(c, c.width, dtype, rngs)
         self.mlp_norm = make_norm(c, c.width, dtype, rngs)
-        self.query = _linear(c.width, c.heads * c.head_dim, c.qkv_bias, dtype, rngs)
-        self.key = _linear(c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
-        self.value = _linear(c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
-        self.out = _linear(c.heads * c.head_dim, c.width, c.out_bias, dtype, rngs)
-        self.up = _linear(c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
-        self.down = _linear(c.mlp_width, c.width, c.mlp_bias, dtype, rngs)
+        self.query = _linear(c, "query", c.width, c.heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.key = _linear(c, "key", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.value = _linear(c, "value", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
+        self.out = _linear(c, "out", c.heads * c.head_dim, c.width, c.out_bias, dtype, rngs)
+        self.up = _linear(c, "up", c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
+        self.down = _linear(c, "down", c.mlp_width, c.width, c.mlp_bias, dtype, rngs)
         if c.gated:
-            self.gate = _linear(c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
+            self.gate = _linear(c, "gate", c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
         if c.qk_norm:
             self.query_norm = make_norm(c, c.head_dim, dtype, rngs)
             self.key_norm = make_norm(c, c.head_dim, dtype, rngs)

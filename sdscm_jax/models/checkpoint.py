@@ -1,22 +1,20 @@
 """Between checkpoint files (``config.json`` + safetensors, single or sharded) and parameters.
 
-Torch is never imported: tensors are read by ``safetensors`` straight into arrays.
+Torch is never imported: tensors go from the files straight into arrays.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes  # noqa: F401  safetensors reads bfloat16 only once numpy knows the dtype
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from safetensors import SafetensorError, safe_open
+from jax.sharding import Mesh, NamedSharding
 from safetensors.numpy import save_file
 from transformers import AutoConfig
 
@@ -24,12 +22,17 @@ from ..errors import LoadError
 from .config import DecoderConfig
 from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
+from .filling import Bounds, Source, filled, filled_int8
+from .int8 import refuse_int8
 from .sharding import parameter_sharding
+from .tensor_files import DTYPES, TensorFiles
 from .tensors import Tensor
 
 _STACKED = "blocks."
+_ROWS = 1024
 
 
+@lru_cache(maxsize=64)
 def abstract_decoder(config: DecoderConfig, dtype: Any) -> tuple[nnx.GraphDef, nnx.State]:
     """Structure and shapes of a decoder, without allocating it."""
     graph, state = nnx.split(nnx.eval_shape(lambda: Decoder(config, dtype, nnx.Rngs(0))), nnx.Param, ...)[:2]
@@ -67,50 +70,13 @@ def read_directory_config(directory: Path) -> DecoderConfig:
         raise LoadError(f"{directory}/config.json: {error}") from None
 
 
-class TensorFiles:
-    """All tensors of a directory's safetensors files, by name, read one at a time."""
-
-    def __init__(self, directory: Path):
-        index = directory / "model.safetensors.index.json"
-        if index.is_file():
-            try:
-                files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise LoadError(f"{index} cannot be read: {type(error).__name__}: {error}") from error
-        elif (directory / "model.safetensors").is_file():
-            files = ["model.safetensors"]
-        else:
-            files = sorted(p.name for p in directory.glob("*.safetensors"))
-        if not files:
-            raise LoadError(f"{directory} has no *.safetensors file")
-        self.directory = directory
-        # The file and the shape of each tensor.
-        self.sources: dict[str, tuple[Path, tuple[int, ...]]] = {}
-        for name in files:
-            try:
-                with safe_open(directory / name, framework="numpy") as file:
-                    for key in file.keys():  # noqa: SIM118
-                        self.sources[key] = directory / name, tuple(file.get_slice(key).get_shape())
-            except (OSError, SafetensorError) as error:
-                raise LoadError(f"{directory / name} cannot be read: {error}") from error
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self.sources[name][1]
-
-    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """Part of a tensor; nothing else of it is read."""
-        # Opened anew: the pages of a mapped file stay in memory as long as it is open.
-        with safe_open(self.sources[name][0], framework="numpy") as file:
-            return np.asarray(file.get_slice(name)[index])
-
-
 def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Mesh | None = None) -> nnx.State:
-    """Parameters of a decoder from a directory's safetensors, read one at a time.
+    """Parameters of a decoder from a directory's safetensors, read piece by piece.
 
     Args:
         directory: the directory.
         config: the switches of the decoder.
-        dtype: dtype of the parameters.
+        dtype: dtype of the parameters, but for int8 kernels.
         mesh: where they are placed (see ``sharding.parameter_spec``); each process reads only what
             its own devices hold. None: on JAX's default device.
 
@@ -122,18 +88,28 @@ def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Me
     family = FAMILIES[config.family]
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
-    names = _find_tensors(files, family, config, {path: target.shape for path, target in wanted.items()})
-    filled: dict[str, jax.Array] = {}
-    for path, target in wanted.items():
-        tensor, stacked = family.tensors[path], path.startswith(_STACKED)
-        read = _reader(files, names[path], tensor, target.shape, stacked, config.head_dim, dtype)
-        if mesh is None:
-            filled[path] = jnp.asarray(read(None))
+    # Kernel -> the scales that are made of it, and stored nowhere.
+    scales = {path: _scale_path(path) for path, target in wanted.items() if target.dtype == jnp.int8}
+    stored = {path: target for path, target in wanted.items() if path not in scales.values()}
+    names = _find_tensors(files, family, config, {path: target.shape for path, target in stored.items()})
+
+    def where(path: str) -> NamedSharding | None:
+        return None if mesh is None else parameter_sharding(path, wanted[path].shape, config, mesh)
+
+    filled_by_path: dict[str, jax.Array] = {}
+    for path, target in stored.items():
+        source = _source(files, names[path], family.tensors[path], target.shape, path, config.head_dim)
+        if path in scales:
+            found = filled_int8(source, where(path), where(scales[path]))
+            filled_by_path[path], filled_by_path[scales[path]] = found
         else:
-            sharding = parameter_sharding(path, target.shape, config, mesh)
-            filled[path] = jax.make_array_from_callback(target.shape, sharding, read)
-    flat = [(path, leaf.replace(filled[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
+            filled_by_path[path] = filled(source, dtype, where(path))
+    flat = [(path, leaf.replace(filled_by_path[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
     return nnx.from_flat_state(flat)
+
+
+def _scale_path(kernel: str) -> str:
+    return kernel.removesuffix("kernel") + "scale"
 
 
 def _find_tensors(
@@ -146,7 +122,7 @@ def _find_tensors(
     def stored_name(tensor: Tensor, layer: int) -> str | None:
         source = tensor.source.format(i=layer)
         return next(
-            (n for n in (*(p + source for p in (*family.prefixes, "")), *tensor.also) if n in files.sources), None
+            (n for n in (*(p + source for p in (*family.prefixes, "")), *tensor.also) if n in files.entries), None
         )
 
     for path, whole in wanted.items():
@@ -163,10 +139,12 @@ def _find_tensors(
             stored, expected = files.shape(name), _stored_shape(tensor, shape)
             if stored != expected:
                 problems.append(f"{name} has shape {stored}, expected {expected}")
+            elif files.kind(name) not in DTYPES:
+                problems.append(f"{name} has dtype {files.kind(name)}, which is not supported ({', '.join(DTYPES)})")
     used = {name for found in names.values() for name in found}
     head = family.tensors["head"]
     tied_copies = {head.source, *head.also} if config.tied else set()
-    for name in sorted(set(files.sources) - used - tied_copies):
+    for name in sorted(set(files.entries) - used - tied_copies):
         if not name.endswith(family.ignored) and not name.startswith(family.other_parts):
             problems.append(f"unexpected {name}")
     if problems:
@@ -176,37 +154,31 @@ def _find_tensors(
     return names
 
 
-def _reader(
-    files: TensorFiles,
-    names: list[str],
-    tensor: Tensor,
-    shape: tuple[int, ...],
-    stacked: bool,
-    head_dim: int,
-    dtype: Any,
-) -> Callable[[tuple[slice, ...] | None], np.ndarray]:
-    """A function from an index of the parameter (None: all of it) to the values there."""
-    # Devices along the data axis ask for the same values.
-    kept: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
+def _source(
+    files: TensorFiles, names: list[str], tensor: Tensor, shape: tuple[int, ...], path: str, head_dim: int
+) -> Source:
+    """Where a parameter is read."""
 
-    def read(index: tuple[slice, ...] | None) -> np.ndarray:
-        index = (slice(None),) * len(shape) if index is None else index
-        bounds = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
-        if bounds not in kept:
-            if stacked:
-                layers = names[slice(*bounds[0])]
-                part = _stored_bounds(tensor, bounds[1:])
-                values = np.empty((len(layers), *(stop - start for start, stop in part)), dtype)
-                for i, name in enumerate(layers):
-                    values[i] = _read_part(files, name, tensor, part, head_dim)
-            else:
-                part = _stored_bounds(tensor, bounds)
-                values = _read_part(files, names[0], tensor, part, head_dim).astype(dtype, copy=False)
-            # A view: JAX copies it anyway, and transposes faster than NumPy.
-            kept[bounds] = np.swapaxes(values, -1, -2) if tensor.transpose else values
-        return kept[bounds]
+    stored = files.dtype(names[0])
 
-    return read
+    def read(bounds: Bounds, dtype: Any) -> np.ndarray:
+        within = _stored_bounds(tensor, bounds[1:] if path.startswith(_STACKED) else bounds)
+        sizes = [stop - start for start, stop in within]
+        if path.startswith(_STACKED):
+            values = np.empty((bounds[0][1] - bounds[0][0], *sizes), dtype)
+            for layer, name in zip(values, names[slice(*bounds[0])], strict=True):
+                layer[...] = _read_part(files, name, tensor, within, head_dim)
+            return values
+        if stored == dtype:
+            return _read_part(files, names[0], tensor, within, head_dim)
+        # Rows that are cast together: the table is not there in both dtypes.
+        values, ((first, last), *rest) = np.empty(sizes, dtype), within
+        for start in range(first, last, _ROWS):
+            rows = start, min(start + _ROWS, last)
+            values[start - first : rows[1] - first] = _read_part(files, names[0], tensor, (rows, *rest), head_dim)
+        return values
+
+    return Source(read, shape, stored, tensor.transpose)
 
 
 def usual_name(family: Family, tensor: Tensor, layer: int) -> str:
@@ -226,14 +198,12 @@ def _stored_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(stored)
 
 
-def _stored_bounds(tensor: Tensor, bounds: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+def _stored_bounds(tensor: Tensor, bounds: Bounds) -> Bounds:
     """Bounds within one layer's parameter, with axes in the order in which they are stored."""
     return bounds[::-1] if tensor.transpose else bounds
 
 
-def _read_part(
-    files: TensorFiles, name: str, tensor: Tensor, bounds: tuple[tuple[int, int], ...], head_dim: int
-) -> np.ndarray:
+def _read_part(files: TensorFiles, name: str, tensor: Tensor, bounds: Bounds, head_dim: int) -> np.ndarray:
     """What a stored tensor has of a parameter, within the parameter's bounds; nothing else of it is read."""
     index = [slice(*pair) for pair in bounds]
     if tensor.part is None:
@@ -253,7 +223,12 @@ def _read_part(
 
 def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dtype: Any) -> None:
     """Write ``model.safetensors`` under the family's own tensor names (so that other libraries
-    read it)."""
+    read it).
+
+    Raises:
+        SDSCMError: the weights are int8.
+    """
+    refuse_int8(state, "a checkpoint that others read")
     family = FAMILIES[config.family]
     tensors: dict[str, np.ndarray] = {}
     joined: dict[str, dict[int, np.ndarray]] = {}

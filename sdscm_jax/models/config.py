@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class DecoderConfig:
         embedding_scale: factor of the token embeddings where they are read.
         attention_cap, logit_cap: attention logits and output logits are ``cap * tanh(x / cap)``
             (None: as they are).
+        weights: ``"int8"``: the kernels of the layers are int8 with a scale for each output (see
+            ``int8``); None: they are of the model's dtype.
+        low_rank: with int8 weights, the projections that have a change of low rank, and its rank.
     """
 
     family: str
@@ -79,3 +82,6 @@ class DecoderConfig:
     embedding_scale: float = 1.0
     attention_cap: float | None = None
     logit_cap: float | None = None
+    # Not in what a model is identified by: the parameters differ themselves.
+    weights: str | None = field(default=None, repr=False)
+    low_rank: tuple[tuple[str, int], ...] = field(default=(), repr=False)

@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from ..errors import LoadError
 from .block import ACTIVATIONS
 from .config import DecoderConfig, Rope
-from .keys import Options
+from .config_options import Options
 from .tensors import (
     GPT2_TENSORS,
     GPT_NEOX_TENSORS,

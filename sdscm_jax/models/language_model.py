@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from .checkpoint import abstract_decoder, load_parameters, read_directory_config
 from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
+from .filling import PIECE
+from .int8 import KNOWN
 from .sharding import checked_mesh, gather
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -87,8 +90,18 @@ class LanguageModel:
 
     @property
     def dtype(self) -> Any:
-        """Dtype of the parameters."""
-        return jax.tree.leaves(self.params)[0].dtype
+        """Dtype of the parameters, int8 weights and their scales apart; activations have it too."""
+        # The first are of norms, which keep it.
+        return next(x.dtype for x in jax.tree.leaves(self.params) if jnp.issubdtype(x.dtype, jnp.floating))
+
+    @property
+    def around(self) -> int:
+        """Most tokens that stand around the texts of one site: what begins a text, virtual tokens, and in a chat
+        what its template writes before and after."""
+        codec = self.codec
+        if not isinstance(codec, ChatCodec):
+            return self.prompt + max(1, len(codec.opening(True)))
+        return self.prompt + max(len(codec.opening(n) + codec.before_generated("", n)) for n in (True, False))
 
     def encode(
         self,
@@ -139,11 +152,22 @@ class LanguageModel:
             return digest
         hashed = hashlib.sha256(f"{self.codec.fingerprint} {self.config} {self.prompt}".encode())
         for leaf in leaves:
-            hashed.update(gather(leaf).tobytes())
+            for part in _parts(leaf):
+                hashed.update(gather(part).tobytes())
         digest = hashed.hexdigest()
         if all(isinstance(leaf, Array) for leaf in leaves):
             self.__dict__["_fingerprint"] = (leaves, digest)
         return digest
+
+
+def _parts(leaf: Array) -> Iterator[Array]:
+    """A parameter in parts along its first axis, so that the host never holds all layers of it."""
+    rows = max(1, PIECE * leaf.shape[0] // max(1, leaf.nbytes)) if leaf.ndim else 1
+    if not leaf.ndim or rows >= leaf.shape[0] or not getattr(leaf, "is_fully_addressable", True):
+        yield leaf
+        return
+    for start in range(0, leaf.shape[0], rows):
+        yield leaf[start : start + rows]
 
 
 def absent_lm() -> LanguageModel:
@@ -170,8 +194,13 @@ def load_lm(
     dtype: Any = jnp.float32,
     mesh: Mesh | None = None,
     chat: Chat | bool = False,
+    weights: str | None = None,
 ) -> LanguageModel:
     """Load a language model.
+
+    Families (``model_type`` of ``config.json``): ``gpt2``, ``gpt_neox`` (Pythia), ``llama`` (2, 3, SmolLM 2),
+    ``smollm3``, ``mistral``, ``qwen2`` (2.5 too), ``qwen3``, ``gemma``, ``gemma2``, ``gemma3_text``, and ``gemma3``,
+    of which the text model is read. ``docs/add-a-family.md`` says how to add one.
 
     Args:
         source: None for the embedded default; a directory with ``config.json``,
@@ -180,19 +209,23 @@ def load_lm(
         dtype: ``float32`` or ``bfloat16``; scores are float32 in either case.
         mesh: devices that share the model, with axes named ``"data"`` (copies of the parameters)
             and ``"tensor"`` (parts of them), either of which may be left out; see
-            ``sharding.parameter_spec``. Parameters are read one at a time, straight into their
-            parts, so that no device has to hold the whole model. Where several processes share the
+            ``sharding.parameter_spec``. Parameters are read a layer at a time, straight into their
+            parts, so that neither the host nor a device has to hold the whole model. Where several processes share the
             mesh, each calls this and reads the parts of its own devices. None: the default device.
         chat: for an instruct model: what is given to a site stands in the user's turn, and the site's
             own text is what the assistant says (``docs/chat.md``). A ``Chat``, or True for
             ``Chat()``. False: texts are read as they stand, whatever the model.
+        weights: ``"int8"``: the kernels of the layers are rounded to int8 as they are read, with a float32
+            scale for each output; the rest keeps ``dtype``. A quarter of the memory of float32, for other
+            scores (``benchmarks/results/int8.md``); it can be adapted (``SoftPrompt``, ``LowRank``), not
+            trained or saved. None: weights are of ``dtype``.
 
     Returns:
         the model, a pytree.
 
     Raises:
-        LoadError: nothing is found, the family is not supported, or tensors are missing or have
-            the wrong shape; the message lists them. Or, with ``chat``: there is no chat template, or
+        LoadError: nothing is found, the family, ``dtype`` or ``weights`` is not supported, or tensors are
+            missing or have the wrong shape; the message lists them. Or, with ``chat``: there is no chat template, or
             one that a program's texts cannot be written in.
         SDSCMError: the axes of the mesh have other names.
 
@@ -201,13 +234,17 @@ def load_lm(
     >>> mesh = jax.make_mesh((1, 1), ("data", "tensor"))  # say (2, 4) on eight devices
     >>> load_lm(mesh=mesh).fingerprint() == load_lm().fingerprint()
     True
+    >>> load_lm(weights="int8").config.weights
+    'int8'
     """
     mesh = None if mesh is None else checked_mesh(mesh)
     directory = _locate(source)
     dtype = jnp.dtype(dtype)
     if dtype not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
         raise LoadError(f"dtype {dtype} is not supported (float32 or bfloat16)")
-    config = read_directory_config(directory)
+    if weights not in KNOWN:
+        raise LoadError(f"weights {weights!r} is not supported (known: {', '.join(map(repr, KNOWN))})")
+    config = replace(read_directory_config(directory), weights=weights)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except Exception as error:  # transformers raises many kinds here

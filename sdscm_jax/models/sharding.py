@@ -1,4 +1,4 @@
-"""Language models on a device mesh: which part of which parameter lies on which device.
+"""Device meshes: which part of which parameter of a language model lies on which device.
 
 The decoder knows nothing of this. Its parameters are placed, and the compiler (GSPMD) splits the
 computation accordingly and inserts the communication. A mesh has up to two axes, by name:
@@ -15,20 +15,13 @@ own devices. Functions that say they are collective must be called by every one 
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
 import jax
 import numpy as np
-from flax import nnx
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..errors import SDSCMError
 from .config import DecoderConfig
-
-if TYPE_CHECKING:
-    from .language_model import LanguageModel
 
 DATA = "data"
 TENSOR = "tensor"
@@ -93,9 +86,10 @@ def _split_axis(path: str, shape: tuple[int, ...], config: DecoderConfig) -> tup
     if path in _VOCABULARY:
         return 0, shape[0]
     *_, module, kind = ("", *path.split("."))
-    if module in _COLUMNS:  # the outputs: last in the kernel, and all of the bias
+    # The outputs: last in the kernel, and all of bias and scale. What a change of low rank reads has others.
+    if module in _COLUMNS and kind != "a":
         return len(shape) - 1, getattr(config, _COLUMNS[module])
-    if module in _ROWS and kind == "kernel":  # the inputs; the bias is added once, after the sum
+    if module in _ROWS and kind in ("kernel", "a"):  # the inputs; the bias is added once, after the sum
         return len(shape) - 2, getattr(config, _ROWS[module])
     return None, 1
 
@@ -165,48 +159,3 @@ def gather(value: Array | np.ndarray) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(value, tiled=True))
-
-
-def shard_lm(lm: LanguageModel, mesh: Mesh) -> LanguageModel:
-    """The language model with its parameters on a mesh; ``lm`` is left as it is.
-
-    ``load_lm(source, mesh=mesh)`` gives the same without a device that has to hold all of it. With
-    several processes each calls this with the same model.
-
-    Args:
-        lm: a model on one device, or on a mesh of the same devices.
-        mesh: up to two axes, ``"data"`` and ``"tensor"``; see ``parameter_spec`` for the layout.
-
-    Raises:
-        SDSCMError: the axes of the mesh have other names.
-
-    >>> import sdscm_jax as sd
-    >>> lm = sd.load_lm()
-    >>> sharded = shard_lm(lm, jax.make_mesh((1, 1), ("data", "tensor")))
-    >>> sharded.fingerprint() == lm.fingerprint(), mesh_of(sharded).axis_names, mesh_of(lm)
-    (True, ('data', 'tensor'), None)
-    """
-    mesh = checked_mesh(mesh)
-
-    def placed(path: tuple[Any, ...], value: Array) -> Array:
-        dotted = ".".join(map(str, path))
-        return place(value, parameter_sharding(dotted, value.shape, lm.config, mesh))
-
-    flat = [(path, leaf.replace(placed(path, leaf.get_value()))) for path, leaf in nnx.to_flat_state(lm.params)]
-    return replace(lm, params=nnx.from_flat_state(flat))
-
-
-def mesh_of(lm: LanguageModel) -> Mesh | None:
-    """The mesh that the parameters lie on, with axes as in ``checked_mesh``.
-
-    None if they lie on one device without a mesh, or are no arrays with a place: within ``jax.jit``
-    ask before.
-
-    Raises:
-        SDSCMError: the axes of their mesh have other names.
-    """
-    for leaf in jax.tree.leaves(lm.params):
-        sharding = getattr(leaf, "sharding", None)
-        if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
-            return checked_mesh(sharding.mesh)
-    return None

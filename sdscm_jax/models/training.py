@@ -18,6 +18,7 @@ from jax import Array
 
 from ..errors import ContextLengthError, ResumeError, SDSCMError
 from .adapters import Adapter
+from .int8 import refuse_int8
 from .language_model import LanguageModel
 from .saved_training import Save, SavedTraining, hash_arrays, hash_programs
 
@@ -143,7 +144,7 @@ def train_lm(
         the trained model; with an adapter, the adapted one.
 
     Raises:
-        SDSCMError: the language model was loaded with ``chat=``.
+        SDSCMError: the language model was loaded with ``chat=``; or it has int8 weights, and no adapter is given.
         ContextLengthError: a document needs more positions than the model has.
         ResumeError: the checkpoint is of another run; the message says in what it differs.
 
@@ -224,6 +225,7 @@ def train_lm(
 def _trained(lm: LanguageModel, adapter: Adapter | None) -> tuple[nnx.State, Build]:
     """What is trained, and how it makes a model."""
     if adapter is None:
+        refuse_int8(lm.params, "training all weights")
         return lm.params, lambda params, lm: replace(lm, params=params)
     graph, params, rest = nnx.split(adapter, nnx.Param, ...)
     return params, lambda params, lm: nnx.merge(graph, params, rest)(lm)

@@ -1,7 +1,7 @@
 """Vignettes with written-down mechanisms: the ground truth that training text is drawn from."""
 
-from .hiring import hiring
-from .oncology import oncology
+from .hiring_decision import hiring
+from .oncology_case import oncology
 from .scm import Variable, Vignette
 from .stories import collider, confounder
 

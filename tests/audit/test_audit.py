@@ -190,6 +190,7 @@ def test_the_truth_of_the_vignette() -> None:
     assert truth_of(sa.audit_spec("hiring_gender"), hiring) is None
 
 
+@pytest.mark.slow
 def test_hiring_on_the_embedded_language_model(embedded: sd.LanguageModel) -> None:
     spec = replace(sa.audit_spec("hiring"), text=None, scorings=("sequence",))
     found = sa.audit(spec, {"embedded": embedded}, wordings=5, option_wordings=1, pairs=0, truth=hiring)

@@ -12,7 +12,8 @@ from sdscm_jax.audit.infer import (
     mean_of_wordings,
     variance_table,
 )
-from sdscm_jax.audit.measure import EFFECTS, Roles, measure
+from sdscm_jax.audit.measure import EFFECTS, measure
+from sdscm_jax.audit.roles import Roles
 from sdscm_jax.effects import Factor, Network
 
 ROLES = Roles("a", "y", 1, (), ())

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from sdscm_jax.audit.measure import COUPLINGS, Roles, measure, measure_couplings
+from sdscm_jax.audit.measure import COUPLINGS, measure, measure_couplings
+from sdscm_jax.audit.roles import Roles
 from sdscm_jax.effects import Factor, Network
 
 ROLES = Roles("a", "y", 1, ("l", "m"), ("l",))

@@ -78,6 +78,7 @@ def found(embedded: sd.LanguageModel, spec: AuditSpec) -> dict[str, Found]:
     return all_found
 
 
+@pytest.mark.slow
 def test_what_was_taught_is_found(found: dict[str, Found]) -> None:
     favours = found["favours"]
     total, direct, illegitimate, legitimate, unfair = favours.truth
@@ -89,6 +90,7 @@ def test_what_was_taught_is_found(found: dict[str, Found]) -> None:
     assert favours.discovery.tolist() == [True, True, True, False, True]
 
 
+@pytest.mark.slow
 def test_what_was_untaught_is_gone(found: dict[str, Found]) -> None:
     fair = found["fair"]
     np.testing.assert_array_equal(fair.truth, 0.0)

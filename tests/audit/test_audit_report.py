@@ -284,6 +284,7 @@ onload = () => {
 </script></body>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome")
 def test_in_a_browser(page: Path, tmp_path: Path, result: AuditResult) -> None:
     assert CHROMIUM is not None

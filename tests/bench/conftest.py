@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdscm_jax.bench.generate import generate
+from sdscm_jax.bench.generation import generate
 from sdscm_jax.families import Family
 
 # Between dose and result stand two mediators; season is hidden.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -14,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 import sdscm_jax as sd
-from sdscm_jax.bench.benchmark import open_benchmark
-from sdscm_jax.bench.evaluate import Evaluation, evaluate
+from sdscm_jax.bench import estimating
+from sdscm_jax.bench.evaluation import Evaluation, evaluate
+from sdscm_jax.bench.opening import open_benchmark
 from sdscm_jax.cli import app
 
 from .conftest import UNITS
@@ -81,16 +81,14 @@ def test_more_estimators_and_a_killed_run_compute_what_is_missing(
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
     (copy / "estimates" / "linear_regression.all" / "part-00002.parquet").unlink()
-    # The package's name ``evaluate`` is the function's.
-    module = importlib.import_module("sdscm_jax.bench.evaluate")
     fitted: list[str] = []
-    made = module._fitted
+    made = estimating._fitted
 
     def noted(name: str, *rest: Any) -> dict[str, Any]:
         fitted.append(name)
         return made(name, *rest)
 
-    monkeypatch.setattr(module, "_fitted", noted)
+    monkeypatch.setattr(estimating, "_fitted", noted)
     again = evaluate(benchmark, copy, estimators=f"{NAMES},linear_t", covariates=["all"], progress=False)
     assert sorted(fitted) == ["linear_regression", "linear_t", "linear_t", "linear_t"]
     before = result.scores.query("covariates == 'all'").drop(columns=["seconds", "failure"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -14,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 import sdscm_jax as sd
+from sdscm_jax.bench import generation
 from sdscm_jax.bench.exact import worlds_of
-from sdscm_jax.bench.generate import Recipe, generate
+from sdscm_jax.bench.generation import Recipe, generate
 from sdscm_jax.cli import app
 from sdscm_jax.families import Family, family
 
@@ -99,8 +99,6 @@ def test_a_killed_run_goes_on_to_the_same_bytes(benchmark: Path, small: Family, 
 
 
 def test_one_failure_loses_no_other_data_set(small: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The package's name ``generate`` is the function's.
-    generation = importlib.import_module("sdscm_jax.bench.generate")
     made = generation.dataset_frame
 
     def fails_once(recipe: Recipe, i: int) -> pd.DataFrame:

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.bench.benchmark import open_benchmark
 from sdscm_jax.bench.estimators.registry import make_estimator
 from sdscm_jax.bench.leaderboard import leaderboard
 from sdscm_jax.bench.metrics import score
+from sdscm_jax.bench.opening import open_benchmark
 
 SHARED = Path(os.environ.get("SDSCM_SHARED", "../shared")) / "reference" / "data"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the published data are not in {SHARED}")
@@ -34,7 +34,7 @@ RECORDED = {
 }
 
 
-@pytest.mark.parametrize("lm", list(RECORDED))
+@pytest.mark.parametrize("lm", ["gpt2", pytest.param("llama-3-8b", marks=pytest.mark.slow)])
 def test_recorded_numbers(lm: str) -> None:
     benchmark = open_benchmark(SHARED / f"{lm}_200x1000.parquet")
     assert len(benchmark) == 200

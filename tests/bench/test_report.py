@@ -268,6 +268,7 @@ onload = () => {
 </script></body>"""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome")
 def test_in_a_browser(page: Path, tmp_path: Path) -> None:
     assert CHROMIUM is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +16,10 @@ from numpyro.contrib.control_flow import scan
 
 import sdscm_jax as sd
 from sdscm_jax import effects
+from sdscm_jax.effects import factors
 from sdscm_jax.effects import network as network_of
 from sdscm_jax.effects.copies import Target
-from sdscm_jax.effects.network import _NUMPYRO_COUPLINGS
+from sdscm_jax.effects.factors import _NUMPYRO_COUPLINGS
 from sdscm_jax.effects.responses import joint_responses
 from sdscm_jax.errors import EffectError, SiteError
 
@@ -155,7 +155,7 @@ def test_too_many_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
         numpyro.sample("y", dist.Bernoulli(sum(x) / 4))
 
     assert network_of(model)["y"].table.shape == (2, 2, 2, 2)
-    monkeypatch.setattr(importlib.import_module("sdscm_jax.effects.network"), "MOST_ENTRIES", 15)
+    monkeypatch.setattr(factors, "MOST_ENTRIES", 15)
     with pytest.raises(EffectError, match="site 'y' has 8 contexts, more than are held exactly"):
         network_of(model)
 
@@ -234,13 +234,13 @@ def test_sources() -> None:
 
 def test_networks_that_make_no_sense() -> None:
     x = effects.Factor("x", (), np.array([0.5, 0.5]), ("a", "b"))
-    for factors, why in (
+    for wrong, why in (
         ((effects.Factor("y", ("x",), np.eye(2), ("a", "b")),), "'y' is given 'x', which is no earlier site"),
         ((x, x), "'x' is there twice"),
         ((effects.Factor("x", (), np.ones((1, 2)), ("a", "b")),), r"shape \(1, 2\), expected \(2,\)"),
     ):
         with pytest.raises(SiteError, match=why):
-            effects.Network(factors)
+            effects.Network(wrong)
 
 
 def test_a_chain_of_thirty_sites() -> None:

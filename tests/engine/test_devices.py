@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 COMMON = """
@@ -16,7 +18,7 @@ sys.path.insert(0, {root!r})
 jax.config.update("jax_disable_most_optimizations", True)
 import sdscm_jax as sd
 from sdscm_jax.models.families import tiny_config
-from sdscm_jax.models.sharding import shard_lm
+from sdscm_jax.models.on_mesh import shard_lm
 from sdscm_jax.dsl.choice import Choice
 
 def model(lm):
@@ -57,7 +59,7 @@ print("done")
 
 
 def start(script: str, devices: int) -> subprocess.Popen[str]:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
@@ -77,6 +79,7 @@ def test_eight_devices() -> None:
     finished(start(COMMON.format(root=str(ROOT)) + EIGHT, 8))
 
 
+@pytest.mark.slow
 def test_two_processes() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +25,7 @@ def contents(directories: list[Path]) -> list[dict[str, bytes]]:
     return [{path.name: path.read_bytes() for path in sorted(directory.iterdir())} for directory in directories]
 
 
+@pytest.mark.slow
 def test_every_backend_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import Client, LocalCluster
     from joblib.externals.loky import get_reusable_executor
@@ -44,6 +46,14 @@ def test_every_backend_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest
     # A model argument may be the language model itself; with the same key, the data are the same.
     direct = sd.simulate_many(MODELS[:1], 0, 10, sd.load_lm(), out=tmp_path / "direct", **OPTIONS)
     pd.testing.assert_frame_equal(pd.read_parquet(direct[0]), one, rtol=1e-4, atol=1e-4)
+
+
+def test_data_set_i_has_key_i(embedded: sd.LanguageModel, tmp_path: Path) -> None:
+    many = sd.simulate_many(MODELS[:1] * 2, 0, 6, embedded, out=tmp_path / "many", **OPTIONS)
+    for i in range(2):
+        key = jax.random.fold_in(jax.random.key(0), i)
+        sd.simulate(MODELS[0], key, 6, embedded, out=tmp_path / "one" / str(i), **OPTIONS)
+    assert contents(many) == contents([tmp_path / "one" / str(i) for i in range(2)])
 
 
 def test_no_models(tmp_path: Path) -> None:

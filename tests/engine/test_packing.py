@@ -28,9 +28,9 @@ def test_a_node_is_a_distinct_beginning(found: list[list[int]]) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(texts, st.integers(0, 3), st.booleans(), st.data())
+@given(texts, st.integers(0, 3), st.sampled_from([{}, {"fine": True}, {"accelerated": True}]), st.data())
 def test_every_token_once_and_after_what_it_looks_at(
-    found: list[list[int]], before: int, fine: bool, data: st.DataObject
+    found: list[list[int]], before: int, kind: dict[str, bool], data: st.DataObject
 ) -> None:
     trie = Trie()
     ends = [trie.extend(ROOT, text) for text in found]
@@ -45,7 +45,7 @@ def test_every_token_once_and_after_what_it_looks_at(
     todo = np.union1d(needed[~resident[needed]], again)
     slots.hold(needed)
     slots.take(needed[~resident[needed]])
-    sizes = Sizes.of(64, fine)
+    sizes = Sizes.of(64, **kind)
     there = resident.copy()
     there[todo] = False
     slot_of = {int(slots.slot[x]): x for x in range(1, trie.size)}
@@ -57,12 +57,12 @@ def test_every_token_once_and_after_what_it_looks_at(
             assert shape[0] >= len(call.nodes)
             assert shape[1] >= len(call.attached)
             assert shape[2] >= call.width <= MOST_IN_ROW
-            layout = lay_out(trie, slots, call, shape, np.zeros(len(call.nodes), bool), 0, 64)
+            laid = lay_out(trie, slots, call, shape, np.zeros(len(call.nodes), bool), 0, 64).rows
             own = call.nodes.tolist()
             for n, node in enumerate(own):
                 row, place = int(call.row[n]), int(call.place[n])
-                seen = {own[layout.members[row, t]] for t in np.flatnonzero(layout.ancestors[row, place])}
-                seen |= {slot_of[int(slot)] for slot in layout.past[row, : layout.lengths[row]]}
+                seen = {own[laid.members[row, t]] for t in np.flatnonzero(laid.ancestors[row, place])}
+                seen |= {slot_of[int(slot)] for slot in laid.past[row, : laid.lengths[row]]}
                 assert seen == set(trie.above(np.array([node])).tolist())
                 assert all(there[x] or x in own for x in seen)
             there[call.nodes] = True

@@ -123,6 +123,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(tmp_path: Path) -> None:
     script = SERVER.format(root=str(Path(__file__).parents[2]), cache=str(tmp_path / "cache"))
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}

@@ -21,6 +21,7 @@ def test_latent_sites(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{sunnier.mean():.2f} ± {sunnier.std():.2f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_calibrate() -> None:
     found = load_example("calibrate").main(["--units", "200", "--steps", "15"])
     likelihood, effect = found["log-likelihood"], found["effect"]

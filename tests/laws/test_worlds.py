@@ -7,7 +7,6 @@ from typing import Any
 
 import chex
 import jax
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +14,11 @@ from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.dsl.intervention import Alternatives
+from sdscm_jax.dsl.run_worlds import WorldResults, run_once, run_worlds
 from sdscm_jax.dsl.structure import structure
-from sdscm_jax.dsl.worlds import WorldResults, as_worlds, run_once, run_worlds
+from sdscm_jax.dsl.worlds import as_worlds
+from sdscm_jax.testing import check_abduction, check_execution, check_independence, check_options
+from sdscm_jax.testing.worlds import consistent, effective, levels, stable, unreached
 
 from ..conftest import make_tiny_lm
 from .programs import Program, programs
@@ -32,127 +34,54 @@ def test_worlds(
 ) -> None:
     lm = make_tiny_lm(tiny_tokenizer, family, seed)
     treatment = data.draw(st.sampled_from(program.names))
-    levels = program.options[program.names.index(treatment)]
-    result = sd.simulate(program, seed, UNITS, lm, worlds=[{treatment: level} for level in levels])
-    graph = result.graph
-    below = graph.descendants(treatment)
-    coupling = dict(zip(program.names, program.couplings or (), strict=True))
-    # What the coupling draws anew, and what is downstream of that.
-    anew = {name for name in below if coupling[name] == "independent"}
-    anew |= {name for other in anew for name in graph.descendants(other)}
-    reached = 0
-    for k in range(len(levels)):
-        world = 1 + k
-        # Effectiveness.
-        assert (result.values[treatment][:, world] == k).all()
-        # Consistency: where the intervention is the factual value, nothing changes.
-        same = result.values[treatment][:, 0] == k
-        for name in program.names:
-            values, log_probs = result.values[name], result.log_probs[name]
-            if name not in anew:
-                chex.assert_trees_all_equal(values[same, world], values[same, 0])
-                chex.assert_trees_all_equal(log_probs[same, world], log_probs[same, 0])
-            # What the intervention does not reach is bitwise equal.
-            if name not in below and name != treatment:
-                chex.assert_trees_all_equal(values[:, world], values[:, 0])
-                chex.assert_trees_all_equal(log_probs[:, world], log_probs[:, 0])
-            # Stability: an option whose odds fall against no rival stays.
-            if name != treatment and (coupling[name] == "gumbel" or name not in below):
-                rows = np.arange(UNITS)
-                chosen = values[:, 0]
-                change = log_probs[:, world] - log_probs[:, 0]
-                kept = (change[rows, chosen][:, None] >= change).all(1)
-                assert (values[kept, world] == chosen[kept]).all()
-                reached += int(kept.sum())
-    assert reached > 0 or set(coupling.values()) <= {"inverse_cdf", "independent"}
+    worlds = levels(program, seed, lm, units=UNITS, sites=[treatment])
+    count = len(program.options[program.names.index(treatment)])
+    assert effective(worlds) == UNITS * count
+    # Every unit's factual value is the one of some world.
+    assert consistent(worlds) == UNITS
+    others = set(program.names) - worlds.below(1) - {treatment}
+    assert unreached(worlds) == len(others) * count
+    below = {
+        coupling for name, coupling in zip(program.names, program.couplings, strict=True) if name in worlds.below(1)
+    }
+    assert (stable(worlds) > 0) == ("gumbel" in below)
 
 
 @given(program=programs(max_sites=5), data=st.data(), seed=st.integers(0, 3))
 @few
 def test_abduction(tiny_tokenizer: PreTrainedTokenizerFast, program: Program, data: st.DataObject, seed: int) -> None:
     lm = make_tiny_lm(tiny_tokenizer, "llama", seed)
-    seen = sd.simulate(program, seed, UNITS, lm, logp=[])
-    hidden = data.draw(st.sampled_from((None, *program.names)))
-    evidence = {name: seen.values[name][:, 0] for name in program.names if name != hidden}
+    hidden = data.draw(st.sets(st.sampled_from(program.names), max_size=1))
     treatment = data.draw(st.sampled_from(program.names))
-    again = sd.simulate(program, 7, UNITS, lm, evidence=evidence, worlds=[{treatment: 0}], logp=[])
-    below = again.graph.descendants(treatment)
-    same = again.values[treatment][:, 0] == 0
-    for name in program.names:
-        # The noise replays the evidence, and what an intervention does not reach has it too.
-        if name in evidence:
-            chex.assert_trees_all_equal(again.values[name][:, 0], evidence[name])
-        if name not in below and name != treatment:
-            chex.assert_trees_all_equal(again.values[name][:, 1], again.values[name][:, 0])
-        if "independent" not in (program.couplings or ()):
-            chex.assert_trees_all_equal(again.values[name][same, 1], again.values[name][same, 0])
+    observed = check_abduction(program, seed, lm, units=UNITS, hidden=tuple(hidden), sites=[treatment])
+    assert observed == UNITS * (len(program.names) - len(hidden))
 
 
 @given(program=programs(max_sites=4))
 @few
-def test_tabulated_is_in_graph(lm: sd.LanguageModel, program: Program) -> None:
-    table = sd.tabulate(program, lm)
+def test_tabulated_is_staged(lm: sd.LanguageModel, program: Program) -> None:
     worlds = [{program.names[0]: 0}, {program.names[0]: 1}]
-    a, b = sd.simulate(program, 2, UNITS, lm, worlds=worlds), sd.simulate(table, 2, UNITS, worlds=worlds)
-    for name in program.names:
-        chex.assert_trees_all_close(a.log_probs[name], b.log_probs[name], atol=5e-5, rtol=0)
-        # Two options that are as good as tied may change places.
-        top = np.sort(a.log_probs[name], axis=-1)
-        clear = (a.values[name] == b.values[name]).all(1)
-        assert clear.mean() > 0.95, top
+    ways = check_execution(program, 2, lm, units=UNITS, worlds=worlds, ways=["tabulated"])
+    assert ways == ("staged", "tabulated")
 
 
-@given(program=programs(max_sites=3, couplings=("gumbel", "independent")), data=st.data())
+@given(program=programs(max_sites=2))
 @few
-def test_reordering_options_changes_no_value(lm: sd.LanguageModel, program: Program, data: st.DataObject) -> None:
-    shuffled = tuple(tuple(data.draw(st.permutations(options))) for options in program.options)
-    other = replace(program, options=shuffled)
-    a, b = (sd.simulate(p, 5, UNITS, lm, logp=[]).to_pandas() for p in (program, other))
-    for name in program.names:
-        assert a[name].astype(str).tolist() == b[name].astype(str).tolist()
+def test_listing_options_otherwise_changes_no_value(lm: sd.LanguageModel, program: Program) -> None:
+    listings = 1 if program.scoring == "masked" else 2
+    gumbels = sum(coupling != "inverse_cdf" for coupling in program.couplings or ())
+    assert check_options(program, 5, lm, units=UNITS) == listings * gumbels * UNITS
 
 
-# Not masked: what the walk of constrained decoding may do depends on all options.
-@given(
-    program=programs(
-        max_sites=3,
-        couplings=("gumbel", "independent"),
-        scorings=("sequence", "option", "mean", "pmi", "reference"),
-    ),
-    data=st.data(),
-)
-@few
-def test_an_option_that_does_not_win_changes_no_value(
-    lm: sd.LanguageModel, program: Program, data: st.DataObject
-) -> None:
-    site = data.draw(st.integers(0, len(program.names) - 1))
-    options = list(program.options)
-    options[site] = (*options[site], "something else entirely")
-    a = sd.simulate(program, 5, 60, lm, logp=[]).to_pandas()
-    b = sd.simulate(replace(program, options=tuple(options)), 5, 60, lm, logp=[]).to_pandas()
-    kept = b[f"x{site}"] != "something else entirely"
-    assert kept.any()
-    for name in program.names:
-        assert a[name][kept].astype(str).tolist() == b[name][kept].astype(str).tolist()
+THREE = Program(((), (0,), (0, 1)), (("sun", "rain"), ("low", "high", "home"), ("Bob", "25")), ("It is {}.",) * 3)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 20])
-def test_a_unit_depends_on_nothing_but_its_number(lm: sd.LanguageModel, chunk: int) -> None:
-    program = Program(((), (0,), (0, 1)), (("sun", "rain"), ("low", "high", "home"), ("Bob", "25")), ("It is {}.",) * 3)
-    whole = sd.simulate(program, 1, 20, lm, worlds=[{"x1": "high"}])
-    part = sd.simulate(program, 1, 13, lm, chunk=chunk)
-    for name in program.names:
-        chex.assert_trees_all_equal(whole.values[name][:13, :1], part.values[name])
-        chex.assert_trees_all_close(whole.log_probs[name][:13, :1], part.log_probs[name], atol=2e-5, rtol=0)
+def test_a_unit_depends_on_nothing_but_its_number(lm: sd.LanguageModel) -> None:
+    check_independence(THREE, 1, lm, units=20, chunks=[1, 7, 20])
 
 
-def test_jitted_is_eager(lm: sd.LanguageModel) -> None:
-    program = Program(((), (0,), (1,)), (("sun", "rain"), ("low", "high", "home"), ("Bob", "25")), ("It is {}.",) * 3)
-    result = sd.simulate(program, jax.random.key(3), 4, lm)
-    for i in range(4):
-        key = jax.random.fold_in(jax.random.key(3), i)
-        phrase = sd.handlers.exogenous(program, key)(lm)
-        assert phrase.text == result.to_pandas()["x2"][i]
+def test_eager_is_staged(lm: sd.LanguageModel) -> None:
+    assert check_execution(THREE, 3, lm, units=4, ways=["eager"]) == ("staged", "eager")
 
 
 # Scores per token, which leave some chance to every option.

@@ -22,8 +22,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import sdscm_jax as sd
-from sdscm_jax.models.automaton import TokenAutomaton, pattern_automaton, stop_automaton, token_bytes
+from sdscm_jax.models.automaton import TokenAutomaton, pattern_automaton, stop_automaton
 from sdscm_jax.models.codec import Codec
+from sdscm_jax.models.token_bytes import token_bytes
 
 from ..conftest import shared_path
 

@@ -17,7 +17,16 @@ from sdscm_jax.vignettes import Vignette, collider, confounder, hiring, oncology
 SEED = 987_654
 
 
-@pytest.mark.parametrize("vignette", [oncology, hiring, confounder, collider], ids=lambda v: v.name)
+@pytest.mark.parametrize(
+    "vignette",
+    [
+        pytest.param(oncology, marks=pytest.mark.slow),
+        pytest.param(hiring, marks=pytest.mark.slow),
+        confounder,
+        collider,
+    ],
+    ids=lambda v: v.name,
+)
 def test_conditional_probabilities(embedded: sd.LanguageModel, vignette: Vignette) -> None:
     errors = calibration(embedded, vignette, units=100, seed=SEED)
     assert np.mean(list(errors.values())) < 0.03, errors

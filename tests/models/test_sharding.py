@@ -25,18 +25,18 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.errors import SDSCMError
-from sdscm_jax.models import language_model
+from sdscm_jax.models import filling, language_model
+from sdscm_jax.models.adapters import LowRank
 from sdscm_jax.models.checkpoint import TensorFiles, parameter_paths, save_parameters
 from sdscm_jax.models.families import read_config
+from sdscm_jax.models.on_mesh import mesh_of, shard_lm
 from sdscm_jax.models.sharding import (
     data_axis_size,
     gather,
-    mesh_of,
     over_data,
     parameter_spec,
     place,
     replicated,
-    shard_lm,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrain
 
 def execute(devices: int, *arguments: object) -> None:
     """Run a function of this file in a process of its own."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
         [sys.executable, "-m", "tests.models.test_sharding", *map(str, arguments)],
         cwd=ROOT,
@@ -118,10 +118,12 @@ def execute(devices: int, *arguments: object) -> None:
     assert done.returncode == 0, f"{arguments}:\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_eight_devices(directory: Path) -> None:
     execute(8, "eight_devices", directory)
 
 
+@pytest.mark.slow
 def test_two_processes(directory: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -190,6 +192,7 @@ def eight_devices(directory: Path) -> None:
             assert {x.data.shape for x in batch.addressable_shards} == {(8 // shape[0], 12)}
             np.testing.assert_array_equal(gather(batch), TOKENS)
             assert place(TOKENS, replicated(mesh)).is_fully_replicated
+    int8_weights(directory)
     one_axis_only(directory / "many_heads", lm=sd.load_lm(directory / "many_heads"))
     rounded = sd.load_lm(directory / "gpt2", dtype="bfloat16")
     mesh = jax.make_mesh((2, 4), ("data", "tensor"))
@@ -200,6 +203,36 @@ def eight_devices(directory: Path) -> None:
     assert moved.fingerprint() == rounded.fingerprint()
     with pytest.raises(ValueError, match="dimension size is 7"):
         place(TOKENS[:7], over_data(mesh))
+
+
+def int8_weights(directory: Path) -> None:
+    """The same integers and scales as on one device, also where a device has a part of the inputs only."""
+    mesh = jax.make_mesh((2, 4), ("data", "tensor"))
+    for name in ("many_heads", "gpt_neox"):
+        lm = sd.load_lm(directory / name, weights="int8")
+        loaded = sd.load_lm(directory / name, weights="int8", mesh=mesh)
+        chex.assert_trees_all_equal(loaded, lm, strict=True)
+        parameters = parameter_paths(loaded.params)
+        assert parameters["blocks.down.kernel"].addressable_shards[0].data.shape == (2, 12, 32)
+        assert parameters["blocks.up.scale"].addressable_shards[0].data.shape == (2, 12)
+        assert parameters["blocks.down.scale"].is_fully_replicated
+        check_logits(loaded, mesh, np.asarray(logits(lm, TOKENS)))
+    filling.PIECE = 1000
+    for weights in (None, "int8"):
+        chex.assert_trees_all_equal(
+            sd.load_lm(directory / "gpt_neox", weights=weights, mesh=mesh),
+            shard_lm(sd.load_lm(directory / "gpt_neox", weights=weights), mesh),
+            strict=True,
+        )
+    filling.PIECE = 33 << 20
+    adapter = LowRank(lm, 4, targets=["up", "down"])
+    for b in adapter.b.values():
+        b[...] = jnp.ones(b.shape)
+    adapted = shard_lm(adapter(lm), mesh)
+    parts = {p: x.addressable_shards[0].data.shape for p, x in parameter_paths(adapted.params).items()}
+    assert (parts["blocks.up.a"], parts["blocks.up.b"]) == ((2, 32, 4), (2, 4, 12))
+    assert (parts["blocks.down.a"], parts["blocks.down.b"]) == ((2, 12, 4), (2, 4, 32))
+    check_logits(adapted, mesh, np.asarray(logits(adapter(lm), TOKENS)))
 
 
 def check_layout(name: str, lm: sd.LanguageModel, size: int) -> None:
@@ -245,6 +278,9 @@ def two_processes(directory: Path, port: str, process: str) -> None:
         assert loaded.fingerprint() == sharded.fingerprint() == lm.fingerprint()
         check_logits(loaded, mesh, expected)
         check_logits(sharded, mesh, expected)
+        integers = sd.load_lm(directory / "many_heads", mesh=mesh, weights="int8")
+        assert integers.fingerprint() == sd.load_lm(directory / "many_heads", weights="int8").fingerprint()
+        reads.take()
 
 
 # -- on one device --------------------------------------------------------------------------------

@@ -88,6 +88,7 @@ def small_run(where: str | Path, kill: int | None = None) -> str:
     return train_lm(lm, batches, optax.adam(1e-2), checkpoint=where, every=2, on_step=on_step).fingerprint()
 
 
+@pytest.mark.slow
 def test_killed_by_the_system(tmp_path: Path) -> None:
     """This process goes on from what a killed one left."""
     where = tmp_path / "killed"

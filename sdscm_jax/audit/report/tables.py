@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from ...page.spoken_numbers import number
 from ..result import AuditResult
@@ -149,29 +150,29 @@ def variance_table(result: AuditResult) -> Table:
 
 def scorings_table(result: AuditResult) -> Table:
     """The total effect by scoring."""
-    rows = tuple(
-        (
-            *_names(group), Cell(str(row["scoring"])), *(_changed(row[c]) for c in ("total", "lower", "upper")),
-        )
-        for group in groups(result)
-        for row in group.of(result.scorings)
-    )  # fmt: skip
-    head = (*_GROUP, "scoring", "total", "lower", "upper")
-    return Table("Total effect by scoring", head, rows)
+    head = ("scoring", "total", "lower", "upper")
+    return _by_group("Total effect by scoring", result, result.scorings, head, head, _changed)
 
 
 def couplings_table(result: AuditResult) -> Table:
     """How many outcomes would change, by coupling."""
+    columns = ("coupling", "changed", "lower_bound", "upper_bound")
+    head = ("coupling", "share changed", "least possible", "greatest possible")
+    title = "Share of units whose outcome would change, by coupling"
+    return _by_group(title, result, result.couplings, columns, head, _share)
+
+
+def _by_group(
+    title: str, result: AuditResult, frame: pd.DataFrame, columns: Sequence[str], head: Sequence[str],
+    told: Callable[[Any], Cell],
+) -> Table:  # fmt: skip
+    """Rows of every group: of the columns, the first names the row, the others are numbers."""
     rows = tuple(
-        (
-            *_names(group), Cell(str(row["coupling"])),
-            *(_share(row[c]) for c in ("changed", "lower_bound", "upper_bound")),
-        )
+        (*_names(group), Cell(str(row[columns[0]])), *(told(row[c]) for c in columns[1:]))
         for group in groups(result)
-        for row in group.of(result.couplings)
-    )  # fmt: skip
-    head = (*_GROUP, "coupling", "share changed", "least possible", "greatest possible")
-    return Table("Share of units whose outcome would change, by coupling", head, rows)
+        for row in group.of(frame)
+    )
+    return Table(title, (*_GROUP, *head), rows)
 
 
 def models_table(result: AuditResult) -> Table:

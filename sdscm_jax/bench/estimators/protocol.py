@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -42,9 +41,6 @@ class Estimator(Protocol):
 
     def ate(self) -> float:
         """Estimated average effect over the units it was fitted to."""
-
-
-Factory = Callable[[], Estimator]
 
 
 def seed_of(key: Any) -> int:

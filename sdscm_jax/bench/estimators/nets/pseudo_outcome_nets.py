@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from .architectures import Regression, maker, masked
 from .estimator import NetEstimator, Options
 from .layers import MLP, cross_entropy, mean, squares
-from .outcome_nets import Regression, maker, masked
 from .train import Params, Units, order_in_arms, rebuild, train
 
 

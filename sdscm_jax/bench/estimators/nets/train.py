@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,12 +45,7 @@ class Units(NamedTuple):
     columns: Array
 
 
-class Learner(Protocol):
-    """A module with a loss. Losses are means over the weights, so that a batch estimates the whole."""
-
-    def loss(self, units: Units) -> Array: ...
-
-
+# Makes a module with a ``loss(units)``: a mean over the weights, so that a batch estimates the whole.
 Make = Callable[[nnx.Rngs], Any]
 
 

@@ -1,0 +1,81 @@
+"""What the specification of an audit declares: an attribute, an outcome, what lies between them, its wording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..dsl.template import Template
+from ..errors import AuditError, nearest
+from ..families import FamilyVariable
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A way in which the attribute is conveyed, such as by a word or by a first name.
+
+    Attributes:
+        name: such as ``"first name"``.
+        templates: wordings of the attribute's sentence, each with one blank.
+        phrases: texts for the blank that stand for each level.
+    """
+
+    name: str
+    templates: tuple[Template, ...]
+    phrases: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class FreeText:
+    """Free text that a language model writes after the outcome, given every sentence; see ``Text``.
+
+    Attributes:
+        template: text with one blank, where it writes.
+        max_tokens: most tokens that it may write.
+        pattern: a regular expression that the text must match, if any.
+    """
+
+    template: str
+    max_tokens: int = 24
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What files hold of an audit; ``AuditSpec`` says what the fields are."""
+
+    name: str
+    title: str
+    question: str
+    attribute: str
+    levels: tuple[str, ...]
+    proxies: tuple[Proxy, ...]
+    variables: tuple[FamilyVariable, ...]
+    outcome: str
+    option: str
+    legitimate: tuple[str, ...] = ()
+    not_legitimate: tuple[str, ...] = ()
+    option_wordings: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    text: FreeText | None = None
+    scorings: tuple[str, ...] = ("sequence", "mean")
+    lms: tuple[str, ...] = ()
+    can_show: str = ""
+    cannot_show: str = ""
+    source: str = ""
+    licence: str = ""
+
+    def variable(self, name: str) -> FamilyVariable:
+        """The variable of that name.
+
+        Raises:
+            AuditError: there is none (the attribute is not among them).
+        """
+        for variable in self.variables:
+            if variable.name == name:
+                return variable
+        known = nearest(name, [v.name for v in self.variables])
+        raise AuditError(f"audit {self.name!r} has no variable {name!r}; {known}")
+
+    @property
+    def mediators(self) -> tuple[str, ...]:
+        """Names of the variables between the attribute and the outcome, in causal order."""
+        return tuple(v.name for v in self.variables if v.name in (*self.legitimate, *self.not_legitimate))

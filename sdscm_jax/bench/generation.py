@@ -1,0 +1,206 @@
+"""``generate``: many data sets of a family, with what is true of every unit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ..dsl.couple import couple
+from ..dsl.graph import graph
+from ..dsl.mechanism import check_coupling
+from ..engine.manifest import PACKAGES
+from ..engine.many import loaded_lm
+from ..engine.parts import Parts
+from ..engine.progress import progress_bar
+from ..engine.simulate import simulate
+from ..engine.simulation import Simulation
+from ..engine.spread import spread
+from ..errors import DataError, FamilyError, SDSCMError
+from ..families import Family
+from ..families.declaration import check_roles
+from . import columns
+from .card import write_card
+from .exact import exact_probabilities, worlds_of
+
+DATA = "data"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every data set of a benchmark is made by.
+
+    Attributes:
+        family: with treatment, arms and outcome.
+        lm: source of the language model (see ``load_lm``), or None for the embedded one.
+        units: of each data set.
+        seed: of the individuals: those of data set i have the key ``fold_in(key(seed), i)``.
+        wordings: data set i is of the family's member ``i % wordings``.
+        scoring: of every choice.
+        coupling: how the worlds share the individuals' noise.
+    """
+
+    family: Family
+    lm: str | None = None
+    units: int = 1000
+    seed: int = 0
+    wordings: int = 1
+    scoring: str = "sequence"
+    coupling: str = "gumbel"
+
+
+def generate(
+    family: Family,
+    out: str | Path,
+    *,
+    lm: str | Path | None = None,
+    datasets: int = 1,
+    units: int = 1000,
+    seed: int = 0,
+    wordings: int | None = None,
+    scoring: str = "sequence",
+    coupling: str = "gumbel",
+    jobs: int = 1,
+    backend: str | None = None,
+    progress: bool | None = None,
+) -> Path:
+    """Write a benchmark: data sets with known individual effects, and a card that says what they are.
+
+    ``out/data/part-00000.parquet`` is data set 0, one row a unit; the columns are explained in ``out/README.md``.
+    A call that was killed goes on where it was, to the same bytes.
+
+    Args:
+        family: declares a treatment and an outcome.
+        out: directory.
+        lm: directory or hub id of the language model; None: the embedded one.
+        datasets: how many.
+        units: of each.
+        seed: of the individuals; the wordings are the family's members 0, 1, … for every seed.
+        wordings: number of different members, used in turn; by default each data set has its own.
+        scoring, coupling: see ``Choice``.
+        jobs: data sets at a time; ``backend``: see ``spread``.
+        progress: show a bar on stderr; by default where stderr is a terminal.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        FamilyError: no treatment or outcome is declared, or they do not fit.
+        ResumeError: ``out`` holds another benchmark; says in what it differs.
+        DataError: some data sets cannot be made (says which and why); the others are there.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from sdscm_jax.families import family
+    >>> out = generate(family("confounder"), tempfile.mkdtemp(), datasets=1, units=4)
+    >>> pd.read_parquet(out / "data")["ite(marathon=worsen)"].tolist()  # gym does not cause marathon
+    [0.0, 0.0, 0.0, 0.0]
+    """
+    for name, value in (("datasets", datasets), ("units", units), ("wordings", wordings), ("jobs", jobs)):
+        if value is not None and value < 1:
+            raise DataError(f"{name} is a number of at least 1, got {value}")
+    check_roles(family, f"family {family.name!r}")
+    if family.treatment is None or family.outcome is None:
+        raise FamilyError(
+            f"family {family.name!r} declares no {'treatment' if family.treatment is None else 'outcome'}"
+        )
+    check_coupling(coupling, "generate")
+    if taken := sorted({v.name for v in family.variables} & columns.OWN):
+        raise FamilyError(f"family {family.name!r}: {taken} are names of other columns; call the variables otherwise")
+    recipe = Recipe(family, None if lm is None else str(lm), units, seed, wordings or datasets, scoring, coupling)
+    model = loaded_lm(recipe.lm)
+    picture = graph(family.member(0, scoring), model)
+    what = described(recipe, datasets, model.fingerprint())
+    directory = Path(out)
+    directory.mkdir(parents=True, exist_ok=True)
+    failures: dict[int, str] = {}
+    with Parts.open(directory / DATA, what, datasets) as parts, progress_bar("data sets", datasets, progress) as told:
+        write_card(directory, recipe.family, what)
+        picture.draw(directory / "dag.svg")
+        missing = sorted(set(range(datasets)) - parts.done)
+        told(before := datasets - len(missing))
+        results = spread(_dataset, [(recipe, i) for i in missing], jobs, backend)
+        for count, (number, found) in enumerate(results, before + 1):
+            if isinstance(found, str):
+                failures[missing[number]] = found
+            else:
+                parts.write(missing[number], found)
+            told(count)
+    if failures:
+        first = min(failures)
+        raise DataError(
+            f"{len(failures)} of {datasets} data sets could not be made; {directory / DATA} holds the others. "
+            f"Data set {first}: {failures[first]}"
+        )
+    return directory
+
+
+def described(recipe: Recipe, datasets: int, fingerprint: str) -> dict[str, Any]:
+    """Everything that the bytes of a benchmark depend on, as JSON values."""
+    family = recipe.family
+    return {
+        "family": json.loads(family.to_json()),
+        "language_model": {"source": recipe.lm or "embedded", "fingerprint": fingerprint},
+        "datasets": datasets,
+        "units": recipe.units,
+        "seed": recipe.seed,
+        "wordings": recipe.wordings,
+        "scoring": recipe.scoring,
+        "coupling": recipe.coupling,
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def _dataset(recipe: Recipe, i: int) -> pa.Table | str:
+    """Data set i, or why there is none."""
+    try:
+        return pa.Table.from_pandas(dataset_frame(recipe, i), preserve_index=False)
+    except SDSCMError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def dataset_frame(recipe: Recipe, i: int) -> pd.DataFrame:
+    """The table of data set i, one row a unit."""
+    family, wording = recipe.family, i % recipe.wordings
+    member = family.member(wording, recipe.scoring)
+    model = member if recipe.coupling == "gumbel" else couple(member, recipe.coupling)
+    worlds = worlds_of(family)
+    assert family.treatment
+    assert family.arms
+    assert family.outcome
+    kept = [family.treatment, *family.mediators, family.outcome]
+    key = jax.random.fold_in(jax.random.key(recipe.seed), i)
+    lm = loaded_lm(recipe.lm)
+    data = simulate(model, key, recipe.units, lm, worlds=worlds, logp=kept, progress=False)
+    probabilities = exact_probabilities(family, data, worlds)
+    treatment, outcome, (low, high) = family.treatment, family.outcome, family.arms
+    frame = _without(data, 3).to_pandas(logp=[treatment, outcome])
+    levels, options = family[treatment].options, family[outcome].options
+    arms = np.exp(data.log_probs[treatment][:, 0, [levels.index(low), levels.index(high)]].astype(np.float64))
+    individual = np.diff(np.exp(data.log_probs[outcome][:, 1:3].astype(np.float64)), axis=1)[:, 0]
+    added: dict[str, Any] = {columns.PROPENSITY: arms[:, 1] / arms.sum(1)}
+    for k, option in enumerate(options):
+        added[columns.individual(outcome, option)] = individual[:, k]
+    if probabilities is not None:
+        for a, arm in enumerate(family.arms):
+            for k, option in enumerate(options):
+                added[columns.exact(outcome, option, columns.world(treatment, arm))] = probabilities[:, a, k]
+    numbers = {columns.DATASET: i, columns.WORDING: wording, columns.UNIT: np.arange(recipe.units)}
+    return pd.concat([pd.DataFrame(numbers).astype(np.int32), frame, pd.DataFrame(added)], axis=1)
+
+
+def _without(data: Simulation, worlds: int) -> Simulation:
+    """The first worlds of a simulation."""
+    return replace(
+        data,
+        worlds=data.worlds[:worlds],
+        values={name: x[:, :worlds] for name, x in data.values.items()},
+        log_probs={name: x[:, :worlds] for name, x in data.log_probs.items()},
+    )

@@ -1,0 +1,52 @@
+"""``open_benchmark``: whichever of the formats a file or directory has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, nearest
+from .benchmark import Benchmark
+from .card import CARD
+from .read_generated import open_generated
+from .read_published import open_extract, open_published
+
+OUTCOMES = ("probability", "logp", "drawn")
+
+
+def open_benchmark(
+    source: str | Path, outcome: str | None = None, option: str | None = None, hidden: tuple[str, ...] | None = None
+) -> Benchmark:
+    """Open a generated directory, a CSV file or Parquet extract of the paper's authors, or a directory of such CSVs.
+
+    Args:
+        source: the file or directory.
+        outcome: ``"probability"`` of an option, its ``"logp"`` (log-probability; the paper's raw score), or whether
+            it is the one ``"drawn"`` (0 or 1). Default: ``"logp"`` for the authors' files, else ``"probability"``.
+        option: option of the outcome; default: the family's, and the first one in the authors' files.
+        hidden: covariates that the setting ``"observed"`` withholds; default: the family's, X0 to X3 in the
+            authors' files (age, medical conditions, medication, menopausal status).
+
+    Raises:
+        DataError: there is no benchmark, or a name is not of it.
+    """
+    path = Path(source)
+    if outcome is not None and outcome not in OUTCOMES:
+        raise DataError(f"outcome is one of {OUTCOMES}, got {outcome!r}; {nearest(outcome, OUTCOMES)}")
+    if path.is_dir() and (path / CARD).exists():
+        return open_generated(path, outcome or "probability", option, hidden)
+    if path.is_dir() and (files := sorted(path.glob("*.csv"), key=_natural)):
+        return open_published(path, files, outcome or "logp", option, hidden)
+    if path.is_file() and path.suffix == ".csv":
+        return open_published(path, [path], outcome or "logp", option, hidden)
+    if path.is_file() and path.suffix == ".parquet":
+        return open_extract(path, outcome or "logp", option, hidden)
+    raise DataError(
+        f"{path} is no benchmark: expected a directory with {CARD} (of sdscm generate), a directory of CSV files, "
+        "or a .csv or .parquet file of the paper's authors"
+    )
+
+
+def _natural(path: Path) -> tuple[Any, ...]:
+    return tuple(int(x) if x.isdigit() else x for x in re.split(r"(\d+)", path.name))

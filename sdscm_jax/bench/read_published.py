@@ -1,0 +1,119 @@
+"""Benchmarks in the files of the paper's authors: a CSV file for each data set, or a Parquet extract of all."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError
+from .benchmark import Benchmark, checked_hidden, read_parquet, require_columns
+from .dataset import Dataset
+
+_TREATMENT, _COVARIATES, _HIDDEN = "X12", tuple(f"X{i}" for i in range(12)), ("X0", "X1", "X2", "X3")
+
+
+def open_published(
+    source: Path, files: list[Path], outcome: str, option: str | None, hidden: tuple[str, ...] | None
+) -> Benchmark:
+    """CSV files of the authors, a data set each; see ``open_benchmark``.
+
+    Raises:
+        DataError: a name in ``hidden`` is no covariate; a file that cannot be used is refused when it is read.
+    """
+    hidden = checked_hidden(_HIDDEN if hidden is None else hidden, _COVARIATES)
+
+    def read(i: int) -> Dataset:
+        file = files[i]
+        try:
+            frame = pd.read_csv(file)
+        except (ValueError, OSError) as error:
+            raise DataError(f"{file} cannot be read as CSV: {error}") from error
+        return _dataset(frame, file, file.stem, file.stem, outcome, option or "0", hidden)
+
+    what = _what(source, files, outcome, option, hidden)
+    return Benchmark(source, tuple(f.stem for f in files), tuple(range(len(files))), len(files), what, read)
+
+
+def open_extract(path: Path, outcome: str, option: str | None, hidden: tuple[str, ...] | None) -> Benchmark:
+    """Many of their data sets in one Parquet file; see ``open_benchmark``.
+
+    Raises:
+        DataError: it cannot be read, or a name in ``hidden`` is no covariate.
+    """
+    hidden = checked_hidden(_HIDDEN if hidden is None else hidden, _COVARIATES)
+    frame = read_parquet(path)
+    require_columns(frame, ["config", "file", "unit"], path)
+    groups = {int(str(number)): rows for number, rows in frame.groupby("file", sort=True)}
+    numbers = list(groups)
+
+    def read(i: int) -> Dataset:
+        rows = groups[numbers[i]].reset_index(drop=True)
+        name, wording = str(numbers[i]), str(rows["config"].iloc[0])
+        return _dataset(rows, path, name, wording, outcome, option or "0", hidden)
+
+    what = _what(path, [path], outcome, option, hidden) | {"datasets": len(numbers)}
+    return Benchmark(path, tuple(map(str, numbers)), tuple(range(len(numbers))), len(numbers), what, read)
+
+
+def _what(source: Path, files: list[Path], outcome: str, option: str | None, hidden: tuple[str, ...]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return {
+        "published": source.name,
+        "sha256": digest.hexdigest(),
+        "datasets": len(files),
+        "outcome": outcome,
+        "option": option or "0",
+        "hidden": list(hidden),
+    }
+
+
+def _dataset(
+    frame: pd.DataFrame, file: Path, name: str, wording: str, outcome: str, option: str, hidden: tuple[str, ...]
+) -> Dataset:
+    if option not in ("0", "1", "2", "3"):
+        raise DataError(f"option: the outcome X13 has the options '0' to '3', got {option!r}")
+    worlds = [f"|do({_TREATMENT}={arm})" for arm in (0, 1)]
+    scores = [[f"logP(X13={k}){label}" for k in range(4)] for label in worlds]
+    drawn = [f"X13{label}" for label in worlds]
+    treated = [f"logP({_TREATMENT}={arm})" for arm in (0, 1)]
+    require_columns(frame, [*_COVARIATES, _TREATMENT, *scores[0], *scores[1], *drawn, *treated], file)
+    t = frame[_TREATMENT].to_numpy()
+    if not np.isin(t, (0, 1)).all():
+        raise DataError(f"{file}: {_TREATMENT}: the treatment is 0 or 1")
+    t, k = t.astype(np.int8), int(option)
+    # Raw scores: what the authors call a log-probability is not normalised.
+    raw = np.stack([frame[c].to_numpy(np.float64) for c in scores], axis=1)
+    expected = raw[..., k] if outcome == "logp" else _softmax(raw)[..., k]
+    y, outcomes = expected[np.arange(len(t)), t], expected
+    if outcome == "drawn":
+        outcomes = np.stack([(frame[c] == k).to_numpy().astype(np.float64) for c in drawn], axis=1)
+        # Their worlds are redrawn: the observed outcome is neither of them.
+        y = (frame["X13"] == k).to_numpy().astype(np.float64)
+    return Dataset(
+        name,
+        wording,
+        pd.DataFrame({c: _numbered(frame[c].to_numpy()) for c in _COVARIATES}),
+        hidden,
+        t,
+        y,
+        outcomes,
+        expected[:, 1] - expected[:, 0],
+        _softmax(frame[treated].to_numpy(np.float64))[:, 1],
+        frame["unit"].to_numpy(np.int64) if "unit" in frame else np.arange(len(frame)),
+    )
+
+
+def _numbered(codes: np.ndarray) -> Any:
+    """Option numbers, with those that do not occur among the categories."""
+    return pd.Categorical.from_codes(codes, categories=pd.RangeIndex(int(codes.max(initial=0)) + 1), ordered=True)
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    weights = np.exp(x - x.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)

@@ -1,0 +1,100 @@
+"""Commands of ``sdscm``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..dsl.graph import graph
+from ..effects.individual import Contrast, contrast
+from ..effects.plot import plot_contrast
+from ..engine.simulate import simulate
+from ..families import Family
+from ..models.language_model import load_lm
+from ..vignettes import oncology
+from .audit import audit
+from .benchmark import evaluate, generate
+from .errors import one_line_errors
+from .load import load_object
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Causal models whose structure is a Python function and whose mechanisms are a language model's.",
+)
+app.command()(generate)
+app.command()(evaluate)
+app.command()(audit)
+console = Console()
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("demo"),
+    units: Annotated[int, typer.Option(help="Number of individuals.")] = 1000,
+    lm: Annotated[str | None, typer.Option(help="Language model directory or hub id; default: embedded.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the wording and of the individuals.")] = 0,
+) -> None:
+    """Simulate the 14-variable oncology model: each individual in two worlds, PD-L1 low and high."""
+    with one_line_errors():
+        model_lm = load_lm(lm)
+        family = Family.from_vignette(oncology)
+        model = family.member(seed)
+        treatment, outcome = oncology.treatment, oncology.outcome
+        low, high = oncology[treatment].options
+        data = simulate(model, jax.random.key(seed), units, model_lm, worlds=[{treatment: low}, {treatment: high}])
+        out.mkdir(parents=True, exist_ok=True)
+        data.to_parquet(out / "data.parquet", logp=[treatment, outcome])
+        data.graph.draw(out / "dag.svg")
+        result = contrast(data, treatment, outcome, low, high)
+        plot_contrast(result, out / "effects.png")
+    console.print(f"[bold]{units} individuals[/], 14 variables, the factual world and do({treatment}={low} | {high})")
+    console.print(f"\nThe first one: {data.text(0)}\n", highlight=False)
+    console.print(_contrast_table(result))
+    console.print(
+        f"propensity P({treatment}={high}): {result.propensity.min():.2f} to {result.propensity.max():.2f}; "
+        f"{result.changed:.0%} of the individuals have another {outcome} in the other world"
+    )
+    console.print(f"wrote {out}/data.parquet, {out}/dag.svg and {out}/effects.png")
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="A model function, as module:function or path.py:function.")],
+    lm: Annotated[str | None, typer.Option(help="Language model directory or hub id; default: embedded.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Draw the graph into this file (.svg, .png, .pdf).")] = None,
+) -> None:
+    """Print (and draw) the causal graph of a model function of one argument, the language model."""
+    with one_line_errors():
+        found = graph(load_object(model, "a model"), load_lm(lm))
+        table = Table("site", "kind", "parents", "template", "options")
+        for site in found.sites:
+            kind = f"{site.kind}, exogenous" if site.exogenous else site.kind
+            template = str(site.template) if site.template else ""
+            table.add_row(site.name, kind, ", ".join(site.parents), template, " | ".join(site.options))
+        console.print(table)
+        console.print(found.to_mermaid(), highlight=False)
+        if out is not None:
+            found.draw(out)
+            console.print(f"wrote {out}")
+
+
+def _contrast_table(result: Contrast) -> Table:
+    table = Table(
+        result.outcome,
+        f"do({result.low})",
+        f"do({result.high})",
+        "true ATE",
+        "naive difference",
+        title=f"effect of {result.treatment}: {result.low} → {result.high}, on probabilities",
+    )
+    means = result.probabilities.mean(0)
+    for k, option in enumerate(result.options):
+        cells = (means[0, k], means[1, k], result.average[k], result.naive[k])
+        table.add_row(option, *(f"{c:+.3f}" if i > 1 else f"{c:.3f}" for i, c in enumerate(cells)))
+    return table

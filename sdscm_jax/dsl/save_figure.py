@@ -1,0 +1,24 @@
+"""Saving a Matplotlib figure: the same picture is the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+# By default these kinds of file say when they were made.
+_DATES = {".svg": "Date", ".pdf": "CreationDate"}
+
+
+def save_figure(figure: Any, path: str | Path, **options: Any) -> None:
+    """Save a figure without the time, and with identifiers that do not change from run to run.
+
+    Args:
+        figure: a Matplotlib figure.
+        path: the ending (``.svg``, ``.png``, ``.pdf``) says which kind of file.
+        options: others of ``Figure.savefig``.
+    """
+    import matplotlib
+
+    date = _DATES.get(Path(path).suffix.lower())
+    with matplotlib.rc_context({"svg.hashsalt": "sdscm-jax"}):
+        figure.savefig(path, metadata=None if date is None else {date: None}, **options)

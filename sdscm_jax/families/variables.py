@@ -1,0 +1,123 @@
+"""Variables of a family, and whether they make a program: checked before any language model works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
+
+from ..dsl.template import BLANK, Template, parse_options
+from ..errors import FamilyError, OptionError, nearest
+
+
+@dataclass(frozen=True)
+class FamilyVariable:
+    """One variable of a family.
+
+    Attributes:
+        name: its name.
+        options: the K texts it may take.
+        templates: wordings, each with one blank; a member uses one of them.
+        parents: names of earlier variables whose sentences it is given, in causal order.
+        exogenous: may it not be intervened on?
+        uniform: is it drawn uniformly, without asking the language model?
+    """
+
+    name: str
+    options: tuple[str, ...]
+    templates: tuple[Template, ...]
+    parents: tuple[str, ...] = ()
+    exogenous: bool = False
+    uniform: bool = False
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What a file calls the parts of a family, so that a message names the key to look at."""
+
+    variables: str = "variables"
+    options: str = "options"
+    templates: str = "templates"
+    parents: str = "parents"
+    treatment: str = "treatment"
+    arms: str = "arms"
+    outcome: str = "outcome"
+    outcome_option: str = "outcome_option"
+    hidden: str = "hidden"
+
+
+OWN_KEYS = Keys()
+REFERENCE_KEYS = Keys(
+    variables="setup_sequence_sample_space",
+    options="candidate_set",
+    templates="possible_prefix_suffix_pairs",
+    parents="parent_indices",
+    treatment="index_of_intervention",
+    arms="intervention_choices",
+    outcome="index_of_outcome",
+    outcome_option="possible_outcome_choices",
+)
+
+
+def check_structure(variables: Sequence[FamilyVariable], where: str, keys: Keys = OWN_KEYS) -> None:
+    """Refuse variables that do not make a program: a list in causal order, without a cycle.
+
+    Args:
+        variables: as declared.
+        where: what a message calls the family, such as the path of its file.
+        keys: what a message calls its parts.
+
+    Raises:
+        FamilyError: there are no variables, two share a name, one has no wordings or unusable options, or its
+            parents are unknown, repeated, in a cycle or later.
+    """
+    if not variables:
+        raise FamilyError(f"{where}: {keys.variables}: there are none")
+    position: dict[str, int] = {}
+    for i, v in enumerate(variables):
+        if v.name in position:
+            raise FamilyError(f"{where}: {keys.variables}[{position[v.name]}] and [{i}] are both named {v.name!r}")
+        position[v.name] = i
+
+    def place(v: FamilyVariable, key: str) -> str:
+        return f"{where}: {keys.variables}[{position[v.name]}] ({v.name!r}): {key}"
+
+    for v in variables:
+        if not v.templates:
+            raise FamilyError(f"{place(v, keys.templates)}: there are none")
+        for template in v.templates:
+            if BLANK in template.prefix or BLANK in template.suffix:
+                raise FamilyError(f"{place(v, keys.templates)}: {str(template)!r} has more than one blank {BLANK}")
+        try:
+            parse_options(v.options, v.templates[0])
+        except OptionError as error:
+            raise FamilyError(f"{place(v, keys.options)}: {error}") from error
+        for i, parent in enumerate(v.parents):
+            if parent not in position:
+                known = nearest(parent, [name for name in position if name != v.name])
+                raise FamilyError(f"{place(v, keys.parents)}: there is no variable {parent!r}; {known}")
+            if parent in v.parents[:i]:
+                raise FamilyError(f"{place(v, keys.parents)}: {parent!r} is listed twice")
+    try:
+        TopologicalSorter({v.name: v.parents for v in variables}).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1][:-1]
+        first = min(range(len(cycle)), key=lambda i: position[cycle[i]])
+        name, *others = cycle[first:] + cycle[:first]
+        path = " -> ".join(map(repr, [name, *others, name]))
+        raise FamilyError(
+            f"{place(variables[position[name]], keys.parents)}: {name!r} is its own ancestor: {path}"
+        ) from error
+    for v in variables:
+        for parent in v.parents:
+            if position[parent] > position[v.name]:
+                raise FamilyError(
+                    f"{place(v, keys.parents)}: {parent!r} comes later; list {parent!r} before {v.name!r}, "
+                    "since variables stand in causal order"
+                )
+
+
+def in_causal_order(variables: Sequence[FamilyVariable], order: Sequence[str]) -> tuple[FamilyVariable, ...]:
+    """The variables with their parents in the order of ``order``, which is that of a unit's text."""
+    place = {name: i for i, name in enumerate(order)}
+    return tuple(replace(v, parents=tuple(sorted(v.parents, key=place.__getitem__))) for v in variables)
