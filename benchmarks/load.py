@@ -9,6 +9,7 @@ writes a random Llama-shaped checkpoint of 1.1 GB (float32, in shards) to a temp
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -102,7 +103,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name in LOADERS:
                 runs[name].append(loaded(name, Path(place)))
-    report: dict[str, Any] = {"provenance": provenance(), "bytes": size, "runs": runs}
+    report: dict[str, Any] = {"provenance": provenance(), "bytes": size, "runs": runs, "load": os.getloadavg()[1]}
     (RESULTS / "load.json").write_text(json.dumps(report, indent=1) + "\n")
     (RESULTS / "load.md").write_text(page(report))
 
@@ -112,7 +113,9 @@ def page(report: dict[str, Any]) -> str:
     made = report["provenance"]
     lines = [
         f"# Loading a checkpoint of {report['bytes'] / 1e9:.2f} GB\n",
-        f"`{made['command']}`, {made['cores']} CPU cores, {made['date']}; {ROUNDS} rounds, a new process each. "
+        f"`{made['command']}`, {made['cores']} CPU cores, {made['date']}; {ROUNDS} rounds, a new process each, "
+        f"while the machine had a load average of {report['load']:.0f} (with more than its cores, CPU seconds tell "
+        "more). "
         "Peak memory is the kernel's (resident pages, those of mapped files too); *over the parameters* is what the "
         "peak exceeds the memory before loading and the parameters by (parameters that are a mapped file count when "
         "they are read).\n",

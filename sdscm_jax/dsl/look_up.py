@@ -71,21 +71,29 @@ class LookUp(Messenger):
         table = self.table_of(name, choice)
         assert isinstance(choice, Choice)
         try:
-            return _TabledChoice.of(choice, _looked_up(table, choice, name))
+            return TabledChoice.of(choice, table, _looked_up(table, choice, name))
         except SiteError as error:
             # An intervention further out may replace the choice; then nobody asks.
             return choice.asking(partial(_refuse, error))
 
 
-class _TabledChoice(Choice):
+class TabledChoice(Choice):
     """A choice whose scores come from a table; where they are NaN it has the value -1."""
 
+    _looked_up: tuple[Table, Array]
+
     @classmethod
-    def of(cls, choice: Choice, scores: Array) -> _TabledChoice:
+    def of(cls, choice: Choice, table: Table, scores: Array) -> TabledChoice:
         new = cls.__new__(cls)
         # Without the language model, of which a loop would make a copy for every step.
-        new.__dict__.update(choice.replace(known_scores=scores, lm=absent_lm()).__dict__)
+        new.__dict__.update(choice.replace(known_scores=scores, lm=absent_lm(), _looked_up=(table, scores)).__dict__)
         return new
+
+    @property
+    def table(self) -> Table | None:
+        """The table that the scores come from; None where a handler or JAX has put others in their place."""
+        table, scores = self.__dict__.get("_looked_up", (None, None))
+        return table if scores is self.known_scores else None
 
     def respond(self, noise: Array) -> Array:
         """The option numbers that the noise picks, int32."""

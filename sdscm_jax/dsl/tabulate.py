@@ -214,7 +214,9 @@ class Tabulated:
         if len(new):
             if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(choice.lm)):
                 raise SiteError(f"site {name!r}: its language model is being traced by JAX; tabulate outside of jit")
-            with jax.ensure_compile_time_eval():
+            # Out of the trace that asks. ``ensure_compile_time_eval`` would run what is constant in the scorer's own
+            # program an operation at a time.
+            with jax.core.eval_context():
                 scores = self.scorer(choice, new)
             known = Table.of(reach.sizes, new, scores) if known is None else known.with_more(new, scores)
             self.tables[what] = known

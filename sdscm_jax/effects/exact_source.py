@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
 from .copies import Copies, Target
 from .estimate import Estimate
-from .factors import Network, network
+from .factors import Factor, Network, network
 from .responses import joint_responses, with_axes
 from .sites import Sites
 
@@ -55,6 +56,38 @@ class Exact(Sites):
     def coupling_of(self, site: str) -> str | None:
         """How worlds share the site's noise; None: it is not known."""
         return self.coupling or self.network[site].coupling
+
+    def table(self, site: str) -> pd.DataFrame:
+        """``P(site | its parents)``: what the language model said in each context, after scoring and temperature.
+
+        Args:
+            site: its name.
+
+        Returns:
+            float64; a column for each option of the site, and a row for each combination of the parents' options in
+            program order (a ``MultiIndex`` where there are several parents). Without parents there is one row.
+
+        Raises:
+            SiteError: no such site.
+
+        >>> rain = Factor("rain", (), np.array([0.8, 0.2]), ("no", "yes"))
+        >>> wet = Factor("wet", ("rain",), np.array([[0.9, 0.1], [0.2, 0.8]]), ("dry", "wet"))
+        >>> source = Exact(Network((rain, wet)))
+        >>> source.table("wet")
+        wet   dry  wet
+        rain          
+        no    0.9  0.1
+        yes   0.2  0.8
+        >>> float(source.table("wet").loc["yes", "wet"]), source.table("rain").shape
+        (0.8, (1, 2))
+        """
+        factor = self.network[site]
+        options = [self.options(parent) for parent in factor.parents]
+        rows = pd.MultiIndex.from_product(options, names=factor.parents) if options else None
+        if len(options) == 1:
+            rows = pd.Index(options[0], name=factor.parents[0])
+        columns = pd.Index(factor.options, name=site)
+        return pd.DataFrame(factor.table.reshape(-1, len(columns)), rows, columns)
 
     def joint(self, targets: Sequence[Target], evidence: Sequence[tuple[Target, int]] = ()) -> Estimate:
         """``P(targets, evidence)``, with an axis for each target.

@@ -24,6 +24,7 @@ from ..dsl.structure import Site, structure
 from ..dsl.table import all_contexts
 from ..dsl.tabulate import Tabulated, tabulate
 from ..errors import EffectError, SiteError, nearest
+from .read_off import read_off
 
 # Entries of one site's table; more are not held.
 MOST_ENTRIES = 1 << 24
@@ -153,6 +154,7 @@ def network(fn: Callable, *args: Any, **kwargs: Any) -> Network:
     sites = structure(fn, args, kwargs)
     _check(sites)
     parents = _direct_parents(sites)
+    tabled = read_off(fn, args, kwargs, tuple(parents))
     sizes: dict[str, int] = {}
     factors = []
     for site in sites:
@@ -164,7 +166,14 @@ def network(fn: Callable, *args: Any, **kwargs: Any) -> Network:
             raise EffectError(
                 f"site {site.name!r} has {math.prod(shape)} contexts, more than are held exactly; use effects.sampled"
             )
-        table, options, coupling = _table(fn, args, kwargs, site, of, all_contexts(shape), tuple(parents))
+        contexts, own = all_contexts(shape), tabled.get(site.name)
+        logits = None if own is None else own.in_contexts(of, shape, contexts)
+        if own is None or logits is None:
+            logits, options, coupling = _evaluated(fn, args, kwargs, site, of, contexts, tuple(parents))
+        else:
+            options, coupling = own.options, own.coupling
+        table = np.exp(logits - logits.max(-1, keepdims=True))
+        table /= table.sum(-1, keepdims=True)
         sizes[site.name] = len(options)
         shape = (*shape, len(options))
         factors.append(Factor(site.name, of, table.reshape(shape), options, coupling, site.exogenous))
@@ -215,11 +224,11 @@ class _Set(Messenger):
             msg["value"] = self.values[msg["name"]]
 
 
-def _table(
+def _evaluated(
     fn: Callable, args: tuple, kwargs: Mapping[str, Any], site: Site, of: tuple[str, ...], contexts: np.ndarray,
     names: tuple[str, ...],
 ) -> tuple[np.ndarray, tuple[str, ...], str | None]:  # fmt: skip
-    """Probabilities ``[C, K]`` in some contexts, option texts, and the coupling."""
+    """Log-probabilities ``[C, K]`` in some contexts, option texts, and the coupling."""
     static: list[Any] = []
 
     def one(numbers: Any) -> Any:
@@ -232,9 +241,7 @@ def _table(
         static.append(told)
         return logits
 
-    logits = np.asarray(jax.jit(jax.vmap(one))(jnp.asarray(contexts)), np.float64)
-    probs = np.exp(logits - logits.max(-1, keepdims=True))
-    return probs / probs.sum(-1, keepdims=True), *static[-1]
+    return np.asarray(jax.jit(jax.vmap(one))(jnp.asarray(contexts)), np.float64), *static[-1]
 
 
 def _law(fn: Any, name: str) -> tuple[Any, tuple[str, ...], str | None]:

@@ -24,11 +24,14 @@ from ..models.sharding import data_axis_size, over_data, place, replicated
 from .cached import hashable
 from .forward import token_bytes
 from .memory import exhausted, with_less
+from .quick import quick_options
 from .run import PerUnit, Progress, Run, Shared, joined, noise_given_evidence, under, unit_key
 from .traced_tokens import traced_tokens
 
 # Rows that go together where no language model limits them.
 ROWS = 1 << 16
+# So few, without a language model, run sooner than a program for them is optimised.
+FEW_ROWS = 1 << 12
 
 
 class Compiled(NamedTuple):
@@ -151,7 +154,9 @@ def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], t
     options: dict[str, Any] = {} if where is None else {"out_shardings": replicated(where.mesh)}
     traced = jax.jit(run, **options).trace(*abstract)
     lowered = traced.lower()
-    return Compiled(lowered, lowered.compile(), traced_tokens(traced.jaxpr.jaxpr))
+    quick = len(abstract[1]) <= FEW_ROWS and not language_models(abstract)
+    program = lowered.compile(compiler_options=quick_options() if quick else None)
+    return Compiled(lowered, program, traced_tokens(traced.jaxpr.jaxpr))
 
 
 def rows_in_memory(

@@ -61,7 +61,7 @@ class Plan:
     seconds: float
 
     def __repr__(self) -> str:
-        console = Console(width=100, record=True, file=io.StringIO())
+        console = Console(width=100, record=True, file=io.StringIO(), force_jupyter=False)
         table = Table(title=f"{self.units} units, {self.worlds} worlds", title_justify="left")
         for name in ("site", *self.sites.columns):
             table.add_column(name, justify="left" if name == "site" else "right")

@@ -21,6 +21,7 @@ from ..dsl.structure import Site
 from ..models.canonical import canonical
 from ..models.language_model import LanguageModel
 from .cached import hashable
+from .quick import quick_options
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 
 # Names of visits begin with where they are made, names of sources with what they are.
@@ -240,5 +241,4 @@ def _compiled(of: _Description, program: Program) -> Any:
     over_rows = jax.vmap(row, in_axes=(None, 0, 0, 0, None, None, 0))
     lowered = jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers)
     # It is run a few times and is small next to the language models: compiling it is what takes time.
-    quick: Any = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return lowered, lowered.compile(compiler_options=quick)
+    return lowered, lowered.compile(compiler_options=quick_options())

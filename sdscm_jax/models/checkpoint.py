@@ -6,8 +6,10 @@ Torch is never imported: tensors go from the files straight into arrays.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -219,6 +221,28 @@ def _read_part(files: TensorFiles, name: str, tensor: Tensor, bounds: Bounds, he
         index[axis] = slice(max(start, first) + offset, min(stop, first + together) + offset)
         pieces.append(files.read(name, tuple(index)))
     return np.concatenate(pieces, axis)
+
+
+def save_checkpoint(
+    directory: Path, published: Mapping[str, Any], config: DecoderConfig, state: nnx.State, dtype: Any
+) -> None:
+    """Write ``config.json`` and ``model.safetensors``, by rename once they are whole.
+
+    Args:
+        directory: made where it is absent.
+        published: what stands in ``config.json``, apart from the dtype.
+        config, state, dtype: of the decoder.
+
+    Raises:
+        SDSCMError: the weights are int8.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=directory) as unfinished:
+        save_parameters(Path(unfinished), config, state, dtype)
+        (Path(unfinished) / "model.safetensors").replace(directory / "model.safetensors")
+    name = jnp.dtype(dtype).name
+    written = {**published, "dtype": name, "torch_dtype": name}
+    (directory / "config.json").write_text(json.dumps(written, indent=2) + "\n")
 
 
 def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dtype: Any) -> None:

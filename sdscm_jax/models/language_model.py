@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,9 +17,9 @@ from jax import Array
 from jax.sharding import Mesh
 from transformers import AutoTokenizer
 
-from ..errors import LoadError
+from ..errors import LoadError, SDSCMError
 from .chat import Chat, ChatCodec
-from .checkpoint import abstract_decoder, load_parameters, read_directory_config
+from .checkpoint import abstract_decoder, load_parameters, read_directory_config, save_checkpoint
 from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
@@ -27,6 +28,13 @@ from .int8 import KNOWN
 from .sharding import checked_mesh, gather
 
 EMBEDDED = Path(__file__).parent / "embedded"
+
+
+@dataclass(frozen=True)
+class Published:
+    """The ``config.json`` of a checkpoint: kept to be written again; programs do not depend on it."""
+
+    text: str = field(default="", compare=False, repr=False)
 
 
 @jax.tree_util.register_dataclass
@@ -43,6 +51,7 @@ class LanguageModel:
         prompt: number of virtual tokens that begin every text, after BOS (static). They have an
             input embedding each, the last rows of the embedding table, and are never predicted;
             see ``adapters.SoftPrompt``.
+        published: the ``config.json`` that it came with (static).
 
     >>> import sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -55,6 +64,7 @@ class LanguageModel:
     graph: nnx.GraphDef = field(metadata={"static": True})
     codec: Codec = field(metadata={"static": True})
     prompt: int = field(default=0, metadata={"static": True})
+    published: Published = field(default=Published(), metadata={"static": True})
 
     @property
     def absent(self) -> bool:
@@ -138,6 +148,29 @@ class LanguageModel:
         allowed = jnp.broadcast_to(allowed, (*tokens.shape, length))
         decoder = self.decoder
         return decoder.logits(decoder.encode(tokens, jnp.asarray(positions), allowed)[0])
+
+    def save(self, directory: str | Path) -> None:
+        """Write a checkpoint that ``load_lm`` and transformers read: config, safetensors and the tokenizer's files.
+
+        Args:
+            directory: made where it is absent; files of these names in it are replaced.
+
+        Raises:
+            SDSCMError: the weights are int8, there are virtual tokens (keep the ``SoftPrompt`` itself), or the
+                model came from no checkpoint.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     load_lm().save(place)
+        ...     load_lm(place).fingerprint() == load_lm().fingerprint()
+        True
+        """
+        if self.prompt:
+            raise SDSCMError("virtual tokens are no part of a checkpoint; save the model without its soft prompt")
+        if not self.published.text:
+            raise SDSCMError("a language model that came from no checkpoint has no config.json to write")
+        save_checkpoint(Path(directory), json.loads(self.published.text), self.config, self.params, self.dtype)
+        self.tokenizer.save_pretrained(directory)
 
     def fingerprint(self) -> str:
         """Hexadecimal digest of tokenizer, chat, switches, virtual tokens and parameters.
@@ -257,7 +290,7 @@ def load_lm(
         raise LoadError(f"{directory}: {error}") from error
     params = load_parameters(directory, config, dtype, mesh)
     graph, _ = abstract_decoder(config, dtype)
-    return LanguageModel(params, graph, codec)
+    return LanguageModel(params, graph, codec, published=Published((directory / "config.json").read_text()))
 
 
 def _locate(source: str | Path | None) -> Path:

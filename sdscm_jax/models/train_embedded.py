@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -103,7 +103,7 @@ def write_model(out: Path, lm: LanguageModel, config: LlamaConfig) -> None:
 def as_stored(lm: LanguageModel) -> LanguageModel:
     """The model as a user loads it: weights rounded to bfloat16, computed with in float32."""
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), lm.params)
-    return LanguageModel(params, lm.graph, lm.codec)
+    return replace(lm, params=params)
 
 
 def measure(lm: LanguageModel, units: int) -> dict[str, float]:

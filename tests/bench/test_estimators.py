@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -13,6 +14,7 @@ import pytest
 from scipy import stats
 
 from sdscm_jax.bench.estimators.baselines import Constant, Oracle, Zero
+from sdscm_jax.bench.estimators.crossfitted import one_pass
 from sdscm_jax.bench.estimators.forests import ForestS, ForestT, RandomForest
 from sdscm_jax.bench.estimators.linear import DifferenceInMeans, LinearRegression, LinearS, LinearT, least_squares
 from sdscm_jax.bench.estimators.orthogonal import CausalForest, CausalForestDML, ForestDR, LinearDML, LinearDR
@@ -306,7 +308,7 @@ def test_nuisances_and_inference_are_those_of_econml() -> None:
             )
 
 
-def test_causal_forest_is_that_of_econml() -> None:
+def test_causal_forests_are_those_of_econml() -> None:
     from econml.grf import CausalForest as Forest
 
     from sdscm_jax.bench.estimators.protocol import seed_of
@@ -317,6 +319,35 @@ def test_causal_forest_is_that_of_econml() -> None:
     ours = CausalForest(trees=40).fit(KEY, few.x, few.t, few.y)
     np.testing.assert_array_equal(ours.effect(few.x), effect)
     np.testing.assert_allclose(ours.interval(few.x, 0.9), (lower, upper), rtol=1e-9)
+
+    double = CausalForestDML(trees=40, nuisance="linear").fit(KEY, few.x, few.t, few.y)
+    own = double._model.effect_inference(few.x)
+    np.testing.assert_allclose(double.effect(few.x), own.point_estimate, rtol=1e-12)
+    np.testing.assert_allclose(double.interval(few.x, 0.9), own.conf_int(alpha=0.1), rtol=1e-9)
+    of_mean = own.population_summary().conf_int_mean(alpha=0.1)
+    np.testing.assert_allclose(double.ate_interval(0.9), np.ravel(of_mean), rtol=1e-9)
+
+
+def test_variances_that_round_to_less_than_nothing_are_nothing() -> None:
+    # An outcome that its covariate determines: all subsamples agree, and econml takes a variance of 1e-33 from a
+    # larger one. The limits of such units, and with them the whole row of the estimator, used to be NaN.
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (800, 2)).astype(np.float64)
+    t = (rng.random(800) < 0.3 + 0.4 * x[:, 1]).astype(np.int8)
+    y = 0.1 + 0.7 * x[:, 0]
+    linear = partial(CausalForestDML, trees=40, nuisance="linear")
+    for make, units in ((partial(CausalForest, trees=40), 800), (linear, 400)):
+        model = make().fit(KEY, x[:units], t[:units], y[:units])
+        chex.assert_tree_all_finite(model.interval(x[:units], 0.95))
+
+    class Forest:
+        def predict_and_var(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return x[:, :1], np.array([4.0, -1e-33, 0.0])[:, None, None]
+
+    found = one_pass(Forest(), np.array([[1.0], [2.0], [3.0]]))
+    np.testing.assert_array_equal(found.effect, [1, 2, 3])
+    np.testing.assert_array_equal(found.stderr, [2, 0, 0])
+    assert found.stderr_of_mean == pytest.approx(np.sqrt(4 / 3))
 
 
 def test_s_and_t_forests_are_those_of_sklearn() -> None:

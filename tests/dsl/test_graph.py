@@ -42,10 +42,15 @@ def test_an_intervened_site_has_no_parents(lm: sd.LanguageModel) -> None:
 
 def test_pictures(lm: sd.LanguageModel, tmp_path: Path) -> None:
     graph = sd.graph(model, lm)
-    for name in ("dag.svg", "dag.png"):
+    for name in ("dag.svg", "dag.png", "dag.pdf"):
         graph.draw(tmp_path / name)
+        first = (tmp_path / name).read_bytes()
+        graph.draw(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == first
     svg = (tmp_path / "dag.svg").read_text()
     assert "<svg" in svg
+    assert "dc:date" not in svg
+    assert b"CreationDate" not in (tmp_path / "dag.pdf").read_bytes()
     dot = graph.to_graphviz()
     assert dot.count("->") == len(graph.edges)
     assert graph.to_mermaid().count("-->") == len(graph.edges)

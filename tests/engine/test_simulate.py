@@ -126,5 +126,11 @@ def test_contrast(result: sd.Simulation, tmp_path: Path) -> None:
     assert found.changed == (table["y|do(x=low)"] != table["y|do(x=high)"]).mean()
     sd.plot_contrast(found, tmp_path / "effects.png")
     assert (tmp_path / "effects.png").stat().st_size > 10_000
+    drawn = tmp_path / "effects.svg"
+    sd.plot_contrast(found, drawn)
+    first = drawn.read_bytes()
+    sd.plot_contrast(found, drawn)
+    assert drawn.read_bytes() == first
+    assert b"dc:date" not in first
     with pytest.raises(sd.SiteError, match="no log-probabilities of site 'z'"):
         sd.contrast(result, "z", "y", "low", "high")

@@ -375,3 +375,25 @@ def test_fingerprint(directory: Path) -> None:
     seen.add(sd.load_lm(directory).fingerprint())
     seen.add(sd.load_lm(directory, dtype="bfloat16").fingerprint())
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_saved_is_loaded(directory: Path, tmp_path: Path, dtype: str) -> None:
+    """What is changed after loading is saved, and other libraries' keys of config.json stay."""
+    edit_config(directory, transformers_version="4.40.0")
+    lm = jax.tree.map(lambda x: x + x, sd.load_lm(directory, dtype=dtype))
+    lm.save(tmp_path / "kept")
+    again = sd.load_lm(tmp_path / "kept", dtype=dtype)
+    assert again.fingerprint() == lm.fingerprint()
+    written = json.loads((tmp_path / "kept" / "config.json").read_text())
+    assert (written["transformers_version"], written["dtype"]) == ("4.40.0", dtype)
+    assert sorted(p.suffix for p in (tmp_path / "kept").iterdir() if p.name.startswith("model")) == [".safetensors"]
+
+
+def test_what_is_not_saved(directory: Path, tmp_path: Path, lm: sd.LanguageModel) -> None:
+    with pytest.raises(sd.SDSCMError, match="came from no checkpoint"):
+        lm.save(tmp_path)
+    with pytest.raises(sd.SDSCMError, match="int8"):
+        sd.load_lm(directory, weights="int8").save(tmp_path / "int8")
+    with pytest.raises(sd.SDSCMError, match="virtual tokens"):
+        sd.SoftPrompt(lm, 2)(lm).save(tmp_path)

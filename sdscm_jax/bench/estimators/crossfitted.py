@@ -92,8 +92,13 @@ class Inferring(ABC):
 
 def one_pass(forest: Any, x: np.ndarray) -> Inference:
     """What an econml forest says of effects and, by econml's upper bound, of their mean: the root of the units'
-    mean variance."""
+    mean variance.
+
+    econml's corrected variance is positive, but where the uncorrected one is below 1e-9 or so: there it takes a
+    larger number in its place and may end below 0. Such a unit's variance is 0.
+    """
     effect, variance = (np.reshape(a, len(x)) for a in forest.predict_and_var(with_constant(x)))
+    variance = np.maximum(variance, 0)
     return Inference(x, effect, np.sqrt(variance), float(np.sqrt(variance.mean())))
 
 

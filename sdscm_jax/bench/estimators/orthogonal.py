@@ -36,7 +36,8 @@ def _candidates(nuisance: str, seed: int, *, discrete: bool) -> Any:
 class CausalForest(Inferring):
     """econml's honest causal forest of raw outcomes on the raw treatment, as in the paper.
 
-    Nothing is partialled out, so confounding is met by the forest's splits alone.
+    Nothing is partialled out, so confounding is met by the forest's splits alone. A variance that
+    econml says is negative is 0 (``crossfitted.one_pass``).
 
     Args:
         trees: in the forest.
@@ -75,7 +76,8 @@ class CausalForest(Inferring):
 class CausalForestDML(CrossfittedForest):
     """Double machine learning with an honest causal forest for the effects.
 
-    Limits of the average effect are econml's upper bound: wider than they need be.
+    Limits of the average effect are econml's upper bound: wider than they need be. A variance that
+    econml says is negative is 0 (``crossfitted.one_pass``).
 
     Args:
         trees: in the forest, a multiple of 4.
@@ -99,6 +101,9 @@ class CausalForestDML(CrossfittedForest):
             n_jobs=1,
             random_state=seed,
         )
+
+    def _infer(self, x: np.ndarray) -> Inference:
+        return one_pass(self._model.model_cate, x)
 
 
 @dataclass(eq=False)
@@ -159,7 +164,7 @@ class LinearDR(CrossfittedLinear):
 class ForestDR(CrossfittedForest):
     """Doubly robust learning with an honest forest for the effects.
 
-    Limits of the average effect are econml's upper bound: wider than they need be.
+    Limits of the average effect are econml's upper bound: wider than they need be. Negative variances are 0.
 
     Args:
         trees: in the forest, a multiple of 4.
