@@ -13,9 +13,6 @@ if _EMITTERS not in os.environ.get("XLA_FLAGS", ""):
 
 import jax  # noqa: E402
 
-# Tests whose time is what they compute; that of the others is nearly all compilation, by XLA.
-_COMPUTE = ("test_embedded", "test_training_tables")
-
 
 def pytest_collection_finish() -> None:
     # Tracing makes many small objects, and what is imported is not garbage: look for it less often.
@@ -25,6 +22,6 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    # Parity is that of the programs that users run.
-    optimized = item.get_closest_marker("oracle") or any(part in str(item.path) for part in _COMPUTE)
+    # Parity is that of programs as users run them; slow tests have much to compute.
+    optimized = any(item.get_closest_marker(name) for name in ("oracle", "slow"))
     jax.config.update("jax_disable_most_optimizations", not optimized)

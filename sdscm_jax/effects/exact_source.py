@@ -13,7 +13,7 @@ from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
 from .copies import Copies, Target
 from .estimate import Estimate
-from .factors import Factor, Network, network
+from .factors import Network, network
 from .responses import joint_responses, with_axes
 from .sites import Sites
 
@@ -70,16 +70,14 @@ class Exact(Sites):
         Raises:
             SiteError: no such site.
 
+        >>> from sdscm_jax.effects import Factor
         >>> rain = Factor("rain", (), np.array([0.8, 0.2]), ("no", "yes"))
-        >>> wet = Factor("wet", ("rain",), np.array([[0.9, 0.1], [0.2, 0.8]]), ("dry", "wet"))
+        >>> wet = Factor("grass", ("rain",), np.array([[0.9, 0.1], [0.2, 0.8]]), ("dry", "wet"))
         >>> source = Exact(Network((rain, wet)))
-        >>> source.table("wet")
-        wet   dry  wet
-        rain          
-        no    0.9  0.1
-        yes   0.2  0.8
-        >>> float(source.table("wet").loc["yes", "wet"]), source.table("rain").shape
-        (0.8, (1, 2))
+        >>> source.table("grass").to_dict("index")
+        {'no': {'dry': 0.9, 'wet': 0.1}, 'yes': {'dry': 0.2, 'wet': 0.8}}
+        >>> source.table("rain").shape
+        (1, 2)
         """
         factor = self.network[site]
         options = [self.options(parent) for parent in factor.parents]

@@ -68,6 +68,71 @@ def test_tables(table: sd.Tabulated) -> None:
     assert net["day"].options == ("sunny", "rainy")
 
 
+def test_tables_with_labels(table: sd.Tabulated) -> None:
+    source = effects.exact(table)
+    for name in source.names:
+        found, factor = source.table(name), source.network[name]
+        assert (found.columns.name, tuple(found.columns)) == (name, source.options(name))
+        assert len(found) == max(1, np.prod([len(source.options(p)) for p in source.parents(name)]))
+        assert list(found.index.names) == list(source.parents(name) or [None])
+        np.testing.assert_array_equal(found.to_numpy().ravel(), factor.table.ravel())
+    assert source.table("day").loc[("1", "2"), "rainy"] == source.network["day"].table[1, 2, 1]
+    assert source.table("y").loc["rainy", "1"] == source.network["y"].table[1, 1]
+    with pytest.raises(SiteError, match="no site 'z1'"):
+        source.table("z1")
+
+
+def of_phrases(lm: sd.LanguageModel) -> None:
+    """Sites given others as they are, in any order and twice, with a constant temperature, and one by chance."""
+    who = sd.sample("who", sd.Choice(lm, "A {} came.", ["man", "woman", "child"], scoring="uniform"))
+    day = sd.sample("day", sd.Choice(lm, "It was {}.", ["Monday", "Sunday"]), exogenous=True)
+    law = sd.Choice(lm, "All were {}.", ["glad", "sad"], given=[day, "So it was.", who, day], temperature=0.7)
+    mood = sd.sample("mood", law)
+    sd.sample("end", sd.Choice(lm, "They {}.", ["left", "stayed", "sang"], given=[mood, who], coupling="inverse_cdf"))
+
+
+def beyond_phrases(lm: sd.LanguageModel) -> None:
+    """Sites whose laws are more than a table: computed contexts, a bias, a temperature that a site decides."""
+    day = sd.sample("day", sd.Choice(lm, "It was {}.", ["Monday", "Sunday"]))
+    who = sd.sample("who", sd.Choice(lm, "A {} came.", ["man", "woman"], given=[day], bias=jnp.array([0.3, -1.0])))
+    other = sd.Choice(lm, "A {} came.", ["man", "woman"]).phrase(1 - who.index)
+    mood = sd.sample("mood", sd.Choice(lm, "All were {}.", ["glad", "sad"], given=[day, other]))
+    heat = mood.map({"glad": 0.5, "sad": 2.0})
+    sd.sample("end", sd.Choice(lm, "They {}.", ["left", "stayed"], given=[day], temperature=heat))
+
+
+def of_a_constant(lm: sd.LanguageModel) -> None:
+    sd.handlers.do(of_phrases, {"who": "child"})(lm)
+
+
+@pytest.mark.parametrize("model", [of_phrases, beyond_phrases, of_a_constant])
+@pytest.mark.parametrize("around", [lambda fn: fn, lambda fn: sd.handlers.couple(fn, "independent")])
+def test_what_is_read_off_tables_is_what_the_program_says(
+    model: Callable, around: Callable, embedded: sd.LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fn = around(sd.tabulate(model, embedded))
+    found = network_of(fn)
+    monkeypatch.setattr(factors, "read_off", lambda *_: {})
+    said = network_of(fn)
+    for own, other in zip(found.factors, said.factors, strict=True):
+        assert (own.site, own.parents, own.options, own.coupling, own.exogenous) == (
+            other.site, other.parents, other.options, other.coupling, other.exogenous,
+        )  # fmt: skip
+        np.testing.assert_allclose(own.table, other.table, atol=ATOL)
+
+
+def test_tables_of_phrases_are_not_evaluated(embedded: sd.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = sd.tabulate(of_phrases, embedded)
+
+    def evaluated(*args: Any) -> None:
+        raise AssertionError(f"{args[3].name} was evaluated")
+
+    monkeypatch.setattr(factors, "_evaluated", evaluated)
+    assert network_of(table)["end"].coupling == "inverse_cdf"
+    with pytest.raises(AssertionError, match="who was evaluated"):
+        network_of(sd.tabulate(beyond_phrases, embedded))
+
+
 def test_effects_of_numbers_and_words(table: sd.Tabulated) -> None:
     # Of x on y through z, the words and the day; by hand.
     law = []

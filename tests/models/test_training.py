@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import sdscm_jax as sd
+from sdscm_jax.models import training
 from sdscm_jax.models.corpus import DocumentWriter, packed_batches, write_texts
-from sdscm_jax.models.training import Batch, token_losses, train_lm, weighted_loss
+from sdscm_jax.models.training import Batch, train_lm, weighted_loss
 from sdscm_jax.vignettes import Vignette, collider, confounder, hiring, oncology
+
+token_losses = jax.jit(training.token_losses)
 
 VIGNETTES = (oncology, hiring, confounder, collider)
 

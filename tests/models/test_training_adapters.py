@@ -13,11 +13,14 @@ import pytest
 
 import sdscm_jax as sd
 from sdscm_jax.errors import ContextLengthError
+from sdscm_jax.models import training
 from sdscm_jax.models.checkpoint import parameter_paths
 from sdscm_jax.models.families import tiny_config
-from sdscm_jax.models.training import Batch, token_losses, train_lm, weighted_loss
+from sdscm_jax.models.training import Batch, train_lm, weighted_loss
 
 from .random_batches import batches_of
+
+token_losses = jax.jit(training.token_losses)
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,11 @@ from sdscm_jax.errors import DataError
 from sdscm_jax.families import Family, Member, compare_table, conditionals, fit_table, table_batches, table_family
 from sdscm_jax.families.fit import TableWriter
 from sdscm_jax.families.table import read_table
-from sdscm_jax.models.training import token_losses
+from sdscm_jax.models import training
 
 from ..test_examples import load_example
+
+token_losses = jax.jit(training.token_losses)
 
 WEATHER, GO = "The weather outside is {}.", ["My friend goes {}.", "{} is where she goes."]
 
