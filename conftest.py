@@ -3,15 +3,21 @@
 import gc
 import os
 
+import jax
 import pytest
 
-# Most of a test's time is XLA's compilation. Its older emitters take half as long as the usual ones; the processes that
-# a test starts have them too. A run of one's own flags is left alone, so that both can be tested.
+# Half of a test's time is XLA's compilation, which its older emitters do twice as fast; the processes that a test
+# starts have them too. Slow tests, and those of parity, have the usual ones, and so does a run with flags of its own.
 _EMITTERS = "--xla_cpu_use_fusion_emitters"
-if _EMITTERS not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_EMITTERS}=false".strip()
 
-import jax  # noqa: E402
+# Tests whose time is what they compute.
+_COMPUTE = ("test_embedded", "test_training_tables")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    flags = os.environ.get("XLA_FLAGS", "")
+    if config.option.markexpr not in ("slow", "oracle") and _EMITTERS not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_EMITTERS}=false".strip()
 
 
 def pytest_collection_finish() -> None:
@@ -22,6 +28,5 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    # Parity is that of programs as users run them; slow tests have much to compute.
-    optimized = any(item.get_closest_marker(name) for name in ("oracle", "slow"))
+    optimized = item.get_closest_marker("oracle") or any(part in str(item.path) for part in _COMPUTE)
     jax.config.update("jax_disable_most_optimizations", not optimized)

@@ -19,7 +19,6 @@ from .choice import Choice
 from .control_flow import wrap_bodies
 from .mechanism import mechanism_of, with_mechanism
 from .question import Question
-from .scoring import option_scores
 from .text_phrase import TextPhrase
 
 
@@ -45,8 +44,8 @@ class Visit:
 
     @property
     def answer_shape(self) -> tuple[int, ...]:
-        """Shape ``[*shape, E]`` of the answer: log-probabilities of the edges of the question's tree."""
-        return (*self.shape, len(self.question.tree.edge_rows))
+        """Shape ``[*shape, K]`` of the answer: scores of the options."""
+        return (*self.shape, len(self.question.rows))
 
 
 class asked(Messenger):
@@ -58,9 +57,8 @@ class asked(Messenger):
     Args:
         fn: the model function.
         lms: the language models among its arguments.
-        answers: name of a visit -> log-probabilities ``[*shape, E]`` of the edges of its question's
-            tree; zeros where there are none yet. The visits of a site are called by its name and a
-            number.
+        answers: name of a visit -> scores ``[*shape, K]`` of its question's options; zeros where there are
+            none yet. The visits of a site are called by its name and a number.
 
     Attributes:
         visits: name -> ``Visit``, in the order of the program.
@@ -101,15 +99,13 @@ class asked(Messenger):
 
     def _scores(self, what: str, visit: Visit, indices: list[Array]) -> Array:
         """Scores ``[*visit.shape, K]`` of what is asked."""
-        question, number = visit.question, 0
+        number = 0
         while (name := f"{what} {number}") in self.visits:
             number += 1
         self.visits[name] = visit
         self.contexts[name] = jnp.stack(indices, axis=-1) if indices else jnp.zeros((0,), jnp.int32)
-        edges = self.answers.get(name)
-        if edges is None:
-            edges = jnp.zeros(visit.answer_shape, jnp.float32)
-        return option_scores(question.scoring, question.tree, edges)
+        scores = self.answers.get(name)
+        return jnp.zeros(visit.answer_shape, jnp.float32) if scores is None else scores
 
 
 def _refuse(body: Callable, *args: Any) -> Any:

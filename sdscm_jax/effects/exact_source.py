@@ -81,7 +81,7 @@ class Exact(Sites):
         """
         factor = self.network[site]
         options = [self.options(parent) for parent in factor.parents]
-        rows = pd.MultiIndex.from_product(options, names=factor.parents) if options else None
+        rows: pd.Index | None = pd.MultiIndex.from_product(options, names=factor.parents) if options else None
         if len(options) == 1:
             rows = pd.Index(options[0], name=factor.parents[0])
         columns = pd.Index(factor.options, name=site)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ def separate(run: Run) -> Program:
 def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
     """The program for ``size`` rows, compiled: a function of their numbers and of the answers.
 
-    Answers are float32 ``[size, *shape, E]``, or ``[size, worlds, *shape, E]`` for visits in worlds.
+    Answers are float32 ``[size, *shape, K]``, or ``[size, worlds, *shape, K]`` for visits in worlds.
     """
     _, call = hashable(_compiled)(_described(run, size), program)
     _, rest, _ = _without_parameters(run)
@@ -240,5 +240,20 @@ def _compiled(of: _Description, program: Program) -> Any:
         answers[name] = jax.ShapeDtypeStruct((len(of_rows[0]), *worlds, *visit.answer_shape), jnp.float32)
     over_rows = jax.vmap(row, in_axes=(None, 0, 0, 0, None, None, 0))
     lowered = jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers)
+    return lowered, _executable(_Lowered(canonical(lowered), lowered.in_tree, lowered.out_tree, lowered))
+
+
+@dataclass(frozen=True)
+class _Lowered:
+    """A program before compilation; compares by what it does. Other words make no other program."""
+
+    text: str
+    in_tree: Any
+    out_tree: Any
+    lowered: Any = field(compare=False)
+
+
+@lru_cache(maxsize=32)
+def _executable(of: _Lowered) -> Any:
     # It is run a few times and is small next to the language models: compiling it is what takes time.
-    return lowered, lowered.compile(compiler_options=quick_options())
+    return of.lowered.compile(compiler_options=quick_options())

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..dsl.asked import Visit, language_models
 from ..dsl.run_worlds import WorldResults
+from .answers import scores_of
 from .program import Outputs, Program, compiled, digest
 from .run import Progress, Run, joined
 from .scorer import Counts, Scorer
@@ -134,7 +135,8 @@ class Staged:
         scorer = self._scorers[visit.lm]
         flat = _flat(contexts)
         before = replace(scorer.counts)
-        answers[own] = scorer.edges(visit.question, flat).reshape(len(own), *answers.shape[1:])
+        scores = scores_of(visit.question, scorer.edges(visit.question, flat))
+        answers[own] = scores.reshape(len(own), *answers.shape[1:])
         again = self.run.worlds if self.program.same_in_worlds(name) else 1
         scorer.note_reference(visit.question, flat, again)
         self.by_visit[name] = self.by_visit[name] + (scorer.counts - before)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial
 from pathlib import Path
 
-import jax
 import numpy as np
-from jax import Array
 
 from ..dsl.choice import Choice
 from ..dsl.question import Question
-from ..dsl.scoring import edge_sums, option_scores
 from ..dsl.table import unique_contexts
-from ..dsl.tree import OptionTree
 from ..models.language_model import LanguageModel
+from .answers import scores_of
 from .forward import token_bytes
 from .memory import default_memory
 from .packing import rounded
@@ -103,7 +98,7 @@ class TrieScorer:
         asked.note_reference(question, contexts, 1)
         if asked.store is not None:
             asked.store.flush()
-        return _of_options(question, edges)[which]
+        return scores_of(question, edges)[which]
 
     def _asked_of(self, lm: LanguageModel) -> _Growing:
         if id(lm) not in self._scorers:
@@ -145,23 +140,3 @@ def _text_tokens(question: Question, contexts: np.ndarray) -> int:
         new[1:] |= chosen[1:] != chosen[:-1]
         total += int(np.array([len(text) for text in texts])[chosen[new]].sum())
     return total + len(contexts) * (len(question.shared) + question.tree.size)
-
-
-def _of_options(question: Question, edges: np.ndarray) -> np.ndarray:
-    """``option_scores`` of edges ``[C, E]``; nothing is compiled for the number of contexts or tokens."""
-    tree = question.tree
-    if question.scoring == "masked":
-        filled = np.zeros((rounded(len(edges), 64), edges.shape[1]), np.float32)
-        filled[: len(edges)] = edges
-        return np.asarray(_masked(tuple(tree.edge_rows.tolist()), tree.paths, tree.scored)(filled))[: len(edges)]
-    return edge_sums(question.scoring, tree, edges, np.where).astype(np.float32, copy=False)
-
-
-@lru_cache(maxsize=256)
-def _masked(
-    edge_rows: tuple[int, ...], paths: tuple[tuple[int, ...], ...], scored: tuple[tuple[int, ...], ...]
-) -> Callable[[np.ndarray], Array]:
-    """Masked scores from edges, compiled for all trees of this form, whatever their tokens."""
-    none = np.zeros(0, np.int32)
-    tree = OptionTree(none, none, np.zeros((0, 0), bool), np.array(edge_rows, np.int32), none, paths, scored)
-    return jax.jit(partial(option_scores, "masked", tree))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import chex
@@ -106,6 +107,28 @@ def test_a_second_run_is_not_compiled_again(lm: sd.LanguageModel, execution: str
     again = sd.simulate(model, 2, 8, lm, 0.25, worlds=[{"x": "high"}], execution=execution)
     assert compiled() == before
     assert again.worlds == ("", "do(x=high)")
+
+
+def test_the_same_in_other_words_is_not_compiled_again(lm: sd.LanguageModel) -> None:
+    def told(first: str, second: str, scoring: str) -> Callable:
+        def model(lm: sd.LanguageModel) -> None:
+            x = sd.sample("x", sd.Choice(lm, first, ["low", "high"], scoring=scoring))
+            sd.sample("y", sd.Choice(lm, second, ["a", "b", "c"], given=[x], scoring=scoring))
+
+        return model
+
+    worlds = [{"x": "high"}]
+    sd.simulate(told("Now {}.", "Then {}.", "sequence"), 1, 24, lm, worlds=worlds, execution="staged")
+    before = program._executable.cache_info().misses
+    for words in (("It was {} at first.", "So they took {}.", "sequence"), ("{}", "Then {}, and no more.", "masked")):
+        staged, in_graph = (
+            sd.simulate(told(*words), 1, 24, lm, worlds=worlds, execution=how) for how in ("staged", "in_graph")
+        )
+        chex.assert_trees_all_equal(staged.values, in_graph.values)
+        chex.assert_trees_all_close(staged.log_probs, in_graph.log_probs, atol=1e-4)
+    assert program._executable.cache_info().misses == before
+    sd.simulate(told("Now {}.", "Then {}.", "sequence"), 1, 24, lm, worlds=[{"y": "a"}], execution="staged")
+    assert program._executable.cache_info().misses == before + 1
 
 
 def test_arguments(lm: sd.LanguageModel) -> None:
