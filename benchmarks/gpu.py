@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.scratch is not None:
         print(json.dumps(globals()[options.parts[0]](options)))
         return
+    from measured import provenance
+
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for part in options.parts:
@@ -77,8 +79,6 @@ def main(argv: list[str] | None = None) -> None:
             report[part] = json.loads(lines[-1]) if ran.returncode == 0 else {"failed": ran.returncode}
             report[part]["part_seconds"] = time.perf_counter() - started
             print(part, json.dumps(report[part], indent=1), flush=True)
-            from measured import provenance
-
             options.out.write_text(json.dumps({**provenance(), **report}, indent=1) + "\n")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from ..dsl.noise import fold_in
+from ..dsl.noise import as_key, fold_in
 from ..engine.simulate import simulate
 from .failure import fail, same_rows, shown
 from .worlds import World, Worlds, consistent, may_be_set, unreached
@@ -48,7 +47,7 @@ def check_abduction(
     >>> testing.check_abduction(model, 0, testing.mock_lm(model), units=10, hidden=["pdl1"])
     10
     """
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     seen = simulate(model, key, units, *args, logp=[], progress=False)
     random = [
         site.name

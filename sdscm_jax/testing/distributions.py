@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from scipy.stats import binom
 
-from ..dsl.noise import fold_in
+from ..dsl.noise import as_key, fold_in
 from ..dsl.structure import structure
 from ..effects import Exact, exact
 from ..effects.copies import Target
@@ -76,7 +75,7 @@ def check_interventional(
         seen = simulate(model, key, units, *args, logp=[], progress=False)
         evidence = {name: seen.values[name][:, 0] for name in observed}
         # Noise that does not know of the one that made the evidence.
-        key = fold_in(jax.random.key(key) if isinstance(key, int) else key, 1)
+        key = fold_in(as_key(key), 1)
     data = simulate(model, key, units, *args, worlds=worlds, evidence=evidence, logp=[], progress=False)
     return as_exact(data, worlds, source)
 

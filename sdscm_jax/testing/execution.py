@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -14,7 +13,7 @@ from ..dsl.asked import language_models
 from ..dsl.coupling import draw_noise
 from ..dsl.exogenous import exogenous
 from ..dsl.graph import Graph
-from ..dsl.noise import fold_in, fold_text
+from ..dsl.noise import as_key, fold_in, fold_text
 from ..dsl.structure import Site
 from ..dsl.tabulate import Tabulated, tabulate
 from ..engine.simulate import simulate
@@ -68,10 +67,10 @@ def check_execution(
     for way in ways:
         if way not in WAYS:
             raise SDSCMError(f"a way to run a program is one of {WAYS}, got {way!r}; {nearest(way, WAYS)}")
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     shared: dict[str, Any] = {"worlds": list(worlds), "progress": False}
     first = simulate(model, key, units, *args, **shared)
-    name = "staged" if "tokens" in first.stats else "in_graph"
+    name = "staged" if "trie_tokens" in first.stats else "in_graph"
     found: dict[str, tuple[Arrays, Arrays]] = {}
     if "in_graph" in ways and name == "staged":
         other = simulate(model, key, units, *args, execution="in_graph", **shared)
@@ -112,7 +111,7 @@ def check_independence(
     ...     sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
     >>> testing.check_independence(model, 0, testing.mock_lm(model))
     """
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     whole = simulate(model, key, units, *args, progress=False)
     some = max(1, 2 * units // 3)
     for chunk in chunks:

@@ -26,6 +26,12 @@ def fail(law: str, site: str, what: str, *, unit: Any = None, world: str | None 
     raise AssertionError(f"{law}: {place}: {what}")
 
 
+def require(holds: Any, *what: str) -> None:
+    """Raise an ``AssertionError`` of parts joined by colons, unless something holds."""
+    if not holds:
+        raise AssertionError(": ".join(what))
+
+
 def shown(graph: Graph, site: str, value: np.ndarray) -> str:
     """A value as a person reads it."""
     phrase, options = graph[site].phrase, graph[site].options

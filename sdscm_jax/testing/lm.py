@@ -17,6 +17,7 @@ from ..engine.tabulation import TrieScorer
 from ..models.codec import Codec
 from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
+from .failure import require
 
 TEXTS = (
     "A 55-year-old woman arrives at the clinic.",
@@ -53,11 +54,11 @@ def check_lm(lm: LanguageModel, texts: Sequence[str] = TEXTS, *, tolerance: floa
     rows = [(*start, *lm.codec.encode(text)) for text in texts]
     length = min(_LENGTH, *map(len, rows))
     tokens = jnp.array([row[:length] for row in rows], jnp.int32)
-    logits = jax.jit(lambda lm, tokens: lm.logits(tokens))(lm, tokens)
+    logits = _logits(lm, tokens)
     size = (*tokens.shape, lm.config.vocab_size)
-    _require(logits.dtype == jnp.float32, f"logits are {logits.dtype}, expected float32")
-    _require(logits.shape == size, f"logits have the shape {logits.shape}, expected {size}")
-    _require(bool(jnp.isfinite(logits).all()), "logits are not finite")
+    require(logits.dtype == jnp.float32, f"logits are {logits.dtype}, expected float32")
+    require(logits.shape == size, f"logits have the shape {logits.shape}, expected {size}")
+    require(bool(jnp.isfinite(logits).all()), "logits are not finite")
     expected = jax.nn.log_softmax(logits)
     for what, found in _other_ways(lm, tokens):
         _require_close(what, found, expected[: len(found), : found.shape[1]], atol)
@@ -69,11 +70,16 @@ def _check_tokens(lm: LanguageModel, texts: Sequence[str]) -> None:
     for text in texts:
         own = codec.encode(text)
         outside = [token for token in own if not 0 <= token < lm.config.vocab_size]
-        _require(not outside, f"tokens {outside} of {text!r} are not in the vocabulary of {lm.config.vocab_size}")
-        _require(codec.bos is None or codec.bos not in own, f"BOS is among the tokens of {text!r}")
+        require(not outside, f"tokens {outside} of {text!r} are not in the vocabulary of {lm.config.vocab_size}")
+        require(codec.bos is None or codec.bos not in own, f"BOS is among the tokens of {text!r}")
     for left, right in itertools.pairwise(texts):
         found, alone = codec.suffix_tokens(left, " " + right), Codec.encode_after(codec, right)
-        _require(found == alone, f"{right!r} after {left!r} has the tokens {found}, after other text {alone}")
+        require(found == alone, f"{right!r} after {left!r} has the tokens {found}, after other text {alone}")
+
+
+@jax.jit
+def _logits(lm: LanguageModel, tokens: Any) -> Array:
+    return lm.logits(tokens)
 
 
 @jax.jit
@@ -107,12 +113,11 @@ def _in_calls(lm: LanguageModel, tokens: Array) -> Array:
 
 def _other_ways(lm: LanguageModel, tokens: Array) -> list[tuple[str, Array]]:
     """Log-probabilities ``[texts, tokens, V]`` that are to be those of one pass, or its beginning."""
-    logits = jax.jit(lambda lm, tokens: lm.logits(tokens))
     length = tokens.shape[-1]
     other = tokens.at[:, -1].set((tokens[:, -1] + 1) % lm.config.vocab_size)
     ways = [
-        ("a later token changes what is said before it", logits(lm, other)[:, :-1]),
-        ("a text in a batch is not the text alone", logits(lm, tokens[:1])),
+        ("a later token changes what is said before it", _logits(lm, other)[:, :-1]),
+        ("a text in a batch is not the text alone", _logits(lm, tokens[:1])),
         ("padding after a text changes it", _padded(lm, tokens, 0, length)),
         ("padding before a text changes it", _padded(lm, tokens, length // 2, length)),
         ("cached keys and values are not as one pass", _in_calls(lm, tokens)),
@@ -136,8 +141,7 @@ def _plain(lm: LanguageModel, question: Question) -> np.ndarray:
     before = (*question.start, *itertools.chain(*(texts[0] for texts in question.pieces)), *question.shared)
     longest = max(map(len, question.rows))
     rows = np.array([(*before, *row, *(0,) * (longest - len(row))) for row in question.rows], np.int32)
-    logits = jax.jit(lambda lm, tokens: lm.logits(tokens))(lm, rows)
-    log_probs = np.asarray(jax.nn.log_softmax(logits), np.float64)
+    log_probs = np.asarray(jax.nn.log_softmax(_logits(lm, rows)), np.float64)
     at = len(before) - 1
     return np.array([
         sum(log_probs[k, at + i, token] for i, token in enumerate(row)) for k, row in enumerate(question.rows)
@@ -146,9 +150,4 @@ def _plain(lm: LanguageModel, question: Question) -> np.ndarray:
 
 def _require_close(what: str, found: Any, expected: Any, atol: float) -> None:
     apart = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)).max()
-    _require(apart <= atol, f"{what}: {apart:.3g} nats, more than {atol}")
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise AssertionError(what)
+    require(apart <= atol, f"{what}: {apart:.3g} nats, more than {atol}")

@@ -14,7 +14,7 @@ from numpyro.primitives import Messenger
 
 from ..dsl.choice import Choice
 from ..dsl.exogenous import exogenous
-from ..dsl.noise import fold_in
+from ..dsl.noise import as_key, fold_in
 from .execution import TOLERANCE
 from .failure import fail
 
@@ -84,7 +84,7 @@ def check_options(model: Callable, key: Any, *args: Any, units: int = 32, tolera
     >>> testing.check_options(model, 0, testing.mock_lm(model), units=10)
     20
     """
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     options: dict[str, tuple[str, ...]] = {}
 
     @jax.jit

@@ -12,8 +12,9 @@ from scipy.stats import kstest
 
 from ..dsl.carry import enumerable
 from ..dsl.mechanism import Mechanism
+from ..dsl.noise import as_key
 from .distributions import FALSE_ALARM, surprise
-from .failure import same_rows
+from .failure import require, same_rows
 
 
 def check_site(site: Any, key: Any = 0, *, draws: int = 4000) -> None:
@@ -38,21 +39,21 @@ def check_site(site: Any, key: Any = 0, *, draws: int = 4000) -> None:
     >>> import numpyro.distributions as dist
     >>> check_site(dist.Binomial(3, 0.2))
     """
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     keys = jax.random.split(key, draws)
     name = type(site).__name__
     values = np.asarray(jax.jit(lambda site, keys: jax.vmap(site.sample)(keys))(site, keys))
     shape = (*site.batch_shape, *site.event_shape)
-    _require(values.shape[1:] == shape, name, f"a draw has the shape {values.shape[1:]}, expected {shape}")
+    require(values.shape[1:] == shape, name, f"a draw has the shape {values.shape[1:]}, expected {shape}")
     alone = np.asarray(site.sample(keys[0]))
-    _require(_close(alone, values[0]), name, f"a draw from the same key is {alone}, vectorised it is {values[0]}")
+    require(_close(alone, values[0]), name, f"a draw from the same key is {alone}, vectorised it is {values[0]}")
     inside = np.asarray(site.support(jnp.asarray(values)))
-    _require(inside.all(), name, f"a draw lies outside of the support: {_first(values, ~inside)}")
+    require(inside.all(), name, f"a draw lies outside of the support: {_first(values, ~inside)}")
     density = np.asarray(jax.jit(lambda site, x: jax.vmap(site.log_prob)(x))(site, values))
     expected = (draws, *site.batch_shape)
-    _require(density.shape == expected, name, f"log_prob of draws has the shape {density.shape}, expected {expected}")
+    require(density.shape == expected, name, f"log_prob of draws has the shape {density.shape}, expected {expected}")
     finite = np.isfinite(density)
-    _require(finite.all(), name, f"log_prob of a draw is {_first(density, ~finite)}: of {_first(values, ~finite)}")
+    require(finite.all(), name, f"log_prob of a draw is {_first(density, ~finite)}: of {_first(values, ~finite)}")
     if enumerable(site):
         _check_frequencies(site, name, values)
     elif not site.event_shape and not site.support.is_discrete:
@@ -66,13 +67,13 @@ def _check_frequencies(site: Any, name: str, values: np.ndarray) -> None:
     probs = np.exp(np.asarray(site.log_prob(support), np.float64))
     probs = np.broadcast_to(probs, (len(support), *site.batch_shape)).reshape(len(support), -1)
     total = probs.sum(0)
-    _require(np.allclose(total, 1, atol=1e-4), name, f"its probabilities sum to {total.tolist()}, not to 1")
+    require(np.allclose(total, 1, atol=1e-4), name, f"its probabilities sum to {total.tolist()}, not to 1")
     counts = np.stack([(values == x).sum(0).reshape(-1) for x in np.asarray(support).reshape(-1)])
     for drawn, expected in zip(counts.T, (probs / total).T, strict=True):
-        _require(drawn.sum() == len(values), name, "draws are not among the values of enumerate_support")
+        require(drawn.sum() == len(values), name, "draws are not among the values of enumerate_support")
         unlikely = surprise(drawn, expected).min() < FALSE_ALARM / probs.size
         what = f"its values have the shares {(drawn / len(values)).tolist()}, expected {expected.round(4).tolist()}"
-        _require(not unlikely, name, what)
+        require(not unlikely, name, what)
 
 
 def _check_cdf(site: Any, name: str, values: np.ndarray) -> None:
@@ -84,7 +85,7 @@ def _check_cdf(site: Any, name: str, values: np.ndarray) -> None:
     for column in columns:
         found = kstest(column, "uniform")
         what = f"its draws are not distributed by its cdf (Kolmogorov-Smirnov {found.statistic:.3f})"
-        _require(found.pvalue > FALSE_ALARM / len(columns), name, what)
+        require(found.pvalue > FALSE_ALARM / len(columns), name, what)
 
 
 def _check_noise(site: Mechanism, name: str, keys: Array, values: np.ndarray) -> None:
@@ -105,7 +106,7 @@ def _check_noise(site: Mechanism, name: str, keys: Array, values: np.ndarray) ->
     ):
         wrong = ~same_rows(np.asarray(found), values[some])
         what = f"{law}: {_first(np.asarray(found), wrong)}, expected {_first(values[some], wrong)}"
-        _require(not wrong.any(), name, what)
+        require(not wrong.any(), name, what)
 
 
 def _first(values: np.ndarray, where: np.ndarray) -> Any:
@@ -115,8 +116,3 @@ def _first(values: np.ndarray, where: np.ndarray) -> Any:
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.allclose(a, b, rtol=1e-5, atol=1e-6) if a.dtype.kind == "f" else (a == b).all())
-
-
-def _require(holds: Any, name: str, what: str) -> None:
-    if not holds:
-        raise AssertionError(f"{name}: {what}")

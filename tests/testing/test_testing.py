@@ -10,6 +10,7 @@ from unittest import SkipTest
 
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 
@@ -93,6 +94,10 @@ def test_ways_to_run_that_differ() -> None:
         testing.check_execution(asks, 0, mutants.with_decoder(lm, mutants.ForgetsCache), units=4, ways=["in_graph"])
     with pytest.raises(sd.SDSCMError, match="did you mean 'in_graph'"):
         testing.check_execution(asks, 0, lm, ways=["in graph"])
+
+
+def test_a_program_of_numbers_runs_in_graph_only() -> None:
+    assert testing.check_execution(lambda: numpyro.sample("x", dist.Bernoulli(0.3)), 0, units=4) == ("in_graph",)
 
 
 def test_what_does_not_apply_is_skipped() -> None:
