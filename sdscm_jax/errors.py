@@ -38,6 +38,10 @@ class ContextLengthError(SDSCMError, ValueError):
     """A site needs more positions than the language model has."""
 
 
+class RandomKeyError(SDSCMError, ValueError):
+    """What should be one PRNG key, or an int seed, is something else."""
+
+
 class FamilyError(SDSCMError, ValueError):
     """A family of SD-SCMs is malformed; the message names the file and the key."""
 

@@ -8,7 +8,8 @@ from typing import Any
 from jax import Array
 
 from .abduction import Abduction, abduce, check_evidence, check_possible
-from .exogenous import as_key, exogenous
+from .exogenous import exogenous
+from .noise import as_key
 from .structure import structure
 
 

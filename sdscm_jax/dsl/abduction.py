@@ -28,7 +28,7 @@ from .exogenous import exogenous
 from .graph import Graph
 from .intervention import Fixed, Intervened, natural
 from .mechanism import Mechanism, mechanism_of, with_mechanism
-from .noise import fold_text
+from .noise import fold_text, stream
 from .structure import Site
 from .worlds import site_value
 
@@ -140,7 +140,7 @@ def abduce(
     Raises:
         EvidenceError: an unobserved cause cannot be inferred.
     """
-    run = _Runs(fn, dict(evidence), jax.random.fold_in(key, 1), args, kwargs or {})
+    run = _Runs(fn, dict(evidence), stream(key, "abduction"), args, kwargs or {})
     latent = latent_causes(list(evidence), sites)
     values, log_prob = _posterior_values(run, latent, sites) if latent else ({}, None)
     seen = run.messages(values)
@@ -255,7 +255,7 @@ def _posterior_values(run: _Runs, latent: Sequence[Site], sites: Sequence[Site])
         log_joint = jax.lax.map(
             lambda row: _log_prob(run.messages(assignment(row)), names), jnp.asarray(grid), batch_size=AT_ONCE
         )
-        chosen = jax.random.categorical(fold_text(run.key, "causes"), log_joint)
+        chosen = jax.random.categorical(stream(run.key, "causes"), log_joint)
         return assignment(jnp.asarray(grid)[chosen]), jax.nn.logsumexp(log_joint)
     return _continuous_posterior(run, continuous, assignment, jnp.asarray(grid), names, kinds, sites)
 
@@ -295,10 +295,10 @@ def _continuous_posterior(
         return jax.vmap(one)(grid, scores)
 
     kernel = NUTS(potential_fn=lambda points: -jax.nn.logsumexp(log_joint(points)))
-    state = kernel.init(fold_text(run.key, "nuts"), WARMUP, start, (), {})
+    state = kernel.init(stream(run.key, "nuts"), WARMUP, start, (), {})
     state = jax.lax.fori_loop(0, WARMUP + STEPS, lambda _, s: kernel.sample(s, (), {}), state)
     points = state.z
-    chosen = jax.random.categorical(fold_text(run.key, "causes"), log_joint(points))
+    chosen = jax.random.categorical(stream(run.key, "causes"), log_joint(points))
     values = assignment(grid[chosen])
     messages = run.messages(values, points, jax.tree.map(lambda x: x[chosen], scores))
     values.update({s.name: messages[s.name]["value"] for s in continuous})

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .noise import option_gumbels
+from .noise import gumbels, option_gumbels, stream, uniforms
 
 COUPLINGS = ("gumbel", "inverse_cdf", "independent")
 
@@ -28,7 +28,7 @@ def draw_noise(coupling: str, key: Array, options: tuple[str, ...], shape: tuple
         float32 ``[*shape, K]``, or ``[*shape]`` for ``"inverse_cdf"``.
     """
     if coupling == "inverse_cdf":
-        return jax.random.uniform(key, shape)
+        return uniforms(key, shape)
     return option_gumbels(key, options, shape)
 
 
@@ -75,11 +75,11 @@ def posterior_noise(coupling: str, key: Array, options: tuple[str, ...], logits:
         upper = _upper_edges(logits)
         lower = jnp.concatenate([jnp.zeros_like(upper[..., :1]), upper[..., :-1]], axis=-1)
         low, high = (jnp.take_along_axis(x, index[..., None], axis=-1)[..., 0] for x in (lower, upper))
-        inside = low + jax.random.uniform(key, index.shape) * (high - low)
+        inside = low + uniforms(key, index.shape) * (high - low)
         return jnp.clip(inside, low, jnp.nextafter(high, low))
     observed = jax.nn.one_hot(index, logits.shape[-1], dtype=bool)
     fresh = option_gumbels(key, options, index.shape)
-    return truncated_gumbels(fresh, jax.random.gumbel(jax.random.fold_in(key, 0), index.shape), logits, observed)
+    return truncated_gumbels(fresh, gumbels(stream(key, "top"), index.shape), logits, observed)
 
 
 def truncated_gumbels(fresh: Array, top: Array, logits: Array, observed: Array) -> Array:

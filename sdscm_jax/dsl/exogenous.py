@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import jax
-import numpy as np
 import numpyro
 from jax import Array
 from numpyro.primitives import Messenger, apply_stack
@@ -15,16 +13,7 @@ from numpyro.primitives import Messenger, apply_stack
 from ..errors import SiteError
 from .control_flow import wrap_bodies
 from .lineage import redraw
-from .noise import fold_text
-
-
-def as_key(key: Any) -> Any:
-    """A PRNG key; of an int, the one with that seed.
-
-    >>> as_key(3) == jax.random.key(3), as_key(jax.random.key(3)) == jax.random.key(3)
-    (Array(True, dtype=bool), Array(True, dtype=bool))
-    """
-    return jax.random.key(key) if isinstance(key, int | np.integer) else key
+from .noise import as_key, fold_text
 
 
 class exogenous(Messenger):

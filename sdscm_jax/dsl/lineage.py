@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from .mechanism import mechanism_of, with_mechanism
-from .noise import fold_unless_zero, text_hash
+from .noise import chosen_key, fold_in, stream, text_words
 
 
 def signature(name: str, value: Any) -> Array:
@@ -21,7 +21,7 @@ def signature(name: str, value: Any) -> Array:
     if bits.dtype == bool:
         bits = bits.astype(jnp.int32)
     bits = jax.lax.bitcast_convert_type(bits.astype(jnp.float32 if bits.dtype.kind == "f" else jnp.int32), jnp.uint32)
-    places = jnp.asarray(np.array([text_hash(f"{name} {i}") | 1 for i in range(bits.size)], np.uint32))
+    places = jnp.asarray(np.array([text_words(f"{name} {i}")[0] | 1 for i in range(bits.size)], np.uint32))
     mixed = ((bits + jnp.uint32(1)) * places).sum(dtype=jnp.uint32)
     return jnp.where(mixed == 0, jnp.uint32(1), mixed)
 
@@ -36,7 +36,8 @@ def redraw(msg: dict[str, Any], find: Callable[[], Array | None]) -> None:
     mechanism = mechanism_of(msg["fn"])
     if mechanism is None or mechanism.coupling != "independent" or (upstream := find()) is None:
         return
-    key = msg["kwargs"]["rng_key"] = fold_unless_zero(msg["kwargs"]["rng_key"], upstream)
+    own = msg["kwargs"]["rng_key"]
+    key = msg["kwargs"]["rng_key"] = chosen_key(upstream == 0, own, fold_in(stream(own, "redraw"), upstream))
     if mechanism.noise is not None:
         fresh = mechanism.draw_noise(key, msg["fn"].batch_shape)
         noise = jnp.where(upstream != 0, fresh, mechanism.noise)

@@ -135,7 +135,7 @@ class _Program:
                 filled[i] = x
             args, kwargs = jax.tree.unflatten(self.own_tree, filled[: len(self.own)])
             more, named = jax.tree.unflatten(self.rest_tree, filled[len(self.own) :])
-            model = _Followed(exogenous(reading, jax.random.wrap_key_data(key)), values, self.looped)
+            model = _Followed(exogenous(reading, key), values, self.looped)
             # Handlers around this call must not see these sites: it is no run of the model.
             with numpyro.handlers.block():
                 trace = numpyro.handlers.trace(model).get_trace(*args, *more, **{**kwargs, **named})
@@ -149,7 +149,7 @@ class _Program:
                     found.append(jnp.asarray(index, jnp.int32))
             return found
 
-        key = jax.ShapeDtypeStruct(jnp.shape(jax.random.key_data(jax.random.key(0))), jnp.uint32)
+        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
         unknown = [jax.ShapeDtypeStruct(jnp.shape(leaves[i]), jnp.result_type(leaves[i])) for i in self.unknown]
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in values.items()}
         self.jaxpr = jax.make_jaxpr(run)(key, unknown, shapes)

@@ -21,6 +21,7 @@ from ..models.language_model import LanguageModel
 from .coupling import truncated_gumbels
 from .encoding import Encoding, read_along, read_on
 from .mechanism import Mechanism
+from .noise import fold_in, gumbels, stream, token_gumbels
 from .phrase import Phrase
 from .template import Template
 from .text_phrase import PADDING, TextForm, TextPhrase, text_tokens
@@ -222,7 +223,7 @@ class Text(Mechanism):
 
     def _step_noise(self, key: Array, step: Any, shape: tuple[int, ...]) -> Array:
         size = self.lm.config.vocab_size
-        return jax.random.gumbel(jax.random.fold_in(key, step), (*shape, size), jnp.float32, mode="high")
+        return token_gumbels(fold_in(key, step), size, shape)
 
     def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Prior noise, float32 ``[*shape, T, V]``."""
@@ -242,7 +243,7 @@ class Text(Mechanism):
         tokens = jnp.broadcast_to(jnp.asarray(value), (*batch, self.form.max_tokens))
         log_probs, _ = self._along(tokens)
         fresh = self.draw_noise(key, batch)
-        top = jax.random.gumbel(jax.random.fold_in(key, self.form.max_tokens), tokens.shape)
+        top = gumbels(stream(key, "top"), tokens.shape)
         observed = jax.nn.one_hot(tokens, log_probs.shape[-1], dtype=bool)
         truncated = truncated_gumbels(fresh, top, log_probs, observed)
         return jnp.where((tokens == PADDING)[..., None], fresh, truncated)

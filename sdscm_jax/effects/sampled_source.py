@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..dsl.along import along
-from ..dsl.exogenous import as_key
 from ..dsl.graph import Graph
 from ..dsl.intervention import Nested
+from ..dsl.noise import as_key
 from ..dsl.worlds import world_label
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation

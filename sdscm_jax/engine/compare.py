@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..dsl.exogenous import as_key
+from ..dsl.noise import as_key
 from ..errors import SDSCMError, SiteError, nearest
 from ..models.language_model import LanguageModel
 from .columns import texts

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ..dsl.asked import is_language_model, language_models
@@ -36,12 +35,11 @@ def manifest_of(run: Run, executor: Executor, labels: Sequence[str]) -> dict[str
     """The manifest, as JSON values."""
     leaves = jax.tree.leaves(run.args, is_leaf=is_language_model)
     rest = [x for x in leaves if not is_language_model(x)]
-    key = jax.random.key_data(run.key) if jnp.issubdtype(run.key.dtype, jax.dtypes.prng_key) else run.key
     return {
         "program": executor.digest(),
         "language_models": [lm.fingerprint() for lm in language_models(run.args)],
         "arguments": _digest(rest),
-        "key": np.asarray(key).tolist(),
+        "key": np.asarray(jax.random.key_data(run.key)).tolist(),
         "units": run.units,
         "draws": run.draws,
         "worlds": list(labels),

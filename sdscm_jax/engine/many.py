@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dsl.exogenous import as_key
+from ..dsl.noise import as_key
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel, load_lm
 from .simulate import simulate
@@ -74,7 +74,7 @@ def simulate_many(
 
 def _one(model: Callable, key: np.ndarray, n: int, args: tuple, out: Path, options: dict[str, Any]) -> None:
     loaded = [loaded_lm(str(x)) if isinstance(x, (str, Path)) else x for x in args]
-    simulate(model, jax.random.wrap_key_data(jnp.asarray(key)), n, *loaded, out=out, progress=False, **options)
+    simulate(model, jnp.asarray(key), n, *loaded, out=out, progress=False, **options)
 
 
 @lru_cache(maxsize=2)

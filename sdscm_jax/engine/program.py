@@ -16,6 +16,7 @@ from numpyro.ops.provenance import eval_provenance
 
 from ..dsl.asked import Visit, asked, is_language_model, language_models
 from ..dsl.do import do
+from ..dsl.noise import as_key
 from ..dsl.run_worlds import WorldResults, run_once
 from ..dsl.structure import Site
 from ..models.canonical import canonical
@@ -210,7 +211,7 @@ def _separated(of: _Description) -> Program:
         own = {name: named[_ANSWER + name] for name in answers}
         worlds = replace(filled(shared.worlds), which={name: named[_WHICH + name] for name in which})
         same = shared._replace(regime=filled(shared.regime), worlds=worlds, evidence=filled(shared.evidence))
-        return row(jax.random.key(0), *filled(of_row), same, filled(rest), own).contexts
+        return row(as_key(0), *filled(of_row), same, filled(rest), own).contexts
 
     inputs = {_ANSWER + name: x for name, x in answers.items()} | {_WHICH + name: x for name, x in which.items()}
     sources = eval_provenance(contexts_of, **inputs)

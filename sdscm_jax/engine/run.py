@@ -12,7 +12,7 @@ import numpy as np
 
 from ..dsl.abduction import Abduction, abduce
 from ..dsl.do import do
-from ..dsl.noise import fold_in, fold_unless_zero
+from ..dsl.noise import chosen_key, fold_in, stream
 from ..dsl.run_worlds import WorldResults
 from ..dsl.structure import Site
 from ..dsl.worlds import Regime, Worlds
@@ -93,7 +93,9 @@ def under(model: Callable, regime: Regime, of_unit: Mapping[str, Any]) -> Callab
 
 def unit_key(key: Any, unit: Any, draw: Any) -> Any:
     """Key of a row."""
-    return fold_unless_zero(fold_in(key, unit), draw)
+    # The first draw is the unit itself; the others are streams of it that are no other unit's.
+    own = fold_in(key, unit)
+    return chosen_key(draw == 0, own, fold_in(stream(own, "draw"), draw))
 
 
 def noise_given_evidence(

@@ -16,9 +16,9 @@ import numpy as np
 
 from ..dsl.abduction import check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
-from ..dsl.exogenous import as_key
 from ..dsl.graph import Graph
 from ..dsl.look_up import check_known
+from ..dsl.noise import as_key
 from ..dsl.structure import structure
 from ..dsl.worlds import World, as_regime, as_worlds
 from ..errors import SDSCMError, SiteError, nearest
