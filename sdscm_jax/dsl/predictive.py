@@ -10,6 +10,7 @@ import numpyro.infer
 from jax import Array
 
 from .do import intervened_sites
+from .executable import Lowered, executable
 
 
 class Predictive:
@@ -23,7 +24,7 @@ class Predictive:
         **options: further arguments of ``numpyro.infer.Predictive``, such as ``return_sites``.
 
     Calling it with a PRNG key and the model's arguments (arrays and language models are traced; a
-    call with the same shapes does not compile again) gives site -> samples.
+    call with the same shapes does not compile again, unless what the model reads has changed) gives site -> samples.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -56,8 +57,13 @@ class Predictive:
             )
             return draw(key, *args, **kwargs)
 
-        self._run = jax.jit(run)
+        self._run = run
 
     def __call__(self, key: Array, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Samples of the sites that are not among the posterior samples."""
-        return self._run(key, self._posterior, args, kwargs)
+        inputs = key, self._posterior, args, kwargs
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(inputs)):
+            return self._run(*inputs)
+        # A function of this call, so that JAX traces what the model says now.
+        lowered = jax.jit(lambda *inputs: self._run(*inputs)).lower(*inputs)
+        return executable(Lowered.of(lowered, quick=False))(*inputs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -15,16 +14,14 @@ import numpy as np
 from ..dsl.abduction import AT_ONCE, latent_causes
 from ..dsl.asked import is_language_model, language_models
 from ..dsl.context import longest_tokens
+from ..dsl.executable import Lowered, executable
 from ..dsl.run_worlds import WorldResults, run_worlds
 from ..dsl.structure import Site
-from ..models.canonical import canonical
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of
 from ..models.sharding import data_axis_size, over_data, place, replicated
-from .cached import hashable
 from .forward import token_bytes
 from .memory import exhausted, with_less
-from .quick import quick_options
 from .run import PerUnit, Progress, Run, Shared, joined, noise_given_evidence, under, unit_key
 from .traced_tokens import traced_tokens
 
@@ -43,7 +40,7 @@ class Compiled(NamedTuple):
         tokens: that go through language models, padding included.
     """
 
-    lowered: Any
+    lowered: Lowered
     run: Any
     tokens: int
 
@@ -73,7 +70,7 @@ class InGraph:
         leaves, treedef = jax.tree.flatten(self._inputs(np.zeros(self._together, int)))
         placed = self._mesh is not None
         shapes = tuple((jnp.shape(x), jnp.result_type(x), x.sharding if placed else None) for x in leaves)
-        program = hashable(_compiled)(self.run.model, self.run.kept, self.run.sites, treedef, shapes)
+        program = _compiled(self.run.model, self.run.kept, self.run.sites, treedef, shapes)
         self.compile_seconds += time.perf_counter() - started
         return program
 
@@ -128,12 +125,11 @@ class InGraph:
 
     def digest(self) -> str:
         """SHA-256 of the program, whatever the language models' parameters."""
-        return hashlib.sha256(canonical(self._program.lowered).encode()).hexdigest()
+        return hashlib.sha256(self._program.lowered.text.encode()).hexdigest()
 
 
-@lru_cache(maxsize=32)
 def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], treedef: Any, shapes: tuple) -> Compiled:
-    """The program of some rows, compiled for inputs of these shapes; a second run finds it here."""
+    """The program of some rows, compiled for inputs of these shapes."""
 
     def silent(*args: Any) -> None:
         model(*args)
@@ -153,10 +149,9 @@ def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], t
     # Results are read on every host.
     options: dict[str, Any] = {} if where is None else {"out_shardings": replicated(where.mesh)}
     traced = jax.jit(run, **options).trace(*abstract)
-    lowered = traced.lower()
     quick = len(abstract[1]) <= FEW_ROWS and not language_models(abstract)
-    program = lowered.compile(compiler_options=quick_options() if quick else None)
-    return Compiled(lowered, program, traced_tokens(traced.jaxpr.jaxpr))
+    lowered = Lowered.of(traced.lower(), quick, where and tuple(where.mesh.devices.flat))
+    return Compiled(lowered, executable(lowered), traced_tokens(traced.jaxpr.jaxpr))
 
 
 def rows_in_memory(

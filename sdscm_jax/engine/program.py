@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,13 +15,11 @@ from numpyro.ops.provenance import eval_provenance
 
 from ..dsl.asked import Visit, asked, is_language_model, language_models
 from ..dsl.do import do
+from ..dsl.executable import Lowered, executable
 from ..dsl.noise import as_key
 from ..dsl.run_worlds import WorldResults, run_once
 from ..dsl.structure import Site
-from ..models.canonical import canonical
 from ..models.language_model import LanguageModel
-from .cached import hashable
-from .quick import quick_options
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 
 # Names of visits begin with where they are made, names of sources with what they are.
@@ -69,7 +66,7 @@ def separate(run: Run) -> Program:
     Raises:
         NotSeparable: it asks in a way that cannot be taken out.
     """
-    return hashable(_separated)(_described(run, 1))
+    return _separated(_described(run, 1))
 
 
 def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
@@ -77,7 +74,7 @@ def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
 
     Answers are float32 ``[size, *shape, K]``, or ``[size, worlds, *shape, K]`` for visits in worlds.
     """
-    _, call = hashable(_compiled)(_described(run, size), program)
+    call = executable(_lowered(_described(run, size), program))
     _, rest, _ = _without_parameters(run)
     shared = _any_worlds(run.shared)
     return lambda rows, answers: call(*run.inputs(rows), shared, rest, answers)
@@ -85,8 +82,8 @@ def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
 
 def digest(run: Run, program: Program, size: int) -> str:
     """SHA-256 of a program and of what it asks, whatever the language models' parameters."""
-    lowered, _ = hashable(_compiled)(_described(run, size), program)
-    return hashlib.sha256(f"{program.visits} {canonical(lowered)}".encode()).hexdigest()
+    text = _lowered(_described(run, size), program).text
+    return hashlib.sha256(f"{program.visits} {text}".encode()).hexdigest()
 
 
 class _Description(NamedTuple):
@@ -188,7 +185,6 @@ def _row(of: _Description, visits: dict[str, Visit], in_worlds: frozenset[str] |
     return row
 
 
-@lru_cache(maxsize=32)
 def _separated(of: _Description) -> Program:
     key, *of_rows, shared, rest = of.abstract_inputs()
     of_row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), of_rows)
@@ -230,8 +226,7 @@ def _ordered(visits: dict[str, Visit], sources: Mapping[str, set[str]]) -> Progr
     return Program(visits, tuple(levels), frozenset(in_worlds))
 
 
-@lru_cache(maxsize=32)
-def _compiled(of: _Description, program: Program) -> Any:
+def _lowered(of: _Description, program: Program) -> Lowered:
     key, *of_rows, shared, rest = of.abstract_inputs()
     row = _row(of, {}, program.in_worlds)
     which = shared.worlds.which
@@ -240,21 +235,5 @@ def _compiled(of: _Description, program: Program) -> Any:
         worlds = next(iter(which.values())).shape if name in program.in_worlds else ()
         answers[name] = jax.ShapeDtypeStruct((len(of_rows[0]), *worlds, *visit.answer_shape), jnp.float32)
     over_rows = jax.vmap(row, in_axes=(None, 0, 0, 0, None, None, 0))
-    lowered = jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers)
-    return lowered, _executable(_Lowered(canonical(lowered), lowered.in_tree, lowered.out_tree, lowered))
-
-
-@dataclass(frozen=True)
-class _Lowered:
-    """A program before compilation; compares by what it does. Other words make no other program."""
-
-    text: str
-    in_tree: Any
-    out_tree: Any
-    lowered: Any = field(compare=False)
-
-
-@lru_cache(maxsize=32)
-def _executable(of: _Lowered) -> Any:
     # It is run a few times and is small next to the language models: compiling it is what takes time.
-    return of.lowered.compile(compiler_options=quick_options())
+    return Lowered.of(jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers), quick=True)
