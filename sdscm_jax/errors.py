@@ -38,6 +38,10 @@ class ContextLengthError(SDSCMError, ValueError):
     """A site needs more positions than the language model has."""
 
 
+class ScoreError(SDSCMError, ArithmeticError):
+    """Scores of a site's options are no numbers: weights, a bias or a temperature that are not finite."""
+
+
 class RandomKeyError(SDSCMError, ValueError):
     """What should be one PRNG key, or an int seed, is something else."""
 

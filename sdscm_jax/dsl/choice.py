@@ -12,7 +12,7 @@ from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
-from ..errors import OptionError, SiteError, nearest
+from ..errors import OptionError, ScoreError, SiteError, nearest
 from ..models.language_model import LanguageModel, absent_lm
 from ..models.options import OptionTokens, option_tokens
 from .context import check_boundaries
@@ -21,6 +21,7 @@ from .encoding import Encoding, ScoredTree, choose, score_tree
 from .mechanism import Mechanism
 from .phrase import Phrase, option_numbers
 from .question import Question
+from .scores import check_bias, tempered, without_probabilities
 from .scoring import SCORINGS, option_scores, scored_tree
 from .template import Template, parse_options
 from .tree import OptionTree
@@ -115,6 +116,7 @@ class Choice(Mechanism):
                 f"{str(self.template)!r}: bias has shape {jnp.shape(bias)}, expected (..., {len(self.options)}): "
                 "a number for each option"
             )
+        check_bias(bias, repr(str(self.template)))
         self.scoring, self.bias, self.known_scores = scoring, bias, None
         # Asked instead of the language model; see ``asking``.
         self._answer: Callable[[Choice], Array] | None = None
@@ -234,8 +236,7 @@ class Choice(Mechanism):
     @property
     def logits(self) -> Array:
         """Log-probabilities of the options, float32 ``[*batch_shape, K]``, normalised."""
-        temperature = jnp.asarray(self.temperature, jnp.float32)[..., None]
-        logits = self.scores / temperature
+        logits = tempered(self.scores, self.temperature)
         if self.bias is not None:
             logits = logits + jnp.asarray(self.bias, jnp.float32)
         logits = jax.nn.log_softmax(logits, axis=-1)
@@ -267,8 +268,17 @@ class Choice(Mechanism):
         return draw_noise(self.coupling, key, self.options, shape)
 
     def respond(self, noise: Array) -> Array:
-        """The option numbers that the noise picks, int32."""
-        return respond(self.coupling, self.logits, noise)
+        """The option numbers that the noise picks, int32; -1 where the options have no probabilities.
+
+        Raises:
+            ScoreError: they have none, outside of a trace.
+        """
+        logits = self.logits
+        # An argmax over NaN would be option 0.
+        unknown = jnp.isnan(logits).any(-1)
+        if not isinstance(unknown, jax.core.Tracer) and unknown.any():
+            raise ScoreError(f"{str(self.template)!r}: {without_probabilities(self.given)}")
+        return jnp.where(unknown, jnp.int32(-1), respond(self.coupling, logits, noise))
 
     def posterior_noise(self, key: Array, value: Array) -> Array:
         """Noise given the option numbers ``value`` ``[*batch_shape]``."""

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from numpyro.primitives import Messenger
 
-from ..errors import SiteError
+from ..errors import ScoreError, SiteError
 from ..models.language_model import absent_lm
 from .choice import Choice
 from .control_flow import wrap_bodies
@@ -21,6 +21,7 @@ from .mechanism import Mechanism, mechanism_of
 from .phrase import Phrase
 from .structure import Site
 from .table import Table
+from .text_phrase import UNKNOWN
 
 
 class LookUp(Messenger):
@@ -137,23 +138,40 @@ def check_known(sites: Sequence[Site], values: Mapping[str, np.ndarray]) -> None
         values: site name -> array ``[n, worlds, *site shape]``.
 
     Raises:
-        SiteError: a choice has the value -1; the message says in how many rows, and in which context.
+        ScoreError: a site of a language model has no value, or a number that was drawn is NaN; the message says in how
+            many rows, and in which context.
     """
     phrases = {site.name: site.phrase for site in sites}
     for site in sites:
-        if site.kind not in ("choice", "intervened") or site.name not in values or not site.options:
+        if site.name not in values:
             continue
-        if np.min(values[site.name], initial=0) >= 0:
+        bad = np.argwhere(_without_value(site, np.asarray(values[site.name])))
+        if not bad.size:
             continue
-        bad = np.argwhere(np.asarray(values[site.name]) < 0)
         row, world = (int(i) for i in bad[0][:2])
         said = []
         for parent in site.text_parents:
             phrase = phrases[parent]
             if phrase is not None and parent in values:
                 said += np.ravel(phrase.at(values[parent][row, world]).sentence).tolist()
-        raise SiteError(
-            f"site {site.name!r}: {len(np.unique(bad[:, 0]))} of {len(values[site.name])} rows come to contexts that "
-            f"are not in its table, the first (row {row}, world {world}) after {' '.join(said)!r}; tabulate those too: "
-            "contexts=…"
+        why = (
+            "its probabilities are no numbers, or it was tabulated and this context is not in its table (contexts=…)"
+            if site.phrase is not None
+            else "the number drawn is NaN"
         )
+        rows = len(np.unique(bad[:, 0]))
+        raise ScoreError(
+            f"site {site.name!r} has no value in {rows} of {len(values[site.name])} rows, the first (row {row}, world "
+            f"{world}) after {' '.join(said)!r}: {why}"
+        )
+
+
+def _without_value(site: Site, values: np.ndarray) -> np.ndarray:
+    if site.kind == "text":
+        return values == UNKNOWN
+    if site.options:
+        return values < 0
+    if site.kind == "deterministic" or values.dtype.kind != "f":
+        # What a program computes may be anything.
+        return np.zeros(values.shape, bool)
+    return np.isnan(values)

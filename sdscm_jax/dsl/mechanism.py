@@ -12,8 +12,6 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
@@ -35,6 +33,7 @@ from .context import (
 from .coupling import COUPLINGS
 from .encoding import Encoding
 from .phrase import Phrase
+from .scores import check_temperature
 from .template import Template
 from .text_phrase import TextPhrase
 
@@ -91,8 +90,7 @@ class Mechanism(dist.Distribution):
         if not isinstance(lm, LanguageModel):
             raise TypeError(f"{where}: lm is a LanguageModel (see load_lm), got {type(lm).__name__}")
         check_coupling(coupling, where)
-        if not isinstance(temperature, jax.core.Tracer) and not np.all(np.asarray(temperature) > 0):
-            raise OptionError(f"{where}: temperature is positive, got {temperature!r}")
+        check_temperature(temperature, where)
         self.lm, self.temperature, self.coupling, self.noise = lm, temperature, coupling, None
         # What was computed in a trace. Copies that differ in noise or coupling share it: the model is
         # asked once.

@@ -3,6 +3,7 @@ are known before anything runs. An engine that answers for many units at once wo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,6 +43,12 @@ class Question:
     def sizes(self) -> tuple[int, ...]:
         """How many texts each phrase that is given may be."""
         return tuple(len(self.pieces[i]) for i in self.varying)
+
+    def context(self, numbers: Sequence[int], decode: Callable[[Tokens], str]) -> str:
+        """The text before the blank where the phrases that are given have these option numbers."""
+        chosen = dict(zip(self.varying, numbers, strict=True))
+        tokens = [self.start, *(texts[chosen.get(i, 0)] for i, texts in enumerate(self.pieces)), self.shared]
+        return decode(tuple(token for part in tokens for token in part))
 
     @property
     def longest(self) -> int:

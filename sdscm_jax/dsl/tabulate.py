@@ -24,6 +24,7 @@ from .look_up import LookUp
 from .mechanism import Mechanism
 from .phrase import Phrase
 from .reachable import Reach, reachable
+from .scores import check_scores
 from .table import Table
 from .text_phrase import TextPhrase
 
@@ -218,6 +219,8 @@ class Tabulated:
             # program an operation at a time.
             with jax.core.eval_context():
                 scores = self.scorer(choice, new)
+            context = choice.question.context
+            check_scores(scores, f"site {name!r}", lambda row: context(new[row], choice.lm.codec.decode), choice.lm)
             known = Table.of(reach.sizes, new, scores) if known is None else known.with_more(new, scores)
             self.tables[what] = known
         assert known is not None

@@ -12,7 +12,7 @@ from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
-from ..errors import OptionError
+from ..errors import OptionError, ScoreError
 from ..models.automaton import pattern_automaton, stop_automaton
 from ..models.chat import ChatCodec
 from ..models.codec import Tokens
@@ -23,8 +23,9 @@ from .encoding import Encoding, read_along, read_on
 from .mechanism import Mechanism
 from .noise import fold_in, gumbels, stream, token_gumbels
 from .phrase import Phrase
+from .scores import tempered
 from .template import Template
-from .text_phrase import PADDING, TextForm, TextPhrase, text_tokens
+from .text_phrase import PADDING, UNKNOWN, TextForm, TextPhrase, text_tokens
 
 Noise = Callable[[Any], Array]
 
@@ -168,7 +169,7 @@ class Text(Mechanism):
 
         Args:
             logits: of the language model, ``[..., V]``.
-            temperature: broadcasts with ``logits``.
+            temperature: broadcasts with ``state``.
             state: state of the automaton, int ``[...]``.
             step: number of the token, from 0; broadcasts with ``state``.
         """
@@ -179,7 +180,7 @@ class Text(Mechanism):
         left = jnp.asarray(most - 1 - step)
         allowed = (after >= 0) & (room <= left[..., None])
         allowed = allowed[..., jnp.asarray(automaton.classes)]
-        scaled = jnp.where(allowed, logits / temperature, -jnp.inf)
+        scaled = tempered(jnp.where(allowed, logits, -jnp.inf), temperature)
         if self.top_k is not None:
             scaled = jnp.where(scaled >= jax.lax.top_k(scaled, self.top_k)[0][..., -1:], scaled, -jnp.inf)
         if self.top_p is not None and self.top_p < 1:
@@ -207,7 +208,7 @@ class Text(Mechanism):
         """Log-probabilities ``[..., T, V]`` along tokens, and the states ``[..., T + 1]`` that they pass."""
         states = self.form.automaton.walk(tokens)
         logits = read_along(self.lm, self._prompt(), jnp.maximum(tokens, 0), tokens != PADDING)
-        temperature = jnp.asarray(self.temperature, jnp.float32)[..., None, None]
+        temperature = jnp.asarray(self.temperature, jnp.float32)[..., None]
         steps = jnp.arange(self.form.max_tokens)
         return self._token_log_probs(logits, temperature, states[..., :-1], steps), states
 
@@ -255,11 +256,13 @@ class Text(Mechanism):
         lm, most = self.lm, self.form.max_tokens
         classes, after = jnp.asarray(self.form.automaton.classes), jnp.asarray(self.form.automaton.next)
         ending = jnp.asarray(self.form.automaton.ending)
-        temperature = jnp.asarray(self.temperature, jnp.float32)[..., None]
+        temperature = jnp.asarray(self.temperature, jnp.float32)
 
         def pick(logits: Array, state: Array, step: Any) -> tuple[Array, Array]:
             log_probs = self._token_log_probs(logits, temperature, state, step)
             token = jnp.argmax(log_probs + noise(step), axis=-1).astype(jnp.int32)
+            # An argmax over NaN would be token 0.
+            token = jnp.where(jnp.isnan(log_probs).any(-1), UNKNOWN, token)
             ended = ending[state] > 0
             return jnp.where(ended, PADDING, token), jnp.where(ended, state, after[state, classes[token]])
 
@@ -280,6 +283,8 @@ class Text(Mechanism):
         if most > 1:
             (written, _, _), later = jax.lax.scan(step, (begun, token, state), jnp.arange(1, most))
             tokens = jnp.concatenate([tokens, jnp.moveaxis(later, 0, -1)], axis=-1)
+        if not isinstance(tokens, jax.core.Tracer) and (tokens == UNKNOWN).any():
+            raise ScoreError(f"{str(self.template)!r}: the language model gives the next token no probabilities")
         memo = self.__dict__.setdefault("_memo", {})
         memo["written"] = get_opaque_trace_state(), tokens, written._replace(start=begun.start)
         return tokens

@@ -20,6 +20,8 @@ from .template import Template
 from .tree import padded
 
 PADDING = -1
+# A token of which nothing can be said: its probabilities are no numbers.
+UNKNOWN = -2
 
 
 @dataclass(frozen=True)

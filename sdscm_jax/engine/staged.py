@@ -13,6 +13,7 @@ import numpy as np
 
 from ..dsl.asked import Visit, language_models
 from ..dsl.run_worlds import WorldResults
+from ..dsl.scores import check_scores
 from .answers import scores_of
 from .program import Outputs, Program, compiled, digest
 from .run import Progress, Run, joined
@@ -136,6 +137,10 @@ class Staged:
         flat = _flat(contexts)
         before = replace(scorer.counts)
         scores = scores_of(visit.question, scorer.edges(visit.question, flat))
+        lm = language_models(self.run.args)[visit.lm]
+        check_scores(scores, f"site {visit.site!r}", lambda row: visit.question.context(flat[row], lm.codec.decode), lm)
+        # What has no value has no text: its row is refused by name once all is run.
+        scores[(flat < 0).any(-1)] = np.nan
         answers[own] = scores.reshape(len(own), *answers.shape[1:])
         again = self.run.worlds if self.program.same_in_worlds(name) else 1
         scorer.note_reference(visit.question, flat, again)
