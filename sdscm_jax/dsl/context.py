@@ -14,7 +14,7 @@ from jax import Array
 from ..errors import GivenError
 from ..models.codec import Codec, Tokens
 from .phrase import Phrase
-from .template import Template
+from .template import Template, check_static
 from .text_phrase import TextPhrase
 from .tree import padded
 
@@ -37,6 +37,7 @@ def parse_given(given: Any, template: Template) -> Given:
         raise GivenError(f"given of {str(template)!r} is a list of phrases and strings, got {given!r}")
     for i, item in enumerate(given):
         if isinstance(item, Phrase) or (isinstance(item, str) and item.strip()):
+            check_static(item, f"given[{i}] of {str(template)!r}")
             continue
         hint = "; use sd.sample, which returns a phrase" if hasattr(item, "dtype") else ""
         raise GivenError(f"given[{i}] of {str(template)!r} is neither a phrase nor a text: {item!r}{hint}")
@@ -79,7 +80,11 @@ def chosen_tokens(item: Phrase | str, texts: tuple[Tokens, ...]) -> tuple[Array,
 
 def same_items(a: Given, b: Given) -> bool:
     """Do two lists hold the very same phrases and equal strings?"""
-    return len(a) == len(b) and all(x is y or (isinstance(x, str) and x == y) for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(
+        # (A phrase compares itself with a string as one of its options.)
+        x is y or (isinstance(x, str) and isinstance(y, str) and x == y)
+        for x, y in zip(a, b, strict=True)
+    )
 
 
 def check_boundaries(codec: Codec, given: Given, next_texts: tuple[str, ...], where: str) -> None:

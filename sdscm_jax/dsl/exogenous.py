@@ -10,9 +10,10 @@ import numpyro
 from jax import Array
 from numpyro.primitives import Messenger, apply_stack
 
-from ..errors import SiteError
+from ..errors import GivenError, SiteError
 from .control_flow import wrap_bodies
 from .lineage import redraw
+from .mechanism import mechanism_of
 from .noise import as_key, fold_text
 
 
@@ -30,6 +31,7 @@ class exogenous(Messenger):
 
     Raises:
         SiteError: two sites have one name.
+        GivenError: a site is given a text that is the name of an earlier one.
 
     >>> import jax, numpyro, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -62,6 +64,7 @@ class exogenous(Messenger):
         if msg["type"] == "sample":
             if msg["name"] in self._names:
                 raise SiteError(f"two sites are named {msg['name']!r}; names are unique, since noise is keyed by them")
+            self._check_texts(msg)
             self._names.add(msg["name"])
         if msg["type"] == "control_flow":
             wrap_bodies(msg, lambda body: partial(self._run_inside, body))
@@ -73,6 +76,16 @@ class exogenous(Messenger):
         msg["kwargs"]["rng_key"] = fold_text(self.key, name)
         if msg["type"] == "sample":
             self._give_noise(msg, name)
+
+    def _check_texts(self, msg: dict[str, Any]) -> None:
+        """Refuse a text that is the name of an earlier site: its phrase was meant."""
+        mechanism = mechanism_of(msg["fn"])
+        for text in () if mechanism is None else mechanism.texts:
+            if text is not None and text.strip() in self._names:
+                raise GivenError(
+                    f"site {msg['name']!r} is given the text {text!r}, which is the name of an earlier site: list the "
+                    "phrase that sd.sample returned, not its name"
+                )
 
     def _give_noise(self, msg: dict[str, Any], name: str) -> None:
         """Noise that is at hand, and fresh noise for what interventions redraw."""

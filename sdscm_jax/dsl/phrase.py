@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..errors import OptionError, nearest
+from ..errors import GivenError, OptionError, nearest
 from .template import Template, option_index
 
 
@@ -79,7 +79,7 @@ class Phrase:
         """Option text on the host: a string, or an object array of the index's shape.
 
         Raises:
-            TypeError: the phrase is being traced by JAX, and has no text yet.
+            GivenError: the phrase is being traced by JAX, and has no text yet.
         """
         return self._lookup(self.options)
 
@@ -89,8 +89,7 @@ class Phrase:
         return self._lookup(self.sentences)
 
     def _lookup(self, texts: tuple[str, ...]) -> Any:
-        if isinstance(self.index, jax.core.Tracer):
-            raise TypeError(f"{self._where} is being traced by JAX; its text exists on the host only")
+        self._refuse_text()
         found = np.array(texts, dtype=object)[np.asarray(self.index)]
         return found if np.ndim(self.index) else str(found)
 
@@ -140,6 +139,31 @@ class Phrase:
         """A text, phrase or number that the site of this phrase may take, as an option number."""
         return option_numbers(value, self.options, where)
 
+    def __str__(self) -> str:
+        """Its representation, outside of a trace.
+
+        Raises:
+            GivenError: the phrase is being traced. A text made from it would be the same for all units, and the
+                graph would lack an edge.
+        """
+        self._refuse_text()
+        return repr(self)
+
+    def __format__(self, how: str) -> str:
+        self._refuse_text()
+        return format(repr(self), how)
+
+    @property
+    def _value(self) -> Any:
+        return self.index
+
+    def _refuse_text(self) -> None:
+        if isinstance(self._value, jax.core.Tracer):
+            raise GivenError(
+                f"{self._where} has another text in each unit, so no string can be made of it inside a model: list the "
+                "phrase itself in given=[...]; compare it (phrase == 'low') or map it to numbers (phrase.map({...}))"
+            )
+
     def __repr__(self) -> str:
         shown = "traced" if isinstance(self.index, jax.core.Tracer) else repr(self.text)
         return f"Phrase({self.name or str(self.template)!r}: {shown})"
@@ -168,11 +192,14 @@ def option_numbers(value: Any, options: tuple[str, ...], where: str) -> Any:
     if isinstance(value, jax.core.Tracer):
         if not jnp.issubdtype(value.dtype, jnp.integer) and value.dtype != bool:
             raise OptionError(f"{where} takes option numbers, got an array of {value.dtype}")
-        return value
+        # Booleans would be a mask where numbers are looked up.
+        return value.astype(jnp.int32) if value.dtype == bool else value
     array = np.asarray(value)
     if array.dtype.kind in "OU":
         numbers = [option_numbers(v, options, where) for v in array.ravel()]
         return np.array(numbers, np.int32).reshape(array.shape)
     if array.dtype.kind not in "iub" or not ((array >= 0) & (array < len(options))).all():
         raise OptionError(f"{where} has {len(options)} options, numbered from 0; got {value!r}")
+    if array.dtype.kind == "b":
+        return array.astype(np.int32)
     return value if isinstance(value, jax.Array) else array

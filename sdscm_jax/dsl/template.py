@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..errors import OptionError, TemplateError, nearest
+from ..errors import GivenError, OptionError, SDSCMError, TemplateError, nearest
 
 BLANK = "{}"
 
@@ -35,6 +36,7 @@ class Template(NamedTuple):
             return text
         if not isinstance(text, str):
             raise TemplateError(f"a template is a string with one blank {BLANK}, got {text!r}")
+        check_static(text, "a template", TemplateError)
         parts = text.split(BLANK)
         if len(parts) != 2:
             raise TemplateError(f"a template has exactly one blank {BLANK}, got {len(parts) - 1} in {text!r}")
@@ -46,6 +48,23 @@ class Template(NamedTuple):
 
     def __str__(self) -> str:
         return self.fill(BLANK)
+
+
+# What JAX writes for a value that it traces, such as "JitTracer(int32[])".
+_TRACED = re.compile(r"\b[A-Z]\w*Tracer\(|\bTraced<|\bPhrase\(.*: traced\)")
+
+
+def check_static(text: Any, where: str, error: type[SDSCMError] = GivenError) -> None:
+    """Refuse a text that was made from a value which is being traced: it would say the same in every unit.
+
+    Raises:
+        GivenError: it was (or the error that is given).
+    """
+    if isinstance(text, str) and _TRACED.search(text):
+        raise error(
+            f"{where} was made from a value that differs between units: {text!r}. Texts are static: list the phrase "
+            "itself in given=[...], or make the number a phrase with sd.verbalize"
+        )
 
 
 def parse_options(options: Sequence[str], template: Template) -> tuple[str, ...]:
@@ -63,6 +82,7 @@ def parse_options(options: Sequence[str], template: Template) -> tuple[str, ...]
             raise OptionError(f"option {i} of {str(template)!r} is not a string: {option!r}")
         if not option.strip():
             raise OptionError(f"option {i} of {str(template)!r} is empty: {option!r}")
+        check_static(option, f"option {i} of {str(template)!r}", OptionError)
         if option in options[:i]:
             raise OptionError(f"option {option!r} of {str(template)!r} is listed twice")
     return tuple(options)

@@ -199,8 +199,7 @@ class TextPhrase(Phrase):
         return self._on_host(self.form.sentence)
 
     def _on_host(self, say: Any) -> Any:
-        if isinstance(self.tokens, jax.core.Tracer):
-            raise TypeError(f"{self._where} is being traced by JAX; its text exists on the host only")
+        self._refuse_text()
         tokens = np.asarray(self.tokens)
         if tokens.ndim == 1:
             return say(tokens)
@@ -251,6 +250,10 @@ class TextPhrase(Phrase):
         parts = (jnp.broadcast_to(opening, (*batch, len(opening))), jnp.maximum(tokens, 0), jnp.asarray(tails)[way])
         valid = (jnp.ones((*batch, len(opening)), bool), kept, jnp.asarray(real)[way])
         return jnp.concatenate(parts, axis=-1).astype(jnp.int32), jnp.concatenate(valid, axis=-1)
+
+    @property
+    def _value(self) -> Any:
+        return self.tokens
 
     def __repr__(self) -> str:
         shown = "traced" if isinstance(self.tokens, jax.core.Tracer) else repr(self.text)
