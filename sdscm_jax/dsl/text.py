@@ -54,6 +54,10 @@ class Text(Mechanism):
             be (extra ``constrained``). The template's suffix then follows it.
         coupling: ``"gumbel"`` or ``"independent"``, as for ``Choice``.
 
+    What is written begins with the white space that stands before the blank (a space, where the blank follows given
+    texts): tokens that would go on the word before it are not allowed, so that what later sites read is what
+    ``sentence`` says.
+
     Batch shape: that of the given phrases and the temperature. Event shape ``(T,)``: int32 tokens,
     padded with -1 after the end.
 
@@ -110,7 +114,7 @@ class Text(Mechanism):
         lead = spaces if prefix.strip() else lm.codec.lead(not self.texts)
         size = lm.config.vocab_size
         if pattern is None:
-            automaton = stop_automaton(lm.codec, size, stops)
+            automaton = stop_automaton(lm.codec, size, stops, lead)
         else:
             whole = pattern if isinstance(pattern, str) else tuple(pattern)
             automaton = pattern_automaton(

@@ -81,7 +81,7 @@ class TextForm:
         return self.max_tokens + max(map(len, self.tail_tokens()))
 
     def written(self, tokens: np.ndarray) -> tuple[str, int]:
-        """What the tokens ``[T]`` say, without the lead, and the way in which they end (0: cut off)."""
+        """What the tokens ``[T]`` say, and the way in which they end (0: cut off)."""
         kept = [int(t) for t in tokens if t != PADDING]
         state = 0
         for token in kept:
@@ -91,19 +91,19 @@ class TextForm:
             kept = kept[: len(kept) - self.automaton.ending_tokens[way - 1]]
         pieces = token_bytes(self.codec, len(self.automaton.classes))
         text = b"".join(pieces[token] or b"" for token in kept).decode(errors="replace")
-        return text.removeprefix(self.lead), way
+        return text, way
 
     def text(self, tokens: np.ndarray) -> str:
         """The text without the string that ended it."""
         written, way = self.written(tokens)
         end = self.automaton.endings[way - 1] if way else None
+        written = written.removeprefix(self.lead)
         return written.removesuffix(end) if end else written
 
     def sentence(self, tokens: np.ndarray) -> str:
         """The template with what was written filled in."""
         written, way = self.written(tokens)
-        before = self.head + self.lead if self.head else ""
-        return before + written + self.tails()[way]
+        return (self.head + written if self.head else written.removeprefix(self.lead)) + self.tails()[way]
 
     def tokens_of(self, text: str, where: str) -> np.ndarray:
         """Tokens int32 ``[T]`` of a text, ended and padded.

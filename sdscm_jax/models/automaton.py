@@ -80,7 +80,7 @@ class TokenAutomaton:
 
 
 @lru_cache(maxsize=1024)
-def stop_automaton(codec: Codec, vocab_size: int, stop: tuple[str, ...]) -> TokenAutomaton:
+def stop_automaton(codec: Codec, vocab_size: int, stop: tuple[str, ...], lead: str = "") -> TokenAutomaton:
     """Any text up to and with the first stop string, or up to the end-of-text token.
 
     A token inside which a stop string ends early is forbidden, so that a text ends with its stop
@@ -92,9 +92,10 @@ def stop_automaton(codec: Codec, vocab_size: int, stop: tuple[str, ...]) -> Toke
         codec: the tokenizer.
         vocab_size: number of tokens V that the model has; those unknown to the tokenizer are forbidden.
         stop: stop strings; there may be none.
+        lead: string that the text begins with, unless it is empty: a token that goes on the word before it is forbidden.
 
     Raises:
-        OptionError: a stop string is empty.
+        OptionError: a stop string is empty, or the tokenizer cannot write the lead.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> automaton = stop_automaton(load_lm().codec, 1190, (".", "\\n"))
@@ -104,8 +105,17 @@ def stop_automaton(codec: Codec, vocab_size: int, stop: tuple[str, ...]) -> Toke
     if not all(stop):
         raise OptionError(f"a stop string is empty: {stop!r}")
     table, way = stop_table([s.encode() for s in stop])
+    begun, n = lead.encode(), len(lead.encode())
+    # The lead, a state for each of its bytes; then anything up to a stop string.
+    before = np.full((n, 256), -1, np.int32)
+    before[np.arange(n), list(begun)] = np.arange(1, n + 1)
+    table = np.vstack([before, np.where(table < 0, -1, table + n)]).astype(np.int32)
+    way = np.concatenate([np.zeros(n, np.int32), way])
     columns, step = _token_steps(token_bytes(codec, vocab_size), table)
-    return _automaton(codec, columns, step, way, way == 0, (*stop, None), free=True)
+    if not reachable(step)[n:].any():
+        raise OptionError(f"this tokenizer cannot write {lead!r}, which the blank of a text begins with")
+    may_end = (way == 0) & ((np.arange(len(way)) == 0) | (np.arange(len(way)) >= n))
+    return _automaton(codec, columns, step, way, may_end, (*stop, None), free=True)
 
 
 def pattern_automaton(
