@@ -152,7 +152,7 @@ def read_along(lm: LanguageModel, text: Encoding, tokens: Array, valid: Array) -
     tokens, valid = tokens[..., :-1], valid[..., :-1]
     batch = jnp.broadcast_shapes(tokens.shape[:-1], text.valid.shape[:-1], text.length.shape)
     count = tokens.shape[-1]
-    positions = text.length[..., None] + jnp.arange(count)
+    positions = text.length[..., None] + jnp.arange(count, dtype=jnp.int32)
     own = jnp.tri(count, dtype=bool) & valid[..., None, :]
     old = jnp.broadcast_to(text.valid[..., None, :], (*batch, count, text.valid.shape[-1]))
     mask = jnp.concatenate([old, jnp.broadcast_to(own, (*batch, count, count))], axis=-1)
@@ -200,7 +200,7 @@ def _encode_rows(lm: LanguageModel, text: Encoding, shared: Tokens, tree: Option
     if shared:
         last = hidden[..., length - 1 : length, :]
     else:
-        at = jnp.max(jnp.where(new_valid, jnp.arange(length), 0), axis=-1)
+        at = jnp.max(jnp.where(new_valid, jnp.arange(length, dtype=jnp.int32), 0), axis=-1)
         last = jnp.take_along_axis(hidden, at[..., None, None], axis=-2)
     rows = jnp.concatenate([last, hidden[..., length:, :]], axis=-2)
     logits = lm.decoder.logits(rows)
@@ -241,7 +241,7 @@ def choose(scored: ScoredTree, blank: OptionTokens, tree: OptionTree, index: Arr
         chosen_valid = jnp.asarray(on_path)[index]
         text = text._replace(
             cache=text.cache.append(scored.nodes.take(jnp.asarray(paths)[index])),
-            positions=_join(text.positions, text.length[..., None] + jnp.arange(paths.shape[1])),
+            positions=_join(text.positions, text.length[..., None] + jnp.arange(paths.shape[1], dtype=jnp.int32)),
             valid=_join(text.valid, chosen_valid),
             length=text.length + chosen_valid.sum(-1, dtype=jnp.int32),
         )

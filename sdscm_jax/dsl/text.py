@@ -285,7 +285,7 @@ class Text(Mechanism):
 
         written, tokens = begun, token[..., None]
         if most > 1:
-            (written, _, _), later = jax.lax.scan(step, (begun, token, state), jnp.arange(1, most))
+            (written, _, _), later = jax.lax.scan(step, (begun, token, state), jnp.arange(1, most, dtype=jnp.int32))
             tokens = jnp.concatenate([tokens, jnp.moveaxis(later, 0, -1)], axis=-1)
         if not isinstance(tokens, jax.core.Tracer) and (tokens == UNKNOWN).any():
             raise ScoreError(f"{str(self.template)!r}: the language model gives the next token no probabilities")

@@ -92,7 +92,7 @@ def stop_automaton(codec: Codec, vocab_size: int, stop: tuple[str, ...], lead: s
         codec: the tokenizer.
         vocab_size: number of tokens V that the model has; those unknown to the tokenizer are forbidden.
         stop: stop strings; there may be none.
-        lead: string that the text begins with, unless it is empty: a token that goes on the word before it is forbidden.
+        lead: string that the text begins with, unless it is empty: a token that goes on the word before is forbidden.
 
     Raises:
         OptionError: a stop string is empty, or the tokenizer cannot write the lead.
