@@ -7,6 +7,7 @@ is known gets noise that explains it, drawn from its exact posterior. What canno
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,19 +18,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import biject_to
 from numpyro.infer import NUTS
 from numpyro.primitives import Messenger
 
 from ..errors import EvidenceError, OptionError, nearest
-from .carry import Known, Quantile, enumerable, quantile_noise
+from .carry import Known, Residual, enumerable, residual_noise
 from .exogenous import exogenous
 from .graph import Graph
 from .intervention import Fixed, Intervened, natural
 from .mechanism import Mechanism, mechanism_of, with_mechanism
 from .noise import fold_text, stream
+from .residual import core
 from .structure import Site
+from .tails import LEAST
 from .worlds import site_value
 
 # Joint values of unobserved discrete causes that are enumerated.
@@ -85,10 +89,28 @@ def check_evidence(
                 f"site {name!r} is inside scan or cond, where noise cannot be abduced; write the loop in Python"
             )
         try:
-            checked[name] = site_value(value, site, units)
+            array, per_unit = site_value(value, site, units)
+            checked[name] = _with_dtype(array, site), per_unit
         except (OptionError, TypeError, ValueError) as error:
             raise EvidenceError(str(error)) from error
     return checked
+
+
+def _with_dtype(array: Array, site: Site) -> Array:
+    """Evidence as numbers of the site's own type: a truth value is 0 or 1, a whole number one of a site of these."""
+    where = f"site {site.name!r}"
+    if array.dtype == bool:
+        array = array.astype(jnp.int32)
+    floating = jnp.issubdtype(site.dtype, jnp.floating)
+    if not isinstance(array, jax.core.Tracer):
+        numbers = np.asarray(array, np.float64)
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{where}: evidence is finite, got {numbers[~np.isfinite(numbers)][0]}")
+        if not floating and (numbers % 1 != 0).any():
+            raise ValueError(f"{where} takes whole numbers, got {numbers[numbers % 1 != 0][0]}")
+    elif not floating and jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(f"{where} takes whole numbers, got numbers of type {array.dtype}")
+    return array.astype(site.dtype)
 
 
 def latent_causes(evidence: Sequence[str], sites: Sequence[Site]) -> tuple[Site, ...]:
@@ -144,14 +166,14 @@ def abduce(
     latent = latent_causes(list(evidence), sites)
     values, log_prob = _posterior_values(run, latent, sites) if latent else ({}, None)
     seen = run.messages(values)
-    noise: dict[str, Known | Quantile] = {}
+    noise: dict[str, Known | Residual] = {}
     for name, value in {**evidence, **values}.items():
         site_fn, own = seen[name]["fn"], fold_text(run.key, name)
         mechanism = mechanism_of(site_fn)
         if mechanism is not None:
             noise[name] = Known(mechanism.posterior_noise(own, value))
         else:
-            noise[name] = quantile_noise(site_fn, value, own)
+            noise[name] = residual_noise(site_fn, value, own)
     if log_prob is None:
         log_prob = _log_prob(seen, list(evidence))
     return Abduction(noise, log_prob)
@@ -211,13 +233,42 @@ class _Runs:
 
 
 def _log_prob(messages: Mapping[str, dict[str, Any]], names: Sequence[str]) -> Array:
-    """Log-density of some sites and of what the program observes."""
+    """Log-density of some sites, and of what the program observes.
+
+    A mask takes an observation of the program out of it, but no cause and no evidence: the units that are asked
+    about draw these from their distribution, masked or not.
+    """
     total = jnp.float32(0.0)
     for name, msg in messages.items():
-        program = msg["type"] == "sample" and msg["is_observed"] and not isinstance(msg["fn"], (Fixed, Intervened))
-        if name in names or program:
+        if msg["type"] != "sample" or isinstance(msg["fn"], (Fixed, Intervened)):
+            continue
+        if name in names:
+            total = total + jnp.sum(_possible(msg["fn"], msg["value"]))
+        elif msg["is_observed"]:
             total = total + jnp.sum(msg["fn"].log_prob(msg["value"]))
     return total
+
+
+def _possible(fn: dist.Distribution, value: Array) -> Array:
+    """Log-density of a value, -inf where none of its noise can be told in float32."""
+    fn = _unmasked(fn)
+    log_prob, mechanism = fn.log_prob(value), mechanism_of(fn)
+    if mechanism is None:
+        return jnp.where(fn.support(value), log_prob, -jnp.inf)
+    if mechanism.coupling == "inverse_cdf":
+        # The cell is a probability, not its logarithm.
+        return jnp.where(log_prob > LEAST, log_prob, -jnp.inf)
+    return log_prob
+
+
+def _unmasked(fn: dist.Distribution) -> dist.Distribution:
+    if isinstance(fn, dist.MaskedDistribution):
+        return _unmasked(fn.base_dist)
+    if isinstance(fn, (dist.Independent, dist.ExpandedDistribution)):
+        new = copy.copy(fn)
+        new.base_dist = _unmasked(fn.base_dist)
+        return new
+    return fn
 
 
 def _posterior_values(run: _Runs, latent: Sequence[Site], sites: Sequence[Site]) -> tuple[dict[str, Array], Array]:
@@ -332,7 +383,7 @@ def _kinds(run: _Runs, sites: Sequence[Site]) -> dict[str, _Kind]:
     def look() -> None:
         messages = run.messages({})
         for site in sites:
-            fn = natural(messages[site.name]["fn"])
+            fn = core(natural(messages[site.name]["fn"]))
             values = None
             if enumerable(fn):
                 with jax.ensure_compile_time_eval():

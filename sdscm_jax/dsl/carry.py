@@ -8,15 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
 from ..errors import EvidenceError
 from .coupling import posterior_noise, respond
-from .intervention import Intervened, natural
+from .intervention import Fixed, Intervened, natural
 from .mechanism import with_mechanism
-
-_TINY = 1e-7
+from .residual import core, moved, same
 
 
 @jax.tree_util.register_dataclass
@@ -37,26 +37,31 @@ class Known:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Quantile:
-    """Noise of any other site: its value, and the quantile that it is of its own distribution.
+class Residual:
+    """Noise of any other site: its value, and the distribution that it was of.
 
-    Where the distribution is the same, the value is the same bit for bit; where it is another one,
-    it is that quantile there. (For a location-scale family that is the same standardised noise, which
-    is also what NumPyro's draws share.)
+    Where the distribution is the same, the value is the same bit for bit; where it is another one, it is what the
+    same noise leads to there: the same standardised residual, quantile or place in a cell (``residual``).
 
     Attributes:
         value: the value.
-        quantile: float32 in (0, 1); None where the distribution has none.
         distribution: the distribution that the value was of.
+        cell: where the values are finitely many, the uniform in the cell of this one.
     """
 
     value: Array
-    quantile: Array | None
     distribution: dist.Distribution
+    cell: Any
 
     def carried_to(self, fn: dist.Distribution, name: str) -> dist.Distribution:
         """The site's distribution with this noise at hand."""
+        if isinstance(fn, Fixed):
+            return fn
         if isinstance(fn, Intervened):
+            # Of a soft intervention the natural value; a drawn one is no draw of this noise.
+            base = getattr(fn, "base_dist", None)
+            if base is None or (type(fn) is Intervened and base is not fn.replaced):
+                return fn
             new = copy.copy(fn)
             new.base_dist = self.carried_to(fn.base_dist, name)
             return new
@@ -69,7 +74,7 @@ class Carried(dist.Distribution):
     pytree_data_fields = ("base_dist", "noise")
     pytree_aux_fields = ("name",)
 
-    def __init__(self, base_dist: dist.Distribution, noise: Quantile, name: str):
+    def __init__(self, base_dist: dist.Distribution, noise: Residual, name: str):
         self.base_dist, self.noise, self.name = base_dist, noise, name
         super().__init__(base_dist.batch_shape, base_dist.event_shape)
 
@@ -78,51 +83,68 @@ class Carried(dist.Distribution):
         return self.base_dist.support
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        value = self.noise.value
+        other = self._value().astype(value.dtype)
+        if not isinstance(other, jax.core.Tracer):
+            check_told(self.name, value, other)
+        return other
+
+    def _value(self) -> Array:
         noise = self.noise
-        same = [
-            jnp.array_equal(a, b)
-            for a, b in zip(*map(jax.tree.leaves, (self.base_dist, noise.distribution)), strict=True)
-        ]
-        if not same:
-            return noise.value
-        if noise.quantile is None:
-            raise EvidenceError(
-                f"site {self.name!r} ({type(self.base_dist).__name__}) is observed and has parents, and its noise "
-                "cannot be told from its value: the distribution has no quantile function. Write it as a "
-                "deterministic function of a Normal or Uniform site"
-            )
-        moved = quantile_value(self.base_dist, noise.quantile).astype(noise.value.dtype)
-        return jnp.where(jnp.stack(same).all(), noise.value, moved)
+        if noise.cell is not None:
+            support, log_probs = _support(self.base_dist)
+            place = respond("inverse_cdf", log_probs, noise.cell)
+            return jnp.where(place == noise.cell.option, noise.value, support[place])
+        found = moved(noise.distribution, self.base_dist, noise.value)
+        if found is None:
+            return jnp.where(same(noise.distribution, self.base_dist), noise.value, untold(noise.value.dtype))
+        return found[0]
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         return self.base_dist.log_prob(value)
 
 
-def quantile_noise(fn: dist.Distribution, value: Array, key: Array) -> Quantile:
+def untold(dtype: Any) -> Any:
+    """What stands for a value that cannot be told; no result of a run that is checked has it (``check_told``)."""
+    return jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
+
+
+def check_told(name: str, value: Any, other: Any, where: str = "") -> None:
+    """Refuse a counterfactual value that cannot be told from the value that is known.
+
+    Args:
+        name: the site.
+        value: the known value.
+        other: the values in another world, on the host.
+        where: the unit and the world, for the message.
+
+    Raises:
+        EvidenceError: float32 cannot hold the value, or the noise cannot be told from the known one.
+    """
+    other = np.asarray(other)
+    lost = ~np.isfinite(other) if other.dtype.kind == "f" else other == untold(other.dtype)
+    if other.dtype.kind in "fi" and lost.any():
+        raise EvidenceError(
+            f"site {name!r}, whose value is {np.asarray(value).tolist()}: what it would have been{where} cannot be "
+            "told. Its distribution is another one there, and either NumPyro has no quantile function of it, or "
+            "float32 cannot hold so unlikely a value. Write the site as a deterministic function of a Normal or "
+            "Uniform site"
+        )
+
+
+def residual_noise(fn: dist.Distribution, value: Array, key: Array) -> Residual:
     """The noise of ``value``, drawn from its posterior where a value leaves it open.
 
-    A continuous value has one quantile. A value of a discrete site with finitely many has a cell of
-    them, and the quantile is uniform in it.
+    A value of a continuous site has one residual. A value of a discrete site with finitely many has a cell, and the
+    noise is uniform in it.
     """
-    value, fn = jnp.asarray(value), natural(fn)
-    if enumerable(fn):
-        support, log_probs = _support(fn)
-        place = jnp.argmax(value[..., None] == support, axis=-1)
-        return Quantile(value, posterior_noise("inverse_cdf", key, (), log_probs, place), fn)
+    value, fn = jnp.asarray(value), core(natural(fn))
     try:
-        quantile = fn.cdf(value)
-        jax.eval_shape(fn.icdf, quantile)
-    except (NotImplementedError, ImportError):  # some need a package that is not installed
-        return Quantile(value, None, fn)
-    return Quantile(value, jnp.clip(quantile, _TINY, 1 - _TINY), fn)
-
-
-def quantile_value(fn: dist.Distribution, quantile: Array) -> Array:
-    """The value of a distribution at a quantile."""
-    if enumerable(fn):
         support, log_probs = _support(fn)
-        return support[respond("inverse_cdf", log_probs, quantile)]
-    return fn.icdf(quantile)
+    except (NotImplementedError, jax.errors.ConcretizationTypeError):  # none, or they depend on other sites
+        return Residual(value, fn, None)
+    place = jnp.argmax(value[..., None] == support, axis=-1)
+    return Residual(value, fn, posterior_noise("inverse_cdf", key, (), log_probs, place))
 
 
 def enumerable(fn: dist.Distribution) -> bool:
@@ -131,7 +153,14 @@ def enumerable(fn: dist.Distribution) -> bool:
 
 
 def _support(fn: dist.Distribution) -> tuple[Array, Array]:
-    """The values ``[K]`` of a distribution, and their log-probabilities ``[..., K]``."""
+    """The values ``[K]`` of a distribution, and their log-probabilities ``[..., K]``.
+
+    Raises:
+        NotImplementedError: it has infinitely many, or other ones for each member of a plate.
+    """
+    fn = core(fn)
+    if not enumerable(fn):
+        raise NotImplementedError
     support = fn.enumerate_support(expand=False)
     log_probs = fn.log_prob(support.reshape(-1, *(1,) * len(fn.batch_shape)))
     return support.reshape(-1), jnp.moveaxis(log_probs, 0, -1)

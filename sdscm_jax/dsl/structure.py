@@ -32,6 +32,7 @@ class Site:
         exogenous: may it not be intervened on?
         observed: was its value given by the program?
         shape: shape of its value in one unit.
+        dtype: its dtype.
         phrase: a phrase of the site (static: its value is a stand-in), or None.
         looped: is it inside NumPyro's ``scan`` or ``cond``?
         text_parents: those of the parents that are in the text that its language model reads.
@@ -47,6 +48,7 @@ class Site:
     exogenous: bool = False
     observed: bool = False
     shape: tuple[int, ...] = ()
+    dtype: Any = None
     phrase: Phrase | None = field(default=None, repr=False, compare=False)
     looped: bool = False
     text_parents: tuple[str, ...] = ()
@@ -124,6 +126,7 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
             parents=followed(reads[name], name),
             text_parents=followed(texts[name], name),
             shape=shapes[name].shape,
+            dtype=shapes[name].dtype,
             looped=name in looped,
         )
         for name in order

@@ -178,11 +178,11 @@ def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _lead(site: Site, key: Any, log_probs: np.ndarray) -> float:
     """By how much, in nats, the option that a unit's noise picks is ahead of the next one."""
-    noise = np.asarray(draw_noise(site.coupling or "gumbel", fold_text(key, site.name), site.options, ()))
+    noise: Any = draw_noise(site.coupling or "gumbel", fold_text(key, site.name), site.options, ())
     if site.coupling == "inverse_cdf":
         edges = np.exp(log_probs).cumsum()[:-1]
-        return float(np.abs(edges - noise).min(initial=np.inf))
-    best = np.sort(log_probs + noise)
+        return float(np.abs(edges - float(noise.high)).min(initial=np.inf))
+    best = np.sort(log_probs + np.asarray(noise))
     return float(best[-1] - best[-2]) if len(best) > 1 else np.inf
 
 
