@@ -25,7 +25,7 @@ from numpyro.infer import NUTS
 from numpyro.primitives import Messenger
 
 from ..errors import EvidenceError, OptionError, nearest
-from .carry import Known, Residual, enumerable, residual_noise
+from .carry import Known, Residual, check_told, enumerable, residual_noise, untold_values
 from .exogenous import exogenous
 from .graph import Graph
 from .intervention import Fixed, Intervened, natural
@@ -413,3 +413,30 @@ def check_possible(log_prob: Any, where: str, first: int = 0) -> None:
     if impossible.size:
         which = f" (row {first + impossible[0]})" if np.ndim(log_prob) else ""
         raise EvidenceError(f"{where}: the evidence has probability 0 under the model{which}")
+
+
+def check_counterfactual(
+    values: Mapping[str, Any], sites: Sequence[Site], observed: Sequence[str], worlds: Sequence[str], first: int = 0
+) -> None:
+    """Refuse results whose sites have a value that cannot be told from what was abduced of it.
+
+    Args:
+        values: site -> values of units in all worlds ``[n, 1 + W, ...]``, the factual one first.
+        sites: the structure of the model.
+        observed: sites that there is evidence on.
+        worlds: labels of the W other worlds.
+        first: number of the first row.
+
+    Raises:
+        EvidenceError: with the site, its value, the row and the world; under tracing nothing can be checked.
+    """
+    abduced = {*observed, *(site.name for site in latent_causes(observed, sites))}
+    for site in sites:
+        found = values.get(site.name)
+        if site.name not in abduced or site.phrase is not None or isinstance(found, jax.core.Tracer):
+            continue
+        array = np.asarray(found)
+        # What an intervention sets it to is not told from noise.
+        for row, world in np.argwhere(untold_values(array).reshape(*array.shape[:2], -1).any(-1))[:1]:
+            where = f" in {worlds[world - 1]} (row {first + row})" if world else f" (row {first + row})"
+            check_told(site.name, array[row, 0], array[row, world], where)

@@ -109,6 +109,13 @@ def untold(dtype: Any) -> Any:
     return jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
 
 
+def untold_values(values: np.ndarray) -> np.ndarray:
+    """Which values, on the host, cannot be told."""
+    if values.dtype.kind == "i":
+        return values == untold(values.dtype)
+    return ~np.isfinite(values.astype(np.float32)) if jnp.issubdtype(values.dtype, jnp.floating) else values != values
+
+
 def check_told(name: str, value: Any, other: Any, where: str = "") -> None:
     """Refuse a counterfactual value that cannot be told from the value that is known.
 
@@ -121,9 +128,7 @@ def check_told(name: str, value: Any, other: Any, where: str = "") -> None:
     Raises:
         EvidenceError: float32 cannot hold the value, or the noise cannot be told from the known one.
     """
-    other = np.asarray(other)
-    lost = ~np.isfinite(other) if other.dtype.kind == "f" else other == untold(other.dtype)
-    if other.dtype.kind in "fi" and lost.any():
+    if untold_values(np.asarray(other)).any():
         raise EvidenceError(
             f"site {name!r}, whose value is {np.asarray(value).tolist()}: what it would have been{where} cannot be "
             "told. Its distribution is another one there, and either NumPyro has no quantile function of it, or "

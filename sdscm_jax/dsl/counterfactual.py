@@ -10,6 +10,7 @@ import numpyro
 
 from ..errors import InterventionError, SiteError
 from .abduct import abduct
+from .abduction import check_counterfactual
 from .exogenous import next_key, unit_noise
 from .run_worlds import run_worlds
 from .structure import structure
@@ -62,10 +63,14 @@ def counterfactual(
         key, noise = unit if unit is not None else (next_key(), {})
         if key is None:
             raise SiteError("counterfactual draws noise: run it under handlers.exogenous or numpyro.handlers.seed")
-        prepared = as_worlds(others, structure(fn, args, kwargs))
+        sites = structure(fn, args, kwargs)
+        prepared = as_worlds(others, sites)
         if evidence is not None:
             noise = {**noise, **abduct(fn, evidence, key).posterior(*args, **kwargs).noise}
         result = run_worlds(fn, key, prepared, args, kwargs, log_probs=(), noise=noise)
+        if evidence is not None:
+            values = {name: x if isinstance(x, jax.core.Tracer) else x[None] for name, x in result.values.items()}
+            check_counterfactual(values, sites, tuple(evidence), prepared.labels)
         for name, values in result.values.items():
             for label, value in zip(("", *prepared.labels), values, strict=True):
                 numpyro.deterministic(f"{name}|{label}" if label else name, value)

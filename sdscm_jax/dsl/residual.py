@@ -17,7 +17,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import transforms
 
-from .tails import BETA, GAMMA, LOG_CDFS, SKEWED_LAPLACE, STUDENT, Tails, carried, truncated
+from .tails import BETA, GAMMA, LOG_CDFS, SKEWED_LAPLACE, STUDENT, Between, Tails, carried, truncated
 
 # A quantile that is off by this share of a value has been lost.
 _LOST = 1e-3
@@ -37,8 +37,8 @@ class Form(NamedTuple):
     """
 
     parameters: tuple[Any, ...]
-    standard: Callable[[Array], Array]
-    realise: Callable[[Array], Array]
+    standard: Callable[[Array], Any]
+    realise: Callable[[Any], Array]
     shape: tuple[Any, ...] = ()
     tails: Tails | None = None
 
@@ -100,8 +100,8 @@ def _scalar(old: Any, new: Any, value: Array) -> tuple[Array, Array] | None:
         if before.tails is None:
             other = jnp.where(alike, other, jnp.nan)
         else:
-            far = after.realise(carried(before.tails, before.shape, after.shape, standard))
-            other = jnp.where(alike, other, far)
+            far, told = carried(before.tails, before.shape, after.shape, standard)
+            other = jnp.where(alike, other, jnp.where(told, after.realise(far), jnp.inf))
     return other, _equal(before.parameters, after.parameters)
 
 
@@ -209,13 +209,20 @@ def _truncated(fn: Any) -> Form | None:
     kind = type(base).__name__
     if kind not in LOG_CDFS:
         return None
-    low, high = (
-        (getattr(fn, end) - base.loc) / base.scale if hasattr(fn, end) else edge
-        for end, edge in (("low", -jnp.inf), ("high", jnp.inf))
-    )
-    found = _located(base.loc, base.scale, (low, high), truncated(kind))
     bounds = tuple(getattr(fn, end) for end in ("low", "high") if hasattr(fn, end))
-    return found._replace(parameters=(base.loc, base.scale, *bounds))
+    low, high = getattr(fn, "low", -jnp.inf), getattr(fn, "high", jnp.inf)
+
+    def standard(value: Array) -> Between:
+        return Between((value - base.loc) / base.scale, (value - low) / base.scale, (high - value) / base.scale)
+
+    def realise(point: Between) -> Array:
+        from_bound = jnp.where(
+            point.above_low <= point.below_high, low + base.scale * point.above_low, high - base.scale * point.below_high
+        )
+        return jnp.clip(from_bound, low, high)
+
+    ends = ((low - base.loc) / base.scale, (high - base.loc) / base.scale)
+    return Form((base.loc, base.scale, *bounds), standard, realise, ends, truncated(kind))
 
 
 def _gamma(fn: Any) -> Form:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
 from jax import Array
 from jax.scipy.special import betainc, gammainc, gammaincc, log_ndtr
 
@@ -26,21 +28,22 @@ class Tails(NamedTuple):
 
     Attributes:
         logs: of a shape and a point, the logarithms of P(X <= x) and P(X > x); accurate where they are small.
-        point: the point of a value.
-        value: the value of a point.
-        at: the point of a coordinate, which increases with the value.
+        at: of a shape and a coordinate, which increases with the variable, the point.
         span: the coordinates.
+        point: the point of a standardised value.
+        value: the standardised value of a point.
     """
 
     logs: Callable[[Shape, Any], tuple[Array, Array]]
-    point: Callable[[Array], Any]
-    value: Callable[[Any], Array]
-    at: Callable[[Array], Any]
+    at: Callable[[Shape, Array], Any]
     span: tuple[float, float]
+    point: Callable[[Any], Any] = lambda x: x
+    value: Callable[[Any], Any] = lambda x: x
 
 
-def carried(tails: Tails, old: Shape, new: Shape, value: Array) -> Array:
-    """The value that is as far out under the new shape as ``value`` is under the old one; inf: it cannot be told."""
+def carried(tails: Tails, old: Shape, new: Shape, value: Any) -> tuple[Any, Array]:
+    """The standardised value that is as far out under the new shape as ``value`` is under the old one, and whether
+    float32 can tell it."""
     below, above = tails.logs(old, tails.point(value))
     left = below < above
     target = jnp.where(left, below, above)
@@ -50,18 +53,14 @@ def carried(tails: Tails, old: Shape, new: Shape, value: Array) -> Array:
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = low + 0.5 * (high - low)
-        below, above = tails.logs(new, tails.at(middle))
+        below, above = tails.logs(new, tails.at(new, middle))
         short = jnp.where(left, below < target, above > target)
         return jnp.where(short, middle, low), jnp.where(short, high, middle)
 
     low, high = jax.lax.fori_loop(0, _HALVINGS, halve, tuple(start))
-    found = tails.value(tails.at(low + 0.5 * (high - low)))
+    found = tails.value(tails.at(new, low + 0.5 * (high - low)))
     inside = (low > tails.span[0]) & (high < tails.span[1]) & (target > LEAST)
-    return jnp.where(inside, found, jnp.inf)
-
-
-def _plain(x: Any) -> Any:
-    return x
+    return found, inside
 
 
 def _gamma(shape: Shape, x: Array) -> tuple[Array, Array]:
@@ -90,12 +89,16 @@ def _skewed_laplace(shape: Shape, x: Array) -> tuple[Array, Array]:
 
 
 def _over_reals(logs: Callable[[Shape, Any], tuple[Array, Array]]) -> Tails:
-    return Tails(logs, _plain, _plain, jnp.sinh, (-80.0, 80.0))
+    return Tails(logs, lambda shape, u: jnp.sinh(u), (-80.0, 80.0))
 
 
-GAMMA = Tails(_gamma, _plain, _plain, jnp.exp, (-87.0, 88.0))
+GAMMA = Tails(_gamma, lambda shape, u: jnp.exp(u), (-87.0, 88.0))
 BETA = Tails(
-    _beta, lambda x: (x, 1 - x), lambda point: point[0], lambda u: (jax.nn.sigmoid(u), jax.nn.sigmoid(-u)), (-87.0, 87.0)
+    _beta,
+    lambda shape, u: (jax.nn.sigmoid(u), jax.nn.sigmoid(-u)),
+    (-87.0, 87.0),
+    point=lambda x: (x, 1 - x),
+    value=lambda point: point[0],
 )
 STUDENT = _over_reals(_student)
 SKEWED_LAPLACE = _over_reals(_skewed_laplace)
@@ -115,25 +118,49 @@ LOG_CDFS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+# Gauss's quadrature on [0, 1].
+_NODES, _WEIGHTS = ((1 + x) / 2 if i == 0 else x / 2 for i, x in enumerate(np.polynomial.legendre.leggauss(5)))
+
+
+class Between(NamedTuple):
+    """A standardised value between two bounds, with its distances from them: near a bound only these tell it."""
+
+    value: Array
+    above_low: Array
+    below_high: Array
+
+
 def truncated(kind: str) -> Tails:
     """A symmetric standard variable between bounds, which are its shape (infinite where there is none)."""
-    log_cdf = LOG_CDFS[kind]
+    log_cdf, density = LOG_CDFS[kind], getattr(dist, kind)(0.0, 1.0)
 
-    def mass(low: Array, high: Array) -> Array:
+    def mass(low: Array, high: Array, width: Array) -> Array:
+        low, high, width = jnp.broadcast_arrays(*(jnp.asarray(x, jnp.float32) for x in (low, high, width)))
         # On the side where both are small; across the middle from what is beyond them.
-        low, high = jnp.broadcast_arrays(jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32))
         flipped = low >= 0
         first, second = jnp.where(flipped, -high, low), jnp.where(flipped, -low, high)
         one_side = second <= 0
         b = log_cdf(jnp.where(one_side, second, 0.0))
         a = log_cdf(jnp.where(one_side, first, -1.0))
         beyond = jnp.exp(log_cdf(jnp.minimum(first, 0.0))) + jnp.exp(log_cdf(-jnp.maximum(second, 0.0)))
-        return jnp.where(one_side, b + jnp.log(-jnp.expm1(jnp.minimum(a - b, 0.0))), jnp.log1p(-beyond))
+        wide = jnp.where(one_side, b + jnp.log(-jnp.expm1(jnp.minimum(a - b, 0.0))), jnp.log1p(-beyond))
+        # Of a narrow interval these are differences of nearly equal numbers.
+        narrow = width * (1 + jnp.maximum(jnp.abs(first), jnp.abs(second))) < jnp.where(one_side, 1.0, 1e-3)
+        step, end = jnp.where(narrow, width, 1.0), jnp.where(narrow, second, 0.0)
+        inside = density.log_prob(end[..., None] - step[..., None] * _NODES)
+        return jnp.where(narrow, jnp.log(step) + jax.nn.logsumexp(inside, axis=-1, b=_WEIGHTS), wide)
 
-    def logs(shape: Shape, x: Array) -> tuple[Array, Array]:
+    def logs(shape: Shape, point: Between) -> tuple[Array, Array]:
         low, high = shape
-        x = jnp.clip(x, low, high)
-        total = mass(low, high)
-        return mass(low, x) - total, mass(x, high) - total
+        total = mass(low, high, high - low)
+        return mass(low, point.value, point.above_low) - total, mass(point.value, high, point.below_high) - total
 
-    return _over_reals(logs)
+    def at(shape: Shape, u: Array) -> Between:
+        low, high = shape
+        both, span = jnp.isfinite(low) & jnp.isfinite(high), jnp.where(jnp.isfinite(high - low), high - low, 1.0)
+        one, other = jnp.exp(u), jnp.exp(-u)
+        above = jnp.where(both, span * jax.nn.sigmoid(u), jnp.where(jnp.isfinite(low), one, jnp.inf))
+        below = jnp.where(both, span * jax.nn.sigmoid(-u), jnp.where(jnp.isfinite(low), jnp.inf, other))
+        return Between(jnp.where(above <= below, low + above, high - below), above, below)
+
+    return Tails(logs, at, (-87.0, 87.0))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dsl.abduction import check_evidence, check_possible
+from ..dsl.abduction import check_counterfactual, check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
 from ..dsl.graph import Graph
 from ..dsl.look_up import check_known
@@ -127,7 +127,7 @@ def simulate(
             if parts is not None and number in done:
                 results.append(arrays_of(parts.read(number), run.sites, ("", *labels), run.kept))
             else:
-                part = _part(run, executor, rows, partial(_within, told, rows), anew=parts is not None)
+                part = _part(run, executor, rows, partial(_within, told, rows), anew=parts is not None, labels=labels)
                 results.append(part)
                 if parts is not None:
                     parts.write(number, _simulation(run, labels, part, {}).to_arrow())
@@ -152,14 +152,20 @@ def _within(told: Callable[[float], None], rows: np.ndarray, share: float) -> No
 
 
 def _part(
-    run: Run, executor: Executor, rows: np.ndarray, progress: Callable[[float], None], anew: bool
+    run: Run,
+    executor: Executor,
+    rows: np.ndarray,
+    progress: Callable[[float], None],
+    anew: bool,
+    labels: tuple[str, ...],
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Values and log-probabilities of rows; ``anew``: they do not depend on what was computed before."""
     if anew:
         executor.forget()
     found, log_evidence = executor(rows, progress)
     if run.observed:
-        check_possible(log_evidence, "simulate", int(rows[0]) // run.draws)
+        check_possible(log_evidence, "simulate", int(rows[0]))
+        check_counterfactual(found.values, run.sites, run.observed, labels, int(rows[0]))
     if anew:
         # Before the part is there: a part that is computed again finds what it found the first time.
         executor.finish()
