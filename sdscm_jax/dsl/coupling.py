@@ -180,7 +180,5 @@ def _option_at(logits: Array, above: Array, distance: Double) -> Array:
     last = probs.shape[-1] - 1
     upwards, downwards = less(at, before) & some, ~less(after, at) & some
     first_above = jnp.where(upwards.any(-1), jnp.argmax(upwards, -1), last - jnp.argmax(some[..., ::-1], -1))
-    last_below = jnp.where(
-        downwards.any(-1), last - jnp.argmax(downwards[..., ::-1], -1), jnp.argmax(some, -1)
-    )
+    last_below = jnp.where(downwards.any(-1), last - jnp.argmax(downwards[..., ::-1], -1), jnp.argmax(some, -1))
     return jnp.where(above, last_below, first_above).astype(jnp.int32)

@@ -217,7 +217,9 @@ def _truncated(fn: Any) -> Form | None:
 
     def realise(point: Between) -> Array:
         from_bound = jnp.where(
-            point.above_low <= point.below_high, low + base.scale * point.above_low, high - base.scale * point.below_high
+            point.above_low <= point.below_high,
+            low + base.scale * point.above_low,
+            high - base.scale * point.below_high,
         )
         return jnp.clip(from_bound, low, high)
 

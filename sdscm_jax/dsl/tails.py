@@ -111,9 +111,7 @@ LOG_CDFS: dict[str, Callable[[Array], Array]] = {
     "Normal": log_ndtr,
     "Logistic": lambda z: -jax.nn.softplus(-z),
     "Cauchy": lambda z: jnp.log(jnp.arctan2(1.0, -z) / jnp.pi),
-    "Laplace": lambda z: jnp.where(
-        z < 0, z - jnp.log(2.0), jnp.log1p(-0.5 * jnp.exp(-jnp.maximum(z, 0)))
-    ),
+    "Laplace": lambda z: jnp.where(z < 0, z - jnp.log(2.0), jnp.log1p(-0.5 * jnp.exp(-jnp.maximum(z, 0)))),
     "SoftLaplace": lambda z: jnp.log(2 / jnp.pi * jnp.arctan(jnp.exp(jnp.minimum(z, 80.0)))),
 }
 

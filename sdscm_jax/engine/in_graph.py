@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dsl.abduction import AT_ONCE, latent_causes
+from ..dsl.abduction import latent_causes
 from ..dsl.asked import is_language_model, language_models
+from ..dsl.causes import AT_ONCE
 from ..dsl.context import longest_tokens
 from ..dsl.executable import Lowered, executable
 from ..dsl.run_worlds import WorldResults, run_worlds
