@@ -19,7 +19,7 @@ class abduct:
     The model replays the evidence, and ``do(abduct(fn, evidence, key), data)`` is what would have
     happened to the same unit (abduction, action, prediction; Pearl 2009, section 7.1). The noise of an
     observed choice is a truncated Gumbel vector (or, for ``"inverse_cdf"``, a uniform in the cell of
-    the option); of free text the same for each token; of a NumPyro site the quantile of its value.
+    the option); of free text the same for each token; of a NumPyro site its standardised residual or quantile.
     Unobserved causes of evidence are drawn from their posterior: exactly where they are discrete and
     have at most 4096 joint values, by NUTS where some are continuous. Different keys give
     different draws from the posterior.
@@ -31,7 +31,8 @@ class abduct:
 
     Raises:
         EvidenceError: a site is unknown, deterministic or intervened on, cannot have the value, the
-            evidence is impossible, or what causes it cannot be inferred.
+            evidence is impossible, what causes it cannot be inferred, or what a value would have been where
+            its distribution is another one cannot be told.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()

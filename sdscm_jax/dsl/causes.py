@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -115,7 +116,10 @@ def log_prob_of(messages: Mapping[str, dict[str, Any]], names: Sequence[str]) ->
 def _possible(fn: dist.Distribution, value: Array) -> Array:
     """Log-density of a value, -inf where none of its noise can be told in float32."""
     fn = _unmasked(fn)
-    log_prob, mechanism = fn.log_prob(value), mechanism_of(fn)
+    with warnings.catch_warnings():
+        # NumPyro's, of what is out of the support, which is an error here.
+        warnings.simplefilter("ignore")
+        log_prob, mechanism = fn.log_prob(value), mechanism_of(fn)
     if mechanism is None:
         return jnp.where(fn.support(value), log_prob, -jnp.inf)
     if mechanism.coupling == "inverse_cdf":

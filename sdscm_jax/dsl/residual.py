@@ -68,8 +68,10 @@ def moved(old: dist.Distribution, new: dist.Distribution, value: Array) -> tuple
         found = _scalar(old, new, value)
     if found is None:
         return None
-    other, same = found
-    return jnp.where(same, value, jnp.where(jnp.isfinite(other), other, jnp.inf)), same
+    other, alike = found
+    if jnp.issubdtype(jnp.result_type(other), jnp.floating):
+        other = jnp.where(jnp.isfinite(other), other, jnp.inf)
+    return jnp.where(alike, value, other), alike
 
 
 def same(old: dist.Distribution, new: dist.Distribution) -> Array:
@@ -116,8 +118,11 @@ def _transformed(old: Any, new: Any, value: Array) -> tuple[Array, Array] | None
     if any(isinstance(step, _NOT_INVERTIBLE) or type(step) is not type(other) for step, other in steps):
         return None
     base = value
-    for step, _ in reversed(steps):
-        base = step._inverse(base)
+    try:
+        for step, _ in reversed(steps):
+            base = step._inverse(base)
+    except NotImplementedError:
+        return None
     found = moved(old.base_dist, new.base_dist, base)
     if found is None:
         return None

@@ -188,7 +188,7 @@ def test_an_unlikely_option_in_the_middle_has_its_cell() -> None:
         assert (respond("inverse_cdf", logits, noise) == index).all()
         start = float(np.cumsum([0, *probs])[index])
         for other in ([0.2, 0.2, 0.6], [0.7, 0.1, 0.2], [0.0, 0.6, 0.4]):
-            there = int(np.searchsorted(np.cumsum(other), start, side="right"))
+            there = min(2, int(np.searchsorted(np.cumsum(other), start, side="right")))
             assert (respond("inverse_cdf", jnp.log(jnp.array(other)), noise) == there).all()
     # Upper tails: an option of 1e-30 that has 1e-28 in another world stays the last.
     tails = [jnp.log(jnp.array([1.0, p, p])) for p in (1e-30, 1e-28)]
