@@ -69,8 +69,8 @@ def counterfactual(
             noise = {**noise, **abduct(fn, evidence, key).posterior(*args, **kwargs).noise}
         result = run_worlds(fn, key, prepared, args, kwargs, log_probs=(), noise=noise)
         if evidence is not None:
-            values = {name: x if isinstance(x, jax.core.Tracer) else x[None] for name, x in result.values.items()}
-            check_counterfactual(values, sites, tuple(evidence), prepared.labels)
+            units = {name: x if isinstance(x, jax.core.Tracer) else x[None] for name, x in result.values.items()}
+            check_counterfactual(units, sites, tuple(evidence), prepared.labels)
         for name, values in result.values.items():
             for label, value in zip(("", *prepared.labels), values, strict=True):
                 numpyro.deterministic(f"{name}|{label}" if label else name, value)

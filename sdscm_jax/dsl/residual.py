@@ -91,10 +91,9 @@ def _equal(a: tuple[Any, ...], b: tuple[Any, ...]) -> Array:
 
 def _scalar(old: Any, new: Any, value: Array) -> tuple[Array, Array] | None:
     make = next((_FORMS[kind] for kind in type(old).__mro__ if kind in _FORMS), None)
-    before = None if make is None else make(old)
-    if make is None or before is None:
+    before, after = (None, None) if make is None else (make(old), make(new))
+    if before is None or after is None:
         return _by_quantile(old, new, value)
-    after = make(new)
     standard = before.standard(value)
     other = after.realise(standard)
     if not _known_equal(before.shape, after.shape):
