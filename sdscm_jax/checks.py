@@ -91,9 +91,10 @@ def real(
     what: str,
     error: type[SDSCMError] = SDSCMError,
     *,
-    least: float = -math.inf,
-    most: float = math.inf,
-    ends: bool = True,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
 ) -> float:
     """A finite number of a range.
 
@@ -101,25 +102,56 @@ def real(
         value: what was given.
         what: it is, for messages.
         error: the caller's.
-        least, most: the range.
-        ends: are these in it, too?
+        least, most: ends that are in the range.
+        above, below: ends that are not.
 
     Raises:
         SDSCMError: it is no number of that range.
 
     >>> real(np.float32(0.5), "margin", least=0)
     0.5
-    >>> real(float("nan"), "margin", least=0)
+    >>> real(float("nan"), "margin", least=0, below=1)
     Traceback (most recent call last):
     ...
-    sdscm_jax.errors.SDSCMError: margin is a finite number of at least 0, got nan
+    sdscm_jax.errors.SDSCMError: margin is a finite number, at least 0 and below 1, got nan
     """
     number = _number(value)
-    within = number is not None and math.isfinite(number)
-    within = within and (least <= number <= most if ends else least < number < most)  # type: ignore[operator]
-    if number is None or not within:
-        raise error(f"{what} is a finite number{_range(least, most, ends)}, got {told(value)}")
+    inside = (
+        number is not None
+        and math.isfinite(number)
+        and (least is None or number >= least)
+        and (above is None or number > above)
+        and (most is None or number <= most)
+        and (below is None or number < below)
+    )
+    if number is None or not inside:
+        ends = (("at least", least), ("above", above), ("at most", most), ("below", below))
+        expected = " and ".join(f"{word} {end:g}" for word, end in ends if end is not None)
+        raise error(f"{what} is a finite number{expected and ', '}{expected}, got {told(value)}")
     return float(number)
+
+
+def positive(value: Any, what: str, error: type[SDSCMError] = SDSCMError) -> Any:
+    """A number above 0, or an array of such, as it is; what is traced is not looked at.
+
+    Raises:
+        SDSCMError: some of it is no number above 0.
+
+    >>> positive(np.array([1.0, 0.0]), "temperature")
+    Traceback (most recent call last):
+    ...
+    sdscm_jax.errors.SDSCMError: temperature is positive, got array([1., 0.])
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    try:
+        array = np.asarray(value)
+        right = bool(jax.numpy.issubdtype(array.dtype, np.number) and (array > 0).all())
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        raise error(f"{what} is positive, got {told(value)}")
+    return value
 
 
 def share(value: Any, what: str, error: type[SDSCMError] = SDSCMError) -> float:
@@ -144,12 +176,6 @@ def told(value: Any) -> str:
     """A value as messages show it: its ``repr``, not longer than a line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _range(least: float, most: float, ends: bool) -> str:
-    if math.isinf(most):
-        return "" if math.isinf(least) else f" of at least {least:g}" if ends else f" above {least:g}"
-    return f" from {least:g} to {most:g}" if ends else f" between {least:g} and {most:g}"
 
 
 def _number(value: Any) -> int | float | None:

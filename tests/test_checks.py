@@ -60,18 +60,31 @@ def test_a_percentage_is_asked_about() -> None:
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, math.nan, math.inf, -math.inf, -1e-9])
 def test_what_is_no_number_of_a_range(value: Any) -> None:
-    with pytest.raises(SDSCMError, match="margin is a finite number of at least 0, got "):
+    with pytest.raises(SDSCMError, match="margin is a finite number, at least 0, got "):
         checks.real(value, "margin", least=0)
 
 
 def test_ends_of_a_range() -> None:
     assert checks.real(0, "margin", least=0, most=1) == 0.0
-    with pytest.raises(SDSCMError, match="from 0 to 1, got 2"):
-        checks.real(2, "margin", least=0, most=1)
-    with pytest.raises(SDSCMError, match="number between 0 and 1, got 0"):
-        checks.real(0, "average", least=0, most=1, ends=False)
-    with pytest.raises(SDSCMError, match="number above 0, got 0"):
-        checks.real(0, "tolerance", least=0, ends=False)
+    for ends, value, expected in [
+        ({"least": 0, "most": 1}, 2, "at least 0 and at most 1"),
+        ({"above": 0, "most": 1}, 0, "above 0 and at most 1"),
+        ({"above": 0, "below": 1}, 1, "above 0 and below 1"),
+        ({"above": 0}, 0, "above 0"),
+    ]:
+        with pytest.raises(SDSCMError, match=f"x is a finite number, {expected}, got {value}"):
+            checks.real(value, "x", **ends)
+    with pytest.raises(SDSCMError, match="x is a finite number, got inf"):
+        checks.real(math.inf, "x")
+
+
+def test_positive_numbers_and_arrays_pass_as_they_are() -> None:
+    for value in (1, 0.5, np.array([1.0, 2.0]), jnp.array([[0.5]]), [1, 2], jnp.bfloat16(1)):
+        assert checks.positive(value, "temperature") is value
+    assert float(jax.jit(lambda t: checks.positive(t, "temperature"))(2.0)) == 2.0
+    for value in (0, -1.0, math.nan, True, "warm", None, [1, 0], np.array([True]), jnp.array([jnp.nan]), [[1], [1, 2]]):
+        with pytest.raises(SDSCMError, match="temperature is positive, got "):
+            checks.positive(value, "temperature")
 
 
 def test_seeds_that_jax_would_cut_are_refused() -> None:

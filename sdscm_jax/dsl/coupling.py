@@ -6,13 +6,39 @@ worlds go together. ``docs/counterfactuals.md`` shows by how much that matters.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ..checks import one_of
+from ..errors import OptionError, SDSCMError
 from .noise import gumbels, option_gumbels, stream, uniforms
 
 COUPLINGS = ("gumbel", "inverse_cdf", "independent")
+
+
+def parse_coupling(value: Any, where: str | None = None, error: type[SDSCMError] = OptionError) -> str:
+    """A coupling, as every function takes it.
+
+    Args:
+        value: what was given.
+        where: what a message begins with.
+        error: the caller's.
+
+    Raises:
+        SDSCMError: it is none; the message has the nearest that is.
+
+    >>> parse_coupling("inverse_cdf")
+    'inverse_cdf'
+    """
+    return one_of(value, COUPLINGS, "coupling", error, where)
+
+
+def _is_uniform(coupling: str) -> bool:
+    """Is the noise one uniform for a draw, and not a Gumbel for each option?"""
+    return parse_coupling(coupling) == "inverse_cdf"
 
 
 def draw_noise(coupling: str, key: Array, options: tuple[str, ...], shape: tuple[int, ...]) -> Array:
@@ -27,7 +53,7 @@ def draw_noise(coupling: str, key: Array, options: tuple[str, ...], shape: tuple
     Returns:
         float32 ``[*shape, K]``, or ``[*shape]`` for ``"inverse_cdf"``.
     """
-    if coupling == "inverse_cdf":
+    if _is_uniform(coupling):
         return uniforms(key, shape)
     return option_gumbels(key, options, shape)
 
@@ -45,7 +71,7 @@ def respond(coupling: str, logits: Array, noise: Array) -> Array:
     >>> respond("inverse_cdf", jnp.log(jnp.array([0.2, 0.5, 0.3])), jnp.array([0.1, 0.3, 0.9])).tolist()
     [0, 1, 2]
     """
-    if coupling == "inverse_cdf":
+    if _is_uniform(coupling):
         return (noise[..., None] >= _upper_edges(logits)[..., :-1]).sum(-1, dtype=jnp.int32)
     return jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
 
@@ -71,7 +97,7 @@ def posterior_noise(coupling: str, key: Array, options: tuple[str, ...], logits:
     2
     """
     logits = jnp.broadcast_to(logits, (*index.shape, logits.shape[-1]))
-    if coupling == "inverse_cdf":
+    if _is_uniform(coupling):
         upper = _upper_edges(logits)
         lower = jnp.concatenate([jnp.zeros_like(upper[..., :1]), upper[..., :-1]], axis=-1)
         low, high = (jnp.take_along_axis(x, index[..., None], axis=-1)[..., 0] for x in (lower, upper))
