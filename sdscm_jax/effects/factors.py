@@ -17,6 +17,7 @@ import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
 from ..dsl.asked import language_models
+from ..dsl.coupling import parse_coupling
 from ..dsl.exogenous import exogenous
 from ..dsl.intervention import Fixed, Intervened
 from ..dsl.mechanism import Mechanism
@@ -48,6 +49,9 @@ class Factor:
         options: the K options' texts (numbers as texts, for a site that is not language).
         coupling: how worlds share its noise; see ``Choice``. None: it is not known.
         exogenous: may it not be intervened on?
+
+    Raises:
+        EffectError: there is no such coupling.
     """
 
     site: str
@@ -56,6 +60,10 @@ class Factor:
     options: tuple[str, ...]
     coupling: str | None = "gumbel"
     exogenous: bool = False
+
+    def __post_init__(self) -> None:
+        if self.coupling is not None:
+            parse_coupling(self.coupling, f"site {self.site!r}", EffectError)
 
 
 @dataclass(frozen=True, eq=False)
