@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import count
 from ..dsl.noise import as_key
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel, load_lm
@@ -59,6 +60,7 @@ def simulate_many(
     """
     if not models:
         raise SDSCMError("there are no models to simulate from")
+    n, jobs = count(n, "n, the number of units,"), count(jobs, "jobs")
     keys = as_key(key)
     directory = Path(out)
     width = max(5, len(str(len(models) - 1)))

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from ..checks import count
+
 Result = TypeVar("Result")
 
 
@@ -22,11 +24,13 @@ def spread(
             must be there), …; extra ``parallel``.
 
     Raises:
+        SDSCMError: ``jobs`` is no number of at least 1.
         ImportError: ``jobs`` or ``backend`` without the extra.
 
     >>> list(spread(max, [(1, 2), (4, 3)]))
     [(0, 2), (1, 4)]
     """
+    jobs = count(jobs, "jobs")
     if jobs == 1 and backend is None:
         return ((i, function(*task)) for i, task in enumerate(tasks))
     try:

@@ -127,12 +127,12 @@ def test_a_context_that_is_too_long(lm: sd.LanguageModel) -> None:
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, "3", True])
 def test_number_of_units(lm: sd.LanguageModel, n: object) -> None:
-    with pytest.raises(sd.SDSCMError, match="n is the number of units"):
+    with pytest.raises(sd.SDSCMError, match="n, the number of units, is an integer of at least 1"):
         sd.simulate(chain, 0, n, lm)
 
 
 def test_other_arguments_of_simulate(lm: sd.LanguageModel) -> None:
-    with pytest.raises(sd.SDSCMError, match="chunk is a number of rows"):
+    with pytest.raises(sd.SDSCMError, match="chunk, a number of rows, is an integer of at least 1"):
         sd.simulate(chain, 0, 5, lm, chunk=0)
     with pytest.raises(sd.SiteError, match="logp names 'drugs', which is no choice site; did you mean 'drug'"):
         sd.simulate(chain, 0, 5, lm, logp=["drugs"])
