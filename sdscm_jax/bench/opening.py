@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, nearest
+from ..checks import one_of
+from ..errors import DataError
 from .benchmark import Benchmark
 from .card import CARD
 from .read_generated import open_generated
@@ -32,8 +33,7 @@ def open_benchmark(
         DataError: there is no benchmark, or a name is not of it.
     """
     path = Path(source)
-    if outcome is not None and outcome not in OUTCOMES:
-        raise DataError(f"outcome is one of {OUTCOMES}, got {outcome!r}; {nearest(outcome, OUTCOMES)}")
+    outcome = None if outcome is None else one_of(outcome, OUTCOMES, "outcome", DataError)
     if path.is_dir() and (path / CARD).exists():
         return open_generated(path, outcome or "probability", option, hidden)
     if path.is_dir() and (files := sorted(path.glob("*.csv"), key=_natural)):
