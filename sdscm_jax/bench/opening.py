@@ -16,6 +16,15 @@ from .read_published import open_extract, open_published
 OUTCOMES = ("probability", "logp", "drawn")
 
 
+def parse_outcome(value: Any) -> str:
+    """What of an option is the outcome.
+
+    Raises:
+        DataError: nothing that can be one.
+    """
+    return one_of(value, OUTCOMES, "outcome", DataError)
+
+
 def open_benchmark(
     source: str | Path, outcome: str | None = None, option: str | None = None, hidden: tuple[str, ...] | None = None
 ) -> Benchmark:
@@ -33,7 +42,7 @@ def open_benchmark(
         DataError: there is no benchmark, or a name is not of it.
     """
     path = Path(source)
-    outcome = None if outcome is None else one_of(outcome, OUTCOMES, "outcome", DataError)
+    outcome = None if outcome is None else parse_outcome(outcome)
     if path.is_dir() and (path / CARD).exists():
         return open_generated(path, outcome or "probability", option, hidden)
     if path.is_dir() and (files := sorted(path.glob("*.csv"), key=_natural)):
