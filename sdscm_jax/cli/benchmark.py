@@ -13,6 +13,7 @@ from rich.table import Table
 
 from .. import checks
 from ..bench.dataset import parse_encoding, parse_settings
+from ..bench.estimators.registry import chosen
 from ..bench.evaluation import QUICK, QUICK_DATASETS
 from ..bench.evaluation import evaluate as evaluate_benchmark
 from ..bench.generation import generate as write_benchmark
@@ -99,6 +100,7 @@ def evaluate(
         jobs, settings = _jobs(jobs, limit or 1000), parse_settings(covariates.split(","))
         encoding, intervals_of = parse_encoding(encoding), parse_interval_of(intervals_of)
         outcome = None if outcome is None else parse_outcome(outcome)
+        chosen(estimators)
     if quick:
         limit = min(limit or QUICK_DATASETS, QUICK_DATASETS)
         estimators = ",".join(QUICK) if estimators == "suite" else estimators

@@ -18,5 +18,7 @@ def one_line_errors(status: int = 1) -> Iterator[None]:
     try:
         yield
     except (SDSCMError, ImportError) as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}:[/] {escape(str(error))}", highlight=False)
+        Console(stderr=True).print(
+            f"[red]{type(error).__name__}:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
         raise typer.Exit(status) from error

@@ -23,11 +23,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from ..checks import count, one_of, real, seed
+from ..checks import count, one_of, real
 from ..errors import SDSCMError
 from .checkpoint import abstract_decoder
 from .int8 import refuse_int8
-from .language_model import LanguageModel
+from .language_model import LanguageModel, as_rngs
 
 Path = tuple[Any, ...]
 
@@ -95,7 +95,7 @@ class SoftPrompt(Adapter):
         tokens = lm.codec.encode(init)
         length = count(length, "length", least=max(1, len(tokens)))
         # Real embeddings: what the layers are used to, in scale and in direction.
-        rows = jax.random.randint(_rngs(rngs).params(), (length,), 0, lm.config.vocab_size)
+        rows = jax.random.randint(as_rngs(rngs, "rngs").params(), (length,), 0, lm.config.vocab_size)
         rows = rows.at[: len(tokens)].set(jnp.array(tokens, rows.dtype))
         self.embedding = nnx.Param(_at(lm, _EMBEDDING)[rows].astype(jnp.float32))
 
@@ -154,7 +154,7 @@ class LowRank(Adapter):
         if isinstance(targets, str) or not targets:
             raise SDSCMError(f"targets is a sequence of names of projections, got {targets!r} (known: {known})")
         targets = [one_of(target, known, "target") for target in targets]
-        rngs = _rngs(rngs)
+        rngs = as_rngs(rngs, "rngs")
         self.factor = alpha / rank
         self.a, self.b = nnx.Dict(), nnx.Dict()
         for target in targets:
@@ -251,7 +251,3 @@ def _with_low_rank(lm: LanguageModel, changes: Mapping[str, tuple[Array, Array]]
 def _check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if shape != expected:
         raise ValueError(f"the adapter was made for another model: {name} has shape {shape}, not {expected}")
-
-
-def _rngs(rngs: nnx.Rngs | int) -> nnx.Rngs:
-    return rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(seed(rngs, "rngs"))
