@@ -91,6 +91,8 @@ KINDS: dict[str, Kind] = {
     "execution": name("in_graph", "in_grap"),
     "interval_of": name("cate", "kate"),
     "intervals_of": name("ite", "itte"),
+    "backend": name("loky", "lokky"),
+    "world": Kind((*NO_NUMBERS[:2], "do(rain=gre)", math.nan, 0.5, 7, np.array([1, 1])), ""),
     "setting": name("observed", "obseved"),
     "seed": Kind((*NO_NUMBERS, -1, 2**32, 0.0)),
     "key": KEY,
@@ -123,6 +125,7 @@ OWN: dict[tuple[str, str], Kind | None] = {
     ("bench.Dataset", "covariates"): None,
     ("bench.score_estimates", "datasets"): None,
     ("audit.AuditSpec", "option_wordings"): None,
+    ("handlers.nested", "world"): None,
 }
 # Passed on to ``simulate``.
 PASSED_ON = {
@@ -155,6 +158,11 @@ def mock() -> sd.LanguageModel:
 @functools.cache
 def mechanisms() -> effects.Network:
     return effects.network(model, mock())
+
+
+@functools.cache
+def compared() -> sd.Comparison:
+    return sd.compare(model, 0, 2, {"a": mock(), "b": testing.mock_lm(model)}, worlds=[{"rain": "grey"}])
 
 
 @functools.cache
@@ -228,6 +236,10 @@ def estimates() -> pd.DataFrame:
 CALLS: dict[str, Callable[..., Any]] = {
     "Choice": choice,
     "Text": lambda out, max_tokens=2, **x: sd.Text(mock(), max_tokens=max_tokens, **x),
+    "Comparison.to_pandas": lambda out, **x: compared().to_pandas(**x),
+    "Comparison.agreement": lambda out, **x: compared().agreement("rain", **x),
+    "Comparison.differences": lambda out, **x: compared().differences("rain", **x),
+    "Simulation.text": lambda out, **x: compared().simulations["a"].text(0, **x),
     "Predictive": lambda out, num_samples=2: sd.Predictive(model, num_samples=num_samples)(jax.random.key(0), mock()),
     "compare": lambda out, key=0, n=2, **x: sd.compare(model, key, n, {"a": mock(), "b": testing.mock_lm(model)}, **x),
     "plan": lambda out, n=2, **x: sd.plan(model, n, mock(), measure=False, **x),
@@ -385,7 +397,7 @@ def test_nonsense_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     call, wrong = CALLS[SAME.get(full, full)], []
-    for ready in (mechanisms, member, *((benchmark,) if full in OF_BENCHMARK else ())):
+    for ready in (mechanisms, compared, member, *((benchmark,) if full in OF_BENCHMARK else ())):
         ready()
     silence(monkeypatch)
     # None is often a value; where it is none, it is nonsense, too.

@@ -14,7 +14,7 @@ import pandas as pd
 from ..checks import count
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
-from ..engine.spread import spread
+from ..engine.spread import parse_backend, spread
 from ..errors import DataError
 from .benchmark import Benchmark
 from .dataset import Dataset, parse_settings
@@ -100,7 +100,7 @@ def evaluate(
     settings = Settings(encoding, level, seed)
     level, covariates, intervals_of = settings.level, parse_settings(covariates), parse_interval_of(intervals_of)
     limit = None if limit is None else count(limit, "limit", DataError)
-    jobs = count(jobs, "jobs", DataError)
+    jobs, backend = count(jobs, "jobs", DataError), None if backend is None else parse_backend(backend)
     names = chosen(estimators)
     found = Source(str(source), outcome, option, None if hidden is None else tuple(hidden))
     for name in names:

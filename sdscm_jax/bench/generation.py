@@ -24,7 +24,7 @@ from ..engine.parts import Parts
 from ..engine.progress import progress_bar
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
-from ..engine.spread import spread
+from ..engine.spread import parse_backend, spread
 from ..errors import DataError, FamilyError, SDSCMError
 from ..families import Family
 from ..families.declaration import check_roles
@@ -111,7 +111,7 @@ def generate(
         for name, value in (("datasets", datasets), ("units", units), ("jobs", jobs))
     )
     wordings = datasets if wordings is None else checks.count(wordings, "wordings", DataError)
-    seed = checks.seed(seed, error=DataError)
+    seed, backend = checks.seed(seed, error=DataError), None if backend is None else parse_backend(backend)
     scoring, coupling = parse_scoring(scoring, "generate"), parse_coupling(coupling, "generate")
     check_roles(family, f"family {family.name!r}")
     if family.treatment is None or family.outcome is None:

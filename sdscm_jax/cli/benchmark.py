@@ -21,6 +21,7 @@ from ..bench.metrics import parse_interval_of
 from ..bench.opening import parse_outcome
 from ..dsl.coupling import parse_coupling
 from ..dsl.scoring import parse_scoring
+from ..engine.spread import parse_backend
 from ..families import FAMILIES
 from ..families import family as find_family
 from .errors import one_line_errors
@@ -49,6 +50,7 @@ def generate(
         datasets, units = checks.count(datasets, "--datasets"), checks.count(units, "--units")
         wordings = None if wordings is None else checks.count(wordings, "--wordings")
         seed, jobs = checks.seed(seed, "--seed"), _jobs(jobs, datasets)
+        backend = None if backend is None else parse_backend(backend)
         scoring, coupling = parse_scoring(scoring, "--scoring"), parse_coupling(coupling, "--coupling")
     with one_line_errors():
         found = find_family(family)
@@ -100,6 +102,7 @@ def evaluate(
         jobs, settings = _jobs(jobs, limit or 1000), parse_settings(covariates.split(","))
         encoding, intervals_of = parse_encoding(encoding), parse_interval_of(intervals_of)
         outcome = None if outcome is None else parse_outcome(outcome)
+        backend = None if backend is None else parse_backend(backend)
         chosen(estimators)
     if quick:
         limit = min(limit or QUICK_DATASETS, QUICK_DATASETS)

@@ -39,7 +39,7 @@ def parse_scoring(value: Any, where: str | None = None, error: type[SDSCMError] 
 
 def scored_tree(scoring: str, rows: tuple[Tokens, ...]) -> OptionTree:
     """The tree whose edges make the scores of options with these tokens."""
-    if scoring == "reference":
+    if parse_scoring(scoring) == "reference":
         return bag_tree(rows)
     return chain_tree(_branching(rows) if scoring == "masked" else rows)
 

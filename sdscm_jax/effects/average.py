@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import real
 from ..errors import EffectError
 from .copies import Target
 from .effect import Effect, effect, parse_level
@@ -159,6 +160,7 @@ def contrasts(
     matrix = np.zeros((len(weights), len(chosen)))
     for row, (name, of) in enumerate(weights.items()):
         for value, weight in of.items():
+            weight = real(weight, f"the weight of {value!r} in contrast {name!r}", EffectError)
             matrix[row, chosen.index(options[source.number(treatment, value)])] += weight
         if abs(matrix[row].sum()) > 1e-9:
             raise EffectError(f"the weights of contrast {name!r} sum to {matrix[row].sum():g}, not to 0")

@@ -29,6 +29,8 @@ from .read_off import read_off
 
 # Entries of one site's table; more are not held.
 MOST_ENTRIES = 1 << 24
+# By how much the sum of probabilities may differ from 1.
+_ROUNDING = 1e-6
 # How NumPyro draws. A Bernoulli compares one uniform; two options are coupled alike by that and by Gumbels.
 _NUMPYRO_COUPLINGS: dict[type, str] = {
     dist.BernoulliProbs: "inverse_cdf",
@@ -88,6 +90,12 @@ class Network:
             shape = (*(len(seen[name].options) for name in factor.parents), len(factor.options))
             if factor.table.shape != shape:
                 raise SiteError(f"site {factor.site!r}: its table has shape {factor.table.shape}, expected {shape}")
+            wrong = ~((factor.table >= 0).all(-1) & (np.abs(factor.table.sum(-1) - 1) < _ROUNDING))
+            if wrong.any():
+                raise SiteError(
+                    f"site {factor.site!r}: its table is of probabilities, which are not negative and sum to 1 in each "
+                    f"context; got {factor.table[wrong][0]}"
+                )
             seen[factor.site] = factor
 
     def __getitem__(self, name: str) -> Factor:

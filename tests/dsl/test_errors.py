@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import numpy as np
 import pytest
 
 import sdscm_jax as sd
+from sdscm_jax.dsl.scoring import edge_sums, scored_tree
 from sdscm_jax.dsl.template import Template
 
 from .test_choice import count_tokens
@@ -148,3 +150,16 @@ def test_phrases() -> None:
         level.map({"low": 0.0, "high": 1.0, "mid": 2.0})
     with pytest.raises(TypeError, match="being traced"):
         jax.jit(lambda p: len(p.text))(level)
+
+
+@pytest.mark.parametrize("scoring", ["sequense", "masked", "uniform", "", None])
+def test_no_sum_answers_for_a_scoring_that_adds_nothing_up(scoring: object) -> None:
+    """On the host and in a trace, scores of a definition that is not known are no scores of another one."""
+    tree = scored_tree("sequence", ((1, 2), (3,)))
+    edges = np.log(np.full((1, 3), 0.5, np.float32))
+    assert edge_sums("sequence", tree, edges, np.where).shape == (1, 2)
+    with pytest.raises(sd.OptionError, match="unknown sum of edges"):
+        edge_sums(scoring, tree, edges, np.where)  # type: ignore[arg-type]
+    if scoring not in ("masked", "uniform"):
+        with pytest.raises(sd.OptionError, match="unknown scoring"):
+            scored_tree(scoring, ((1, 2), (3,)))  # type: ignore[arg-type]
