@@ -69,7 +69,7 @@ def test_settings(lm: sd.LanguageModel) -> None:
         sd.Choice(lm, "It is {}.", ["a", "b"], scoring="seqence")
     with pytest.raises(sd.OptionError, match="unknown coupling"):
         sd.Choice(lm, "It is {}.", ["a", "b"], coupling="none")
-    with pytest.raises(sd.OptionError, match="temperature is finite"):
+    with pytest.raises(sd.OptionError, match="temperature is positive"):
         sd.Choice(lm, "It is {}.", ["a", "b"], temperature=0.0)
     with pytest.raises(TypeError, match="lm is a LanguageModel"):
         sd.Choice("gpt2", "It is {}.", ["a", "b"])
