@@ -18,7 +18,7 @@ import sdscm_jax
 ROOT = Path(sdscm_jax.__file__).parent
 PACKAGE = ROOT.name
 
-_MODELS = ("errors", "vignettes", "models")
+_MODELS = ("errors", "checks", "vignettes", "models")
 _LANGUAGE = (*_MODELS, "dsl")
 _ENGINE = (*_LANGUAGE, "engine")
 _EFFECTS = (*_ENGINE, "effects")
@@ -26,13 +26,14 @@ _STUDIES = (*_EFFECTS, "families", "page")
 # Room -> the rooms that it may import from. A study knows nothing of another study.
 MAY = {
     "errors": (),
+    "checks": ("errors",),
     "vignettes": (),
     "page": ("errors",),
-    "models": ("errors", "vignettes"),
-    "dsl": ("errors", "models"),
-    "engine": ("errors", "models", "dsl"),
+    "models": ("errors", "checks", "vignettes"),
+    "dsl": ("errors", "checks", "models"),
+    "engine": ("errors", "checks", "models", "dsl"),
     "families": _LANGUAGE,
-    "effects": ("errors", "dsl", "engine"),
+    "effects": ("errors", "checks", "dsl", "engine"),
     "bench": _STUDIES,
     "audit": _STUDIES,
     "cli": (*_STUDIES, "bench", "audit"),

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..checks import share
+from ..errors import AuditError
 from .measure import EFFECTS
 
 CELL = ["lm", "proxy", "level"]
@@ -85,9 +87,13 @@ def discoveries(table: pd.DataFrame, rate: float) -> pd.DataFrame:
     model are positively dependent, which the procedure allows (Benjamini and Yekutieli 2001). Rows without a p are no
     discoveries. Give it the tables of many audits, concatenated, to control the rate over all of them.
 
+    Raises:
+        AuditError: the rate is not between 0 and 1.
+
     >>> discoveries(pd.DataFrame({"p": [0.01, 0.04, 0.5]}), 0.05)["discovery"].tolist()
     [True, False, False]
     """
+    rate = share(rate, "rate", AuditError)
     p = table["p"].to_numpy(np.float64)
     q = np.full(len(p), np.nan)
     known = ~np.isnan(p)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..dsl.coupling import COUPLINGS
 from ..dsl.intervention import nested
 from ..effects.bounds import event_bounds
 from ..effects.copies import Target
@@ -14,7 +15,6 @@ from ..effects.factors import Network
 from ..errors import EffectError
 from .roles import Roles
 
-COUPLINGS = ("gumbel", "inverse_cdf", "independent")
 EFFECTS = ("total", "direct", "illegitimate", "legitimate", "unfair")
 
 

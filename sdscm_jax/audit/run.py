@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import pandas as pd
 
+from .. import checks
+from ..dsl.coupling import COUPLINGS
 from ..engine.progress import progress_bar
 from ..engine.tabulation import TrieScorer
 from ..errors import AuditError
@@ -20,7 +22,6 @@ from .asked import asked_table
 from .cells import measured
 from .fit import check_context
 from .infer import couplings_table, differences_table, effects_table, scorings_table, variance_table
-from .measure import COUPLINGS
 from .pairs import example_pairs
 from .result import AuditResult, Pair
 from .spec import AuditSpec, audit_spec
@@ -71,8 +72,9 @@ def audit(
         progress: show a bar on stderr; by default where stderr is a terminal.
 
     Raises:
-        AuditError: the specification is unusable, a language model's context is too short for it, or it gives an
-            option of the outcome no probability. All but the last are found before a language model is run.
+        AuditError: a number is out of its range, the specification is unusable, a language model's context is too short
+            for it, or it gives an option of the outcome no probability. All but the last are found before a language
+            model is run.
         LoadError: a language model cannot be loaded.
 
     >>> from sdscm_jax.audit import AuditSpec
@@ -88,10 +90,14 @@ def audit(
     >>> result.effects["effect"].tolist(), len(result.cells)
     (['total', 'direct', 'illegitimate', 'legitimate', 'unfair'], 2)
     """
+    wordings = checks.count(wordings, "wordings", AuditError, least=2)
+    option_wordings = checks.count(option_wordings, "option_wordings", AuditError)
+    pairs = checks.count(pairs, "pairs", AuditError, least=0)
+    seed = checks.seed(seed, error=AuditError)
+    level, rate = checks.share(level, "level", AuditError), checks.share(rate, "rate", AuditError)
+    margin = checks.real(margin, "margin", AuditError, least=0, below=1)
+    memory = None if memory is None else checks.count(memory, "memory, a number of bytes,", AuditError)
     spec = spec if isinstance(spec, AuditSpec) else audit_spec(spec)
-    for what, number, least in (("wordings", wordings, 2), ("option_wordings", option_wordings, 1)):
-        if number < least:
-            raise AuditError(f"{what} is a number from {least} on, got {number}")
     loaded = _loaded(spec, lms)
     for name, (_, lm) in loaded.items():
         check_context(spec, name, lm)

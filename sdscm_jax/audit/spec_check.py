@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..checks import count, one_of
 from ..dsl.scoring import SCORINGS
 from ..dsl.template import BLANK, Template
 from ..errors import AuditError, FamilyError, TemplateError, nearest
@@ -37,8 +38,7 @@ def check_spec(spec: Declaration, where: str) -> None:
     if not spec.scorings:
         raise AuditError(f"{where}: scorings: there are none; the first one is the main one, such as 'sequence'")
     for scoring in spec.scorings:
-        if scoring not in _SCORINGS:
-            raise AuditError(f"{where}: scorings: unknown scoring {scoring!r}; {nearest(scoring, _SCORINGS)}")
+        one_of(scoring, _SCORINGS, "scoring", AuditError, f"{where}: scorings")
     _check_distinct(spec.scorings, f"{where}: scorings")
     _check_distinct(spec.lms, f"{where}: lms")
 
@@ -214,8 +214,7 @@ def _check_text(text: FreeText, where: str) -> None:
         Template.parse(text.template)
     except TemplateError as error:
         raise AuditError(f"{where}: text: template: {error}") from error
-    if isinstance(text.max_tokens, bool) or not isinstance(text.max_tokens, int) or text.max_tokens < 1:
-        raise AuditError(f"{where}: text: max_tokens: an integer of at least 1 is needed, got {text.max_tokens!r}")
+    count(text.max_tokens, f"{where}: text: max_tokens", AuditError)
 
 
 def _check_templates(templates: Sequence[Template], where: str) -> None:

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, SDSCMError, nearest
+from ..checks import one_of
+from ..errors import DataError
 
 SETTINGS = ("all", "observed")
 ENCODINGS = ("onehot", "integer")
+
+
+def parse_settings(value: Any) -> tuple[str, ...]:
+    """Settings of covariates: one, or some of them.
+
+    Raises:
+        DataError: there is no such setting, or none is named.
+
+    >>> parse_settings("all"), parse_settings(["all", "observed"])
+    (('all',), ('all', 'observed'))
+    """
+    named = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    found = tuple(dict.fromkeys(one_of(name, SETTINGS, "setting of covariates", DataError) for name in named))
+    if not found:
+        raise DataError(f"covariates names no setting; known: {', '.join(map(repr, SETTINGS))}")
+    return found
+
+
+def parse_encoding(value: Any) -> str:
+    """An encoding of covariates.
+
+    Raises:
+        DataError: there is no such encoding.
+    """
+    return one_of(value, ENCODINGS, "encoding", DataError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +93,9 @@ class Dataset:
         """Names of the covariates of a setting: ``"all"`` or ``"observed"``.
 
         Raises:
-            SDSCMError: there is no such setting.
+            DataError: there is no such setting.
         """
-        if setting not in SETTINGS:
-            raise SDSCMError(f"covariates are one of {SETTINGS}, got {setting!r}; {nearest(setting, SETTINGS)}")
+        setting = one_of(setting, SETTINGS, "setting of covariates", DataError)
         return [str(c) for c in self.covariates if setting == "all" or c not in self.hidden]
 
     def encoded(self, setting: str = "all", encoding: str = "onehot") -> np.ndarray:
@@ -80,10 +107,9 @@ class Dataset:
                 ``"integer"``: the options' numbers, as in the paper.
 
         Raises:
-            SDSCMError: there is no such setting or encoding.
+            DataError: there is no such setting or encoding.
         """
-        if encoding not in ENCODINGS:
-            raise SDSCMError(f"encoding is one of {ENCODINGS}, got {encoding!r}; {nearest(encoding, ENCODINGS)}")
+        encoding = parse_encoding(encoding)
         columns = []
         for name in self.visible(setting):
             codes = self.covariates[name].cat.codes.to_numpy()

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..errors import DataError, SDSCMError, nearest
 from .dataset import SETTINGS, Dataset
-from .metrics import score, unscored
+from .estimators.protocol import parse_level
+from .metrics import parse_interval_of, score, unscored
 
 _NUMBERS = ("effect", "lower", "upper", "ate")
 _NAMES = ("dataset", "covariates", "estimator")
@@ -212,8 +213,10 @@ def score_estimates(
         seconds`` (NaN) and the columns of ``metrics.score``, ready for ``leaderboard``.
 
     Raises:
-        SDSCMError: ``interval_of`` is none of the two, or the table is not of these data sets.
+        SDSCMError: ``interval_of`` is none of the two, the level is not between 0 and 1, or the table is not of these
+            data sets.
     """
+    interval_of, level = parse_interval_of(interval_of), parse_level(level)
     cells = dict(iter(estimates.groupby(list(_NAMES), sort=False)))
     makers = list(dict.fromkeys((covariates, estimator) for _, covariates, estimator in cells))
     rows = []

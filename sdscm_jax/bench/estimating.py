@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..errors import SDSCMError
+from .. import checks
+from ..errors import EstimatorError, SDSCMError
 from .benchmark import Benchmark
-from .dataset import Dataset
+from .dataset import Dataset, parse_encoding
 from .estimators.registry import make_estimator
 from .metrics import score, unscored
 from .opening import open_benchmark
@@ -43,11 +44,20 @@ class Settings:
         encoding: of the covariates; see ``Dataset.encoded``.
         level: share that intervals are to hold.
         seed: of the estimators' randomness.
+
+    Raises:
+        DataError, EstimatorError: one of them is none.
     """
 
     encoding: str = "onehot"
     level: float = 0.95
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        # In a manifest, a number of NumPy is the same as a plain one.
+        object.__setattr__(self, "encoding", parse_encoding(self.encoding))
+        object.__setattr__(self, "level", checks.share(self.level, "level", EstimatorError))
+        object.__setattr__(self, "seed", checks.seed(self.seed, error=EstimatorError))
 
 
 @lru_cache(maxsize=2)

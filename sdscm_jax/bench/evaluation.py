@@ -11,17 +11,19 @@ from typing import Any
 
 import pandas as pd
 
+from ..checks import count
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
-from ..engine.spread import spread
+from ..engine.spread import parse_backend, spread
 from ..errors import DataError
 from .benchmark import Benchmark
-from .dataset import Dataset
+from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
 from .estimates import read_estimates, score_estimates
 from .estimating import Settings, Source, estimated, scored
 from .estimators.registry import chosen, described, make_estimator
 from .leaderboard import leaderboard
+from .metrics import parse_interval_of
 from .report.page import write_report
 
 # Estimators and data sets of the quick track.
@@ -84,8 +86,8 @@ def evaluate(
         progress: show a bar on stderr; by default where stderr is a terminal.
 
     Raises:
-        DataError: nothing can be evaluated.
-        EstimatorError: an estimator is unknown.
+        DataError: nothing can be evaluated; or there is no such setting, encoding, or number.
+        EstimatorError: an estimator is unknown; or the level is not between 0 and 1.
         ResumeError: ``out`` holds estimates of something else.
 
     >>> import tempfile
@@ -95,9 +97,12 @@ def evaluate(
     >>> sorted(board["estimator"])
     ['constant', 'linear_t', 'oracle', 'zero']
     """
-    found = Source(str(source), outcome, option, None if hidden is None else tuple(hidden))
     settings = Settings(encoding, level, seed)
+    level, covariates, intervals_of = settings.level, parse_settings(covariates), parse_interval_of(intervals_of)
+    limit = None if limit is None else count(limit, "limit", DataError)
+    jobs, backend = count(jobs, "jobs", DataError), None if backend is None else parse_backend(backend)
     names = chosen(estimators)
+    found = Source(str(source), outcome, option, None if hidden is None else tuple(hidden))
     for name in names:
         make_estimator(name)
     benchmark = found.open()
@@ -119,10 +124,10 @@ def evaluate(
             if missing:
                 tasks.append((found, benchmark.names, i, missing, settings))
         told(before := len(positions) - len(tasks))
-        for count, (number, tables) in enumerate(spread(estimated, tasks, jobs, backend), before + 1):
+        for made, (number, tables) in enumerate(spread(estimated, tasks, jobs, backend), before + 1):
             for cell, table in tables.items():
                 cells[cell].write(benchmark.numbers[tasks[number][2]], table)
-            told(count)
+            told(made)
         rows = []
         for i in positions:
             for cell, parts in cells.items():

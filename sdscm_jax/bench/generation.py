@@ -13,16 +13,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from .. import checks
 from ..dsl.couple import couple
+from ..dsl.coupling import parse_coupling
 from ..dsl.graph import graph
-from ..dsl.mechanism import check_coupling
+from ..dsl.scoring import parse_scoring
 from ..engine.manifest import PACKAGES
 from ..engine.many import loaded_lm
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
-from ..engine.spread import spread
+from ..engine.spread import parse_backend, spread
 from ..errors import DataError, FamilyError, SDSCMError
 from ..families import Family
 from ..families.declaration import check_roles
@@ -94,6 +96,7 @@ def generate(
     Raises:
         FamilyError: no treatment or outcome is declared, or they do not fit.
         ResumeError: ``out`` holds another benchmark; says in what it differs.
+        DataError, OptionError: there is no such number, scoring or coupling.
         DataError: some data sets cannot be made (says which and why); the others are there.
 
     >>> import tempfile
@@ -103,18 +106,21 @@ def generate(
     >>> pd.read_parquet(out / "data")["ite(marathon=worsen)"].tolist()  # gym does not cause marathon
     [0.0, 0.0, 0.0, 0.0]
     """
-    for name, value in (("datasets", datasets), ("units", units), ("wordings", wordings), ("jobs", jobs)):
-        if value is not None and value < 1:
-            raise DataError(f"{name} is a number of at least 1, got {value}")
+    datasets, units, jobs = (
+        checks.count(value, name, DataError)
+        for name, value in (("datasets", datasets), ("units", units), ("jobs", jobs))
+    )
+    wordings = datasets if wordings is None else checks.count(wordings, "wordings", DataError)
+    seed, backend = checks.seed(seed, error=DataError), None if backend is None else parse_backend(backend)
+    scoring, coupling = parse_scoring(scoring, "generate"), parse_coupling(coupling, "generate")
     check_roles(family, f"family {family.name!r}")
     if family.treatment is None or family.outcome is None:
         raise FamilyError(
             f"family {family.name!r} declares no {'treatment' if family.treatment is None else 'outcome'}"
         )
-    check_coupling(coupling, "generate")
     if taken := sorted({v.name for v in family.variables} & columns.OWN):
         raise FamilyError(f"family {family.name!r}: {taken} are names of other columns; call the variables otherwise")
-    recipe = Recipe(family, None if lm is None else str(lm), units, seed, wordings or datasets, scoring, coupling)
+    recipe = Recipe(family, None if lm is None else str(lm), units, seed, wordings, scoring, coupling)
     model = loaded_lm(recipe.lm)
     picture = graph(family.member(0, scoring), model)
     what = described(recipe, datasets, model.fingerprint())

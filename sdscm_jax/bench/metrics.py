@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..checks import one_of, share
 from ..errors import EstimatorError
 from .dataset import Dataset
 from .estimators.protocol import Interval
@@ -30,7 +32,18 @@ METRICS = (
     "beats_constant",
 )
 
+# What an interval may be of.
+INTERVALS = ("cate", "ite")
 _ROUNDING = 1e-9  # Relative; what differs by less counts as equal.
+
+
+def parse_interval_of(value: Any) -> str:
+    """What intervals are of.
+
+    Raises:
+        EstimatorError: nothing that they can be of.
+    """
+    return one_of(value, INTERVALS, "target of intervals", EstimatorError)
 
 
 def _constant(values: np.ndarray) -> bool:
@@ -119,6 +132,7 @@ def interval_score(truth: np.ndarray, interval: Interval, level: float) -> float
     >>> round(interval_score(np.array([0.5, 2.0]), (np.array([0.0, 0.0]), np.array([1.0, 1.0])), 0.9), 9)
     11.0
     """
+    level = share(level, "level", EstimatorError)
     lower, upper = interval
     missed = np.maximum(lower - truth, 0.0) + np.maximum(truth - upper, 0.0)
     return float(np.mean(upper - lower + 2.0 / (1.0 - level) * missed))
@@ -212,7 +226,8 @@ def score(
         by n.
 
     Raises:
-        EstimatorError: estimates of the wrong shape, or that are no numbers; names the data set and the unit.
+        EstimatorError: estimates of the wrong shape, or that are no numbers (names the data set and the unit);
+            intervals of something else; or the level is not between 0 and 1.
 
     >>> data = Dataset("a", "0", pd.DataFrame({"w": pd.Categorical(["sun", "rain"])}), (), np.array([0, 1]),
     ...     np.array([1.0, 3.0]), np.array([[1.0, 2.0], [0.0, 3.0]]), np.array([1.0, 3.0]), np.array([0.5, 0.5]),
@@ -221,8 +236,7 @@ def score(
     >>> found["ate_true"], found["pehe"], found["beats_zero"], found["beats_constant"]
     (2.0, 1.0, 1.0, 0.0)
     """
-    if interval_of not in ("cate", "ite"):
-        raise EstimatorError(f"intervals are of 'cate' or of 'ite', got {interval_of!r}")
+    interval_of, level = parse_interval_of(interval_of), share(level, "level", EstimatorError)
     effect = np.asarray(effect, np.float64)
     if interval is not None:
         interval = (np.asarray(interval[0], np.float64), np.asarray(interval[1], np.float64))

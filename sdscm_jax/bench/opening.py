@@ -6,13 +6,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, nearest
+from ..checks import one_of
+from ..errors import DataError
 from .benchmark import Benchmark
 from .card import CARD
 from .read_generated import open_generated
 from .read_published import open_extract, open_published
 
 OUTCOMES = ("probability", "logp", "drawn")
+
+
+def parse_outcome(value: Any) -> str:
+    """What of an option is the outcome.
+
+    Raises:
+        DataError: nothing that can be one.
+    """
+    return one_of(value, OUTCOMES, "outcome", DataError)
 
 
 def open_benchmark(
@@ -32,8 +42,7 @@ def open_benchmark(
         DataError: there is no benchmark, or a name is not of it.
     """
     path = Path(source)
-    if outcome is not None and outcome not in OUTCOMES:
-        raise DataError(f"outcome is one of {OUTCOMES}, got {outcome!r}; {nearest(outcome, OUTCOMES)}")
+    outcome = None if outcome is None else parse_outcome(outcome)
     if path.is_dir() and (path / CARD).exists():
         return open_generated(path, outcome or "probability", option, hidden)
     if path.is_dir() and (files := sorted(path.glob("*.csv"), key=_natural)):

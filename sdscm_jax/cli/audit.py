@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .. import checks
 from ..audit import AUDITS, AuditResult, AuditSpec, audit_spec, write_audit
 from ..audit import audit as run_audit
+from ..dsl.scoring import parse_scoring
 from ..errors import AuditError
 from ..vignettes import hiring
 from .errors import one_line_errors
@@ -39,6 +41,15 @@ def audit(
     seed: Annotated[int, typer.Option(help="Seed of the wordings.")] = 0,
 ) -> None:
     """Which effect has an attribute on a decision, according to a language model? Writes a report."""
+    with one_line_errors(2):
+        wordings = checks.count(wordings, "--wordings", AuditError, least=2)
+        option_wordings = checks.count(option_wordings, "--option-wordings", AuditError)
+        pairs = checks.count(pairs, "--pairs", AuditError, least=0)
+        level, rate = checks.share(level, "--level", AuditError), checks.share(rate, "--rate", AuditError)
+        margin = checks.real(margin, "--margin", AuditError, least=0, below=1)
+        seed = checks.seed(seed, "--seed", AuditError)
+        for name in _names(scoring):
+            parse_scoring(name, "--scoring", AuditError)
     with one_line_errors():
         asked = _changed(_spec(spec), scoring, without, no_text)
         # The text that the embedded language model was trained on came from these mechanisms.
@@ -80,11 +91,16 @@ def _spec(name: str) -> AuditSpec:
     return found
 
 
+def _names(text: str | None) -> tuple[str, ...]:
+    """What an option lists, with commas."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
 def _changed(spec: AuditSpec, scoring: str | None, without: str | None, no_text: bool) -> AuditSpec:
     if without:
-        spec = spec.without(*(name.strip() for name in without.split(",")))
+        spec = spec.without(*_names(without))
     if scoring:
-        spec = replace(spec, scorings=tuple(name.strip() for name in scoring.split(",")))
+        spec = replace(spec, scorings=_names(scoring))
     return replace(spec, text=None) if no_text else spec
 
 

@@ -11,9 +11,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .. import checks
+from ..bench.dataset import parse_encoding, parse_settings
+from ..bench.estimators.registry import chosen
 from ..bench.evaluation import QUICK, QUICK_DATASETS
 from ..bench.evaluation import evaluate as evaluate_benchmark
 from ..bench.generation import generate as write_benchmark
+from ..bench.metrics import parse_interval_of
+from ..bench.opening import parse_outcome
+from ..dsl.coupling import parse_coupling
+from ..dsl.scoring import parse_scoring
+from ..engine.spread import parse_backend
 from ..families import FAMILIES
 from ..families import family as find_family
 from .errors import one_line_errors
@@ -38,6 +46,12 @@ def generate(
     backend: Annotated[str | None, typer.Option(help=_BACKEND)] = None,
 ) -> None:
     """Write a benchmark: data sets of a family, with the true effect on every individual."""
+    with one_line_errors(2):
+        datasets, units = checks.count(datasets, "--datasets"), checks.count(units, "--units")
+        wordings = None if wordings is None else checks.count(wordings, "--wordings")
+        seed, jobs = checks.seed(seed, "--seed"), _jobs(jobs, datasets)
+        backend = None if backend is None else parse_backend(backend)
+        scoring, coupling = parse_scoring(scoring, "--scoring"), parse_coupling(coupling, "--coupling")
     with one_line_errors():
         found = find_family(family)
         write_benchmark(
@@ -50,7 +64,7 @@ def generate(
             wordings=wordings,
             scoring=scoring,
             coupling=coupling,
-            jobs=_jobs(jobs, datasets),
+            jobs=jobs,
             backend=backend,
         )
     console.print(f"[bold]{datasets} data sets of {units} individuals[/] in {out}/data; what they are: {out}/README.md")
@@ -82,6 +96,14 @@ def evaluate(
     backend: Annotated[str | None, typer.Option(help=_BACKEND)] = None,
 ) -> None:
     """Score estimators of treatment effects on a benchmark; writes leaderboard.csv and report.html."""
+    with one_line_errors(2):
+        level, seed = checks.share(level, "--level"), checks.seed(seed, "--seed")
+        limit = None if limit is None else checks.count(limit, "--limit")
+        jobs, settings = _jobs(jobs, limit or 1000), parse_settings(covariates.split(","))
+        encoding, intervals_of = parse_encoding(encoding), parse_interval_of(intervals_of)
+        outcome = None if outcome is None else parse_outcome(outcome)
+        backend = None if backend is None else parse_backend(backend)
+        chosen(estimators)
     if quick:
         limit = min(limit or QUICK_DATASETS, QUICK_DATASETS)
         estimators = ",".join(QUICK) if estimators == "suite" else estimators
@@ -90,7 +112,7 @@ def evaluate(
             source,
             out,
             estimators=estimators,
-            covariates=covariates.split(","),
+            covariates=settings,
             outcome=outcome,
             option=option,
             hidden=None if hidden is None else [name for name in hidden.split(",") if name],
@@ -100,7 +122,7 @@ def evaluate(
             limit=limit,
             estimates=estimates or (),
             intervals_of=intervals_of,
-            jobs=_jobs(jobs, limit or 1000),
+            jobs=jobs,
             backend=backend,
         )
     for name, why in result.unusable.items():
@@ -110,7 +132,7 @@ def evaluate(
 
 
 def _jobs(asked: int | None, tasks: int) -> int:
-    return asked or max(1, min(os.cpu_count() or 1, tasks))
+    return max(1, min(os.cpu_count() or 1, tasks)) if asked is None else checks.count(asked, "--jobs")
 
 
 def _board(leaderboard: pd.DataFrame) -> Table:

@@ -7,15 +7,18 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from ..errors import SDSCMError
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Print the package's errors, and missing extras, as one line and end with status 1."""
+def one_line_errors(status: int = 1) -> Iterator[None]:
+    """Print the package's errors, and missing extras, as one line and end with a status: 2 is for wrong options."""
     try:
         yield
     except (SDSCMError, ImportError) as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}:[/] {error}", highlight=False)
-        raise typer.Exit(1) from error
+        Console(stderr=True).print(
+            f"[red]{type(error).__name__}:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
+        raise typer.Exit(status) from error

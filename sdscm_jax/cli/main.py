@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .. import checks
 from ..dsl.graph import graph
 from ..effects.individual import Contrast, contrast
 from ..effects.plot import plot_contrast
@@ -41,6 +42,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the wording and of the individuals.")] = 0,
 ) -> None:
     """Simulate the 14-variable oncology model: each individual in two worlds, PD-L1 low and high."""
+    with one_line_errors(2):
+        units, seed = checks.count(units, "--units"), checks.seed(seed, "--seed")
     with one_line_errors():
         model_lm = load_lm(lm)
         family = Family.from_vignette(oncology)

@@ -12,7 +12,7 @@ from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
-from ..errors import OptionError, ScoreError, SiteError, nearest
+from ..errors import OptionError, ScoreError, SiteError
 from ..models.language_model import LanguageModel, absent_lm
 from ..models.options import OptionTokens, option_tokens
 from .context import check_boundaries
@@ -22,7 +22,7 @@ from .mechanism import Mechanism
 from .phrase import Phrase, option_numbers
 from .question import Question
 from .scores import check_bias, tempered, without_probabilities
-from .scoring import SCORINGS, option_scores, scored_tree
+from .scoring import option_scores, parse_scoring, scored_tree
 from .template import Template, parse_options
 from .tree import OptionTree
 
@@ -106,8 +106,7 @@ class Choice(Mechanism):
         self.options = parse_options(options, self.template)
         items = self._set_given(given)
         self._set_model(lm, temperature, coupling)
-        if scoring not in SCORINGS:
-            raise OptionError(f"{str(self.template)!r}: unknown scoring {scoring!r}; {nearest(scoring, SCORINGS)}")
+        scoring = parse_scoring(scoring, repr(str(self.template)))
         if scoring == "reference" and lm.chat is not None:
             raise OptionError(f"{str(self.template)!r}: the published code knows no chat; use another scoring than it")
         bias = None if bias is None else jnp.asarray(bias)

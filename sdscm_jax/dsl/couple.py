@@ -10,7 +10,8 @@ from numpyro.primitives import Messenger
 
 from ..errors import OptionError, SiteError, nearest
 from .control_flow import wrap_bodies
-from .mechanism import check_coupling, mechanism_of, with_mechanism
+from .coupling import parse_coupling
+from .mechanism import mechanism_of, with_mechanism
 
 
 class couple(Messenger):
@@ -37,8 +38,7 @@ class couple(Messenger):
     """
 
     def __init__(self, fn: Callable | None = None, coupling: str = "gumbel", sites: Sequence[str] | None = None):
-        check_coupling(coupling, "couple")
-        self.coupling = coupling
+        self.coupling = parse_coupling(coupling, "couple")
         self.sites = None if sites is None else (sites,) if isinstance(sites, str) else tuple(sites)
         self._seen: set[str] = set()
         self._outer = True

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..checks import one_of
+from ..errors import OptionError, SDSCMError
 from .double import Double, less, minus, plus, running_sums, times
 from .noise import gumbels, option_gumbels, stream, uniforms
 
@@ -20,6 +22,28 @@ COUPLINGS = ("gumbel", "inverse_cdf", "independent")
 
 # Log-probabilities that are no further apart are the same: this much is lost when a language model is asked again.
 SAME, SAME_SHARE = 1e-4, 1e-6
+
+
+def parse_coupling(value: Any, where: str | None = None, error: type[SDSCMError] = OptionError) -> str:
+    """A coupling, as every function takes it.
+
+    Args:
+        value: what was given.
+        where: what a message begins with.
+        error: the caller's.
+
+    Raises:
+        SDSCMError: it is none; the message has the nearest that is.
+
+    >>> parse_coupling("inverse_cdf")
+    'inverse_cdf'
+    """
+    return one_of(value, COUPLINGS, "coupling", error, where)
+
+
+def _is_uniform(coupling: str) -> bool:
+    """Is the noise one uniform for a draw, and not a Gumbel for each option?"""
+    return parse_coupling(coupling) == "inverse_cdf"
 
 
 class Cell(NamedTuple):
@@ -53,7 +77,7 @@ def draw_noise(coupling: str, key: Array, options: tuple[str, ...], shape: tuple
     Returns:
         float32 ``[*shape, K]``, or for ``"inverse_cdf"`` a ``Double`` ``[*shape]`` of 48 bits.
     """
-    if coupling == "inverse_cdf":
+    if _is_uniform(coupling):
         return _uniform(key, shape)
     return option_gumbels(key, options, shape)
 
@@ -72,7 +96,7 @@ def respond(coupling: str, logits: Array, noise: Any) -> Array:
     >>> respond("inverse_cdf", jnp.log(jnp.array([0.2, 0.5, 0.3])), noise).tolist()
     [0, 1, 2]
     """
-    if coupling != "inverse_cdf":
+    if not _is_uniform(coupling):
         return jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
     if not isinstance(noise, Cell):
         above = noise.high >= 0.5
@@ -104,7 +128,7 @@ def posterior_noise(coupling: str, key: Array, options: tuple[str, ...], logits:
     2
     """
     logits = jnp.broadcast_to(logits, (*index.shape, logits.shape[-1]))
-    if coupling == "inverse_cdf":
+    if _is_uniform(coupling):
         return _in_cell(_uniform(key, index.shape), logits.astype(jnp.float32), index.astype(jnp.int32))
     observed = jax.nn.one_hot(index, logits.shape[-1], dtype=bool)
     fresh = option_gumbels(key, options, index.shape)

@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
 
-from ..errors import ContextLengthError, OptionError, TemplateError, nearest
+from ..errors import ContextLengthError, OptionError, TemplateError
 from ..models.chat import ChatCodec, Joint
 from ..models.codec import Tokens
 from ..models.language_model import LanguageModel
@@ -30,7 +30,7 @@ from .context import (
     pending_tokens,
     same_items,
 )
-from .coupling import COUPLINGS
+from .coupling import parse_coupling
 from .encoding import Encoding
 from .phrase import Phrase
 from .scores import check_temperature
@@ -89,9 +89,9 @@ class Mechanism(dist.Distribution):
         where = repr(str(self.template))
         if not isinstance(lm, LanguageModel):
             raise TypeError(f"{where}: lm is a LanguageModel (see load_lm), got {type(lm).__name__}")
-        check_coupling(coupling, where)
         check_temperature(temperature, where)
-        self.lm, self.temperature, self.coupling, self.noise = lm, temperature, coupling, None
+        self.lm, self.temperature, self.noise = lm, temperature, None
+        self.coupling = parse_coupling(coupling, where)
         # What was computed in a trace. Copies that differ in noise or coupling share it: the model is
         # asked once.
         self._memo: dict[str, Any] = {}
@@ -310,13 +310,3 @@ def with_mechanism(fn: Any, change: Callable[[Any], Any]) -> Any:
     new = copy.copy(fn)
     new.base_dist = with_mechanism(fn.base_dist, change)
     return new
-
-
-def check_coupling(coupling: Any, where: str) -> None:
-    """Refuse an unknown coupling.
-
-    Raises:
-        OptionError: with the nearest known one.
-    """
-    if coupling not in COUPLINGS:
-        raise OptionError(f"{where}: unknown coupling {coupling!r}; {nearest(coupling, COUPLINGS)}")

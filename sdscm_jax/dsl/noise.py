@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..checks import seed
 from ..errors import RandomKeyError
 
 _Words = tuple[Any, Any]
@@ -34,16 +35,17 @@ def as_key(key: Any) -> Array:
             ``split`` of an ``rbg`` key lead to the same streams as those of the ``threefry2x32`` key with its seed.
 
     Raises:
-        RandomKeyError: it is something else, or a batch of keys.
+        RandomKeyError: it is something else, a batch of keys, or a seed that is not of 32 bits.
 
     >>> as_key(3) == jax.random.key(3), as_key(jax.random.PRNGKey(3)) == jax.random.key(3)
     (Array(True, dtype=bool), Array(True, dtype=bool))
     >>> bool(as_key(jax.random.key(3, impl="rbg")) == jax.random.key(3))
     True
     """
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        return jax.random.key(key, impl="threefry2x32")
     expected = "expected one PRNG key (jax.random.key(0)) or an int seed"
+    whole = isinstance(key, int | np.integer) or (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer))
+    if whole and not isinstance(key, bool) and jnp.shape(key) == ():
+        return jax.random.key(seed(key, "key, where it is a seed,", RandomKeyError), impl="threefry2x32")
     if not hasattr(key, "dtype"):
         raise RandomKeyError(f"{expected}, got {key!r}")
     if not _is_typed(key):

@@ -9,6 +9,7 @@ import jax
 import numpyro.infer
 from jax import Array
 
+from ..checks import count
 from .do import intervened_sites
 from .executable import Lowered, executable
 
@@ -22,6 +23,9 @@ class Predictive:
             sites that ``do`` intervenes on are left out.
         num_samples: how many samples, where there are no posterior ones.
         **options: further arguments of ``numpyro.infer.Predictive``, such as ``return_sites``.
+
+    Raises:
+        SDSCMError: ``num_samples`` is no number of at least 1.
 
     Calling it with a PRNG key and the model's arguments (arrays and language models are traced; a
     call with the same shapes does not compile again, unless what the model reads has changed) gives site -> samples.
@@ -44,6 +48,7 @@ class Predictive:
         return_sites: Sequence[str] | None = None,
         **options: Any,
     ):
+        num_samples = None if num_samples is None else count(num_samples, "num_samples")
         done = intervened_sites(model)
         self._posterior = None
         if posterior_samples is not None:

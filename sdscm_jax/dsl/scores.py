@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..checks import positive
 from ..errors import OptionError, ScoreError
 from ..models.language_model import LanguageModel
 from .phrase import Phrase
@@ -36,10 +37,7 @@ def check_temperature(temperature: Any, where: str) -> None:
     """
     if isinstance(temperature, jax.core.Tracer):
         return
-    try:
-        number = np.asarray(temperature, np.float32)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"{where}: temperature is a positive number, got {temperature!r}") from error
+    number = np.asarray(positive(temperature, f"{where}: temperature", OptionError), np.float32)
     # Smaller ones are 0 for XLA.
     if not np.all((number >= np.finfo(np.float32).tiny) & np.isfinite(number)):
         raise OptionError(

@@ -10,15 +10,36 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..checks import one_of
+from ..errors import OptionError, SDSCMError
 from ..models.codec import Tokens, common_prefix
 from .tree import OptionTree, bag_tree, chain_tree, padded
 
 SCORINGS = ("sequence", "option", "mean", "masked", "pmi", "reference", "uniform")
+# What the log-probabilities of an option's edges make, where it is one of these.
+_SUMS, _MEANS = ("sequence", "option", "pmi"), ("mean", "reference")
+
+
+def parse_scoring(value: Any, where: str | None = None, error: type[SDSCMError] = OptionError) -> str:
+    """A scoring, as every function takes it.
+
+    Args:
+        value: what was given.
+        where: what a message begins with.
+        error: the caller's.
+
+    Raises:
+        SDSCMError: it is none; the message has the nearest that is.
+
+    >>> parse_scoring("mean")
+    'mean'
+    """
+    return one_of(value, SCORINGS, "scoring", error, where)
 
 
 def scored_tree(scoring: str, rows: tuple[Tokens, ...]) -> OptionTree:
     """The tree whose edges make the scores of options with these tokens."""
-    if scoring == "reference":
+    if parse_scoring(scoring) == "reference":
         return bag_tree(rows)
     return chain_tree(_branching(rows) if scoring == "masked" else rows)
 
@@ -31,10 +52,15 @@ def option_scores(scoring: str, tree: OptionTree, edges: Array) -> Array:
 
 
 def edge_sums(scoring: str, tree: OptionTree, edges: Any, where: Callable[..., Any]) -> Any:
-    """``option_scores`` of a scoring that adds edges up, with the ``where`` of NumPy or of JAX, of which edges are."""
+    """``option_scores`` of a scoring that adds edges up, with the ``where`` of NumPy or of JAX, of which edges are.
+
+    Raises:
+        OptionError: it is no such scoring.
+    """
+    one_of(scoring, (*_SUMS, *_MEANS), "sum of edges", OptionError)
     scored, real = padded(tree.scored)
     sums = where(real, edges[..., scored], 0.0).sum(-1)
-    return sums / real.sum(-1) if scoring in ("mean", "reference") else sums
+    return sums / real.sum(-1) if scoring in _MEANS else sums
 
 
 def _branching(rows: tuple[Tokens, ...]) -> tuple[Tokens, ...]:

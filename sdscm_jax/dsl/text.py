@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
+from ..checks import count, one_of, real
 from ..errors import OptionError, ScoreError
 from ..models.automaton import pattern_automaton, stop_automaton
 from ..models.chat import ChatCodec
@@ -98,14 +98,10 @@ class Text(Mechanism):
         where = repr(str(self.template))
         self._set_given(given)
         self._set_model(lm, temperature, coupling)
-        if coupling not in self.couplings:
-            raise OptionError(f"{where} is free text: its coupling is one of {self.couplings}, got {coupling!r}")
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, (int, np.integer)) or max_tokens < 1:
-            raise OptionError(f"{where}: max_tokens is an integer of at least 1, got {max_tokens!r}")
-        if top_k is not None and (not isinstance(top_k, (int, np.integer)) or top_k < 1):
-            raise OptionError(f"{where}: top_k is an integer of at least 1, got {top_k!r}")
-        if top_p is not None and not 0 < top_p <= 1:
-            raise OptionError(f"{where}: top_p is in (0, 1], got {top_p!r}")
+        one_of(self.coupling, self.couplings, "coupling of free text", OptionError, where)
+        max_tokens = count(max_tokens, f"{where}: max_tokens", OptionError)
+        top_k = None if top_k is None else count(top_k, f"{where}: top_k", OptionError)
+        top_p = None if top_p is None else real(top_p, f"{where}: top_p", OptionError, above=0, most=1)
         if pattern is not None and stop is not None:
             raise OptionError(f"{where}: a pattern says where the text ends; leave out stop")
         stops = _stops(stop, self.template.suffix, where)

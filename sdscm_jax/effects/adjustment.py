@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from ..checks import count
 from ..errors import EffectError, SiteError, nearest
 from .average import ate
 from .estimand import Estimand, Probability, Product, product, text, total
@@ -198,6 +199,7 @@ def adjustment_sets(
     >>> adjustment_sets(Network((c, t, y)), "t", "y"), adjustment_sets(Network((c, t, y)), "t", "y", hidden=["c"])
     ((('c',),), ())
     """
+    largest = count(largest, "largest", EffectError, least=0)
     exact = exact_source(source)
     check_roles(exact.names, treatment, outcome, hidden)
     graph = exact.network.dag

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import real
 from ..errors import EffectError
 from .copies import Target
-from .effect import Effect, effect
+from .effect import Effect, effect, parse_level
 from .estimate import Estimate, normal_errors, stack
 from .source import Score, as_source, check_outcome, contrasted, formula_of, law, outcome_labels, prepare, shared_noise
 
@@ -29,7 +30,8 @@ def ate(
         level: confidence of the interval over units.
 
     Raises:
-        EffectError, SiteError, InterventionError: something is not in the model, or was not simulated.
+        EffectError, SiteError, InterventionError: something is not in the model, or was not simulated; or the level
+            is not between 0 and 1.
 
     >>> import numpy as np
     >>> from sdscm_jax.effects.factors import Factor, Network
@@ -41,6 +43,7 @@ def ate(
       yes  +0.5000
       exact, 4 operations planned
     """
+    level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
@@ -61,6 +64,7 @@ def att(
 
     Arguments and errors are those of ``ate``.
     """
+    level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
@@ -90,6 +94,7 @@ def cate(
     Raises:
         EffectError: a covariate is caused by the treatment, so that it differs between the worlds; or there is none.
     """
+    level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
@@ -137,6 +142,7 @@ def contrasts(
     Raises:
         EffectError: weights of a contrast do not sum to 0, or there are fewer than two levels.
     """
+    level = parse_level(level)
     source = as_source(source)
     check_outcome(source, treatment, outcome)
     options = source.options(treatment)
@@ -154,6 +160,7 @@ def contrasts(
     matrix = np.zeros((len(weights), len(chosen)))
     for row, (name, of) in enumerate(weights.items()):
         for value, weight in of.items():
+            weight = real(weight, f"the weight of {value!r} in contrast {name!r}", EffectError)
             matrix[row, chosen.index(options[source.number(treatment, value)])] += weight
         if abs(matrix[row].sum()) > 1e-9:
             raise EffectError(f"the weights of contrast {name!r} sum to {matrix[row].sum():g}, not to 0")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import opt_einsum
 
+from ..checks import real
 from ..errors import EffectError
 
 
@@ -32,10 +33,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a contraction may take: operations, and numbers (of 8 bytes) in the largest array in between."""
+    """What a contraction may take: operations, and numbers (of 8 bytes) in the largest array in between.
+
+    Raises:
+        EffectError: one of them is no positive number.
+    """
 
     operations: float = 2e10
     largest: float = 2**27
+
+    def __post_init__(self) -> None:
+        for name in ("operations", "largest"):
+            real(getattr(self, name), f"Limits({name}=…)", EffectError, above=0)
 
 
 LIMITS = Limits()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .copies import Target
-from .effect import Effect, finished
+from .effect import Effect, finished, parse_level
 from .estimate import Estimate, normal_errors
 from .source import Score, as_source, check_outcome, choice_options, contrasted, prepare, scored, shared_noise
 
@@ -39,6 +39,7 @@ def wasserstein(
         source, treatment, outcome, low, high, level: see ``ate``; the interval is as in ``total_variation``.
         score: where each option stands; None: options are in their order, one apart.
     """
+    level = parse_level(level)
     source = as_source(source)
     numbers = scored(source, outcome, score)
     places = np.arange(len(choice_options(source, outcome)), dtype=float) if numbers is None else numbers
@@ -55,6 +56,7 @@ def _distance(
     name: str, source: Any, treatment: str, outcome: str, low: Any, high: Any,
     distance: Callable[[np.ndarray], np.ndarray], most: float, level: float,
 ) -> Effect:  # fmt: skip
+    level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)

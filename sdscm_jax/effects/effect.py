@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..checks import share
 from ..errors import EffectError, nearest
 from .contraction import Cost
 from .estimate import Estimate
@@ -97,6 +99,15 @@ class Effect:
 def _told(number: float) -> str:
     # Rounded first, so that what is as good as 0 has no sign of its own.
     return f"{round(float(number), 4) + 0.0:+.4f}"
+
+
+def parse_level(level: Any) -> float:
+    """The confidence of an interval; every effect takes it from here, before it asks its source.
+
+    Raises:
+        EffectError: it is no number between 0 and 1.
+    """
+    return share(level, "level", EffectError)
 
 
 def effect(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..dsl.coupling import parse_coupling
 from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
 from .copies import Copies, Target
@@ -26,11 +27,18 @@ class Exact(Sites):
         network: the tables.
         limits: what a contraction may take.
         coupling: how worlds share the noise of every site; None: as each site says.
+
+    Raises:
+        EffectError: there is no such coupling.
     """
 
     network: Network
     limits: Limits = LIMITS
     coupling: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.coupling is not None:
+            parse_coupling(self.coupling, "effects.exact", EffectError)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -173,6 +181,7 @@ def exact(fn: Callable | Network, *args: Any, limits: Limits = LIMITS, coupling:
         coupling: how worlds share the noise of every site; None: as each site says.
 
     Raises:
+        EffectError: there is no such coupling.
         EffectError, SiteError: see ``network``.
 
     >>> import sdscm_jax as sd
@@ -185,6 +194,8 @@ def exact(fn: Callable | Network, *args: Any, limits: Limits = LIMITS, coupling:
     >>> effect.labels, bool(abs(effect.value.sum()) < 1e-9)
     (('wait', 'treat'), True)
     """
+    if coupling is not None:
+        parse_coupling(coupling, "effects.exact", EffectError)
     return Exact(fn if isinstance(fn, Network) else network(fn, *args), limits, coupling)
 
 

@@ -17,6 +17,7 @@ import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
 from ..dsl.asked import language_models
+from ..dsl.coupling import parse_coupling
 from ..dsl.exogenous import exogenous
 from ..dsl.intervention import Fixed, Intervened
 from ..dsl.mechanism import Mechanism
@@ -28,6 +29,8 @@ from .read_off import read_off
 
 # Entries of one site's table; more are not held.
 MOST_ENTRIES = 1 << 24
+# By how much the sum of probabilities may differ from 1.
+_ROUNDING = 1e-6
 # How NumPyro draws. A Bernoulli compares one uniform; two options are coupled alike by that and by Gumbels.
 _NUMPYRO_COUPLINGS: dict[type, str] = {
     dist.BernoulliProbs: "inverse_cdf",
@@ -48,6 +51,9 @@ class Factor:
         options: the K options' texts (numbers as texts, for a site that is not language).
         coupling: how worlds share its noise; see ``Choice``. None: it is not known.
         exogenous: may it not be intervened on?
+
+    Raises:
+        EffectError: there is no such coupling.
     """
 
     site: str
@@ -56,6 +62,10 @@ class Factor:
     options: tuple[str, ...]
     coupling: str | None = "gumbel"
     exogenous: bool = False
+
+    def __post_init__(self) -> None:
+        if self.coupling is not None:
+            parse_coupling(self.coupling, f"site {self.site!r}", EffectError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +90,12 @@ class Network:
             shape = (*(len(seen[name].options) for name in factor.parents), len(factor.options))
             if factor.table.shape != shape:
                 raise SiteError(f"site {factor.site!r}: its table has shape {factor.table.shape}, expected {shape}")
+            wrong = ~((factor.table >= 0).all(-1) & (np.abs(factor.table.sum(-1) - 1) < _ROUNDING))
+            if wrong.any():
+                raise SiteError(
+                    f"site {factor.site!r}: its table is of probabilities, which are not negative and sum to 1 in each "
+                    f"context; got {factor.table[wrong][0]}"
+                )
             seen[factor.site] = factor
 
     def __getitem__(self, name: str) -> Factor:

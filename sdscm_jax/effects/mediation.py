@@ -12,7 +12,7 @@ from ..dsl.intervention import nested
 from ..errors import EffectError, nearest
 from .bounds import transport_bounds
 from .copies import PathWorld, Target
-from .effect import Effect, effect
+from .effect import Effect, effect, parse_level
 from .source import (
     Score,
     Source,
@@ -40,6 +40,7 @@ def cde(
     Raises:
         EffectError: the treatment, the outcome or an exogenous site is among the mediators.
     """
+    level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
@@ -100,6 +101,7 @@ def path_effect(
     Raises:
         EffectError: there is no such edge, or the edges make no path from the treatment to the outcome.
     """
+    level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
@@ -130,6 +132,7 @@ def _natural(
     name: str, source: Any, treatment: str, outcome: str, low: Any, high: Any, mediators: Sequence[str] | None,
     score: Score, level: float,
 ) -> Effect:  # fmt: skip
+    level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import EffectError
 from .bounds import Event, event_bounds
 from .copies import Target
-from .effect import Effect, effect
+from .effect import Effect, effect, parse_level
 from .estimate import Estimate
 from .sampled_source import Sampled
 from .source import Source, as_source, check_outcome, choice_options, contrasted, prepare, shared_noise
@@ -27,6 +27,7 @@ def pns(
         source, treatment, outcome, low, high, level: see ``ate``.
         option: the option of the outcome that makes the event.
     """
+    level = parse_level(level)
     source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
     with_it, without = (Target(outcome, {treatment: value}) for value in (high, low))
     prepare(source, [with_it, without])
@@ -44,6 +45,7 @@ def pn(
     Of units in which treatment and event occurred: would the event not have, without it? Arguments are those of
     ``pns``.
     """
+    level = parse_level(level)
     source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
     factual, other = Target(outcome), Target(outcome, {treatment: low})
     natural = [(Target(treatment), source.number(treatment, high))]
@@ -65,6 +67,7 @@ def ps(
     Of units in which neither treatment nor event occurred: would the event have, with it? Arguments are those of
     ``pns``.
     """
+    level = parse_level(level)
     source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
     factual, other = Target(outcome), Target(outcome, {treatment: high})
     natural = [(Target(treatment), source.number(treatment, low))]
@@ -94,6 +97,7 @@ def potential_outcomes(
     Raises:
         EffectError: evidence of what the treatment causes; abduct it, ``effects.sampled(…, evidence=…)``.
     """
+    level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..dsl.coupling import parse_coupling
+from ..errors import EffectError
+
 
 def joint_responses(coupling: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """``P(X = a in one world, X = b in the other)`` where the worlds' laws of X are p and q.
@@ -25,13 +28,18 @@ def joint_responses(coupling: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     Returns:
         float64 ``[..., K, K]``; its margins are p and q.
 
+    Raises:
+        EffectError: there is no such coupling.
+
     >>> joint_responses("gumbel", np.array([0.5, 0.5]), np.array([0.2, 0.8])).round(3).tolist()
     [[0.2, 0.3], [0.0, 0.5]]
     """
-    p, q = np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(q, np.float64))
-    if coupling == "independent":
-        return p[..., :, None] * q[..., None, :]
-    return _gumbel(p, q) if coupling == "gumbel" else _overlaps(p, q)
+    law = _LAWS[parse_coupling(coupling, error=EffectError)]
+    return law(*np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(q, np.float64)))
+
+
+def _product(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.asarray(p[..., :, None] * q[..., None, :])
 
 
 def _overlaps(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -66,6 +74,9 @@ def _gumbel(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     joint = p[..., :, None] * q[..., None, :] * between
     stay = np.maximum(np.minimum(p - joint.sum(-1), q - joint.sum(-2)), 0.0)
     return joint + np.eye(p.shape[-1]) * stay[..., :, None]
+
+
+_LAWS = {"gumbel": _gumbel, "inverse_cdf": _overlaps, "independent": _product}
 
 
 def with_axes(joint: np.ndarray, axes: Sequence[int]) -> np.ndarray:

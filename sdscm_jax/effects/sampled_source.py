@@ -159,7 +159,8 @@ class Sampled(Sites):
         """Each unit's law of a site's versions, ``[n, K, …]`` with an axis for each target."""
         first = [next(t for t in targets if copies.of(t) == copy) for copy in wanted]
         laws = [self.probabilities(target) for target in first]
-        joint = laws[0] if len(laws) == 1 else joint_responses(self.coupling_of(own) or "independent", *laws)
+        # A site without a coupling has no laws but what was drawn, and of single values any coupling is the product.
+        joint = laws[0] if len(laws) == 1 else joint_responses(self._site(own).coupling or "independent", *laws)
         return with_axes(joint, [wanted.index(copies.of(target)) for target in targets])
 
     def prior_noise(self, site: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import real
 from ..dsl.tabulate import Tabulated
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
@@ -104,6 +105,7 @@ def scored(source: Source, outcome: str, score: Score) -> np.ndarray | None:
 
     Raises:
         SiteError: a number is missing, or of no option.
+        EffectError: it is no finite number.
     """
     if score is None:
         return None
@@ -114,7 +116,7 @@ def scored(source: Source, outcome: str, score: Score) -> np.ndarray | None:
         score = [score[option] for option in options]
     if len(score) != len(options):
         raise SiteError(f"site {outcome!r} has {len(options)} options, score has {len(score)} numbers")
-    return np.asarray(score, np.float64)
+    return np.array([real(number, f"score of {outcome!r}", EffectError) for number in score])
 
 
 def law(source: Source, target: Target, score: Score, evidence: Sequence[tuple[Target, int]] = ()) -> Estimate:

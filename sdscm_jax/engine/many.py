@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import count
 from ..dsl.noise import as_key
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel, load_lm
 from .simulate import simulate
-from .spread import spread
+from .spread import parse_backend, spread
 
 
 def simulate_many(
@@ -59,6 +60,8 @@ def simulate_many(
     """
     if not models:
         raise SDSCMError("there are no models to simulate from")
+    n, jobs = count(n, "n, the number of units,"), count(jobs, "jobs")
+    backend = None if backend is None else parse_backend(backend)
     keys = as_key(key)
     directory = Path(out)
     width = max(5, len(str(len(models) - 1)))

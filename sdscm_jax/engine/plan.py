@@ -142,7 +142,7 @@ def plan(
     seconds = _seconds_per_token(run, program, memory, sampled) * table["tokens"].sum() if measure else float("nan")
     sites = table[["contexts", "tokens", "flops"]].astype({"contexts": int, "tokens": int})
     return Plan(
-        units=n,
+        units=run.units,
         worlds=run.worlds,
         sites=sites,
         tokens=int(sites["tokens"].sum()),

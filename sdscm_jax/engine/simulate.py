@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import count, one_of
 from ..dsl.abduction import check_counterfactual, check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
 from ..dsl.graph import Graph
@@ -33,6 +34,15 @@ from .simulation import Simulation
 from .staged import ROWS, Staged
 
 EXECUTIONS = ("staged", "in_graph")
+
+
+def parse_execution(value: Any) -> str:
+    """A way to run a program.
+
+    Raises:
+        SDSCMError: there is no such way; the message has the nearest that there is.
+    """
+    return one_of(value, EXECUTIONS, "execution")
 
 
 def simulate(
@@ -108,9 +118,9 @@ def simulate(
     >>> seen.to_pandas(logp=False)["drug"].tolist()
     ['wait', 'wait', 'wait', 'treat', 'treat', 'treat']
     """
-    n, draws = _positive(n, "n is the number of units"), _positive(draws, "draws is a number of draws")
-    if chunk is not None:
-        _positive(chunk, "chunk is a number of rows")
+    memory = None if memory is None else count(memory, "memory, a number of bytes,")
+    chunk = None if chunk is None else count(chunk, "chunk, a number of rows,")
+    execution = None if execution is None else parse_execution(execution)
     run, labels = prepare(model, key, n, args, do, worlds, evidence, draws, logp)
     started = time.perf_counter()
     executor = _executor(run, execution, memory, store, chunk)
@@ -137,7 +147,7 @@ def simulate(
     del results
     figures = executor.stats()
     stats = {
-        "units": n,
+        "units": run.units,
         "chunk": executor.size,
         "seconds": time.perf_counter() - started - figures["compile_seconds"],
         "cpu_seconds": time.process_time() - cpu_started,
@@ -190,6 +200,7 @@ def prepare(
     logp: Sequence[str] | None,
 ) -> tuple[Run, tuple[str, ...]]:
     """Check everything that can be checked before a language model runs; the run, and labels of worlds."""
+    n, draws = count(n, "n, the number of units,"), count(draws, "draws, the number for each unit,")
     args = jax.tree.map(_as_array, args)
     key = as_key(key)
     natural = structure(model, args)
@@ -216,12 +227,8 @@ def prepare(
 
 
 def _executor(run: Run, execution: str | None, memory: int | None, store: Any, chunk: int | None) -> Executor:
-    if execution is not None and execution not in EXECUTIONS:
-        raise SDSCMError(
-            f"execution is one of {EXECUTIONS} or None, got {execution!r}; {nearest(execution, EXECUTIONS)}"
-        )
     lms = language_models(run.args)
-    memory = default_memory(lms) if memory is None else _positive(memory, "memory is a number of bytes")
+    memory = default_memory(lms) if memory is None else memory
     if execution != "in_graph" and lms:
         try:
             program = separate(run)
@@ -236,12 +243,6 @@ def _executor(run: Run, execution: str | None, memory: int | None, store: Any, c
         raise SDSCMError("a store keeps the scores of staged runs; this one is in graph")
     size = chunk or rows_in_memory(run.sites, run.worlds, run.observed, lms, memory)
     return InGraph(run, min(size, run.rows), memory)
-
-
-def _positive(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise SDSCMError(f"{what}, an integer of at least 1; got {value!r}")
-    return int(value)
 
 
 def _as_array(leaf: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from ..checks import count
 from ..dsl.graph import Graph
 from ..dsl.text_phrase import TextPhrase
 from ..errors import SiteError, nearest
@@ -65,9 +66,8 @@ class Simulation:
             if label not in self.worlds:
                 raise SiteError(f"there is no world {label!r}; {nearest(label, self.worlds)}")
             return self.worlds.index(label)
-        if not -len(self.worlds) <= label < len(self.worlds):
-            raise SiteError(f"there is no world {label}; there are {len(self.worlds)}")
-        return label
+        number = len(self.worlds)
+        return count(label, "world, where it is a number,", SiteError, least=-number, most=number - 1)
 
     def to_pandas(self, logp: bool | Sequence[str] = True) -> pd.DataFrame:
         """One row a unit.

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from ..checks import count, one_of
 
 Result = TypeVar("Result")
+
+
+def parse_backend(value: Any) -> str:
+    """A backend of joblib, one of its own or one that was registered with it.
+
+    Raises:
+        SDSCMError: there is none of that name; the message has the nearest that there is.
+        ImportError: joblib is missing.
+    """
+    parallel = _joblib().parallel
+    return one_of(value, (*parallel.BACKENDS, *parallel.EXTERNAL_BACKENDS), "joblib backend")
 
 
 def spread(
@@ -22,22 +35,29 @@ def spread(
             must be there), …; extra ``parallel``.
 
     Raises:
+        SDSCMError: ``jobs`` is no number of at least 1, or there is no such backend.
         ImportError: ``jobs`` or ``backend`` without the extra.
 
     >>> list(spread(max, [(1, 2), (4, 3)]))
     [(0, 2), (1, 4)]
     """
+    jobs = count(jobs, "jobs")
     if jobs == 1 and backend is None:
         return ((i, function(*task)) for i, task in enumerate(tasks))
+    joblib, backend = _joblib(), "loky" if backend is None else parse_backend(backend)
+    # Dask has no generators in joblib; it gives everything at the end.
+    lazily = "generator_unordered" if backend == "loky" else "list"
+    with joblib.parallel_config(backend=backend, n_jobs=jobs):
+        parallel = joblib.Parallel(return_as=lazily)
+        return iter(parallel(joblib.delayed(_numbered)(function, i, task) for i, task in enumerate(tasks)))
+
+
+def _joblib() -> Any:
     try:
         import joblib
     except ImportError as error:
         raise ImportError("several jobs need joblib: pip install 'sdscm-jax[parallel]'") from error
-    # Dask has no generators in joblib; it gives everything at the end.
-    lazily = "generator_unordered" if backend in (None, "loky") else "list"
-    with joblib.parallel_config(backend=backend or "loky", n_jobs=jobs):
-        parallel = joblib.Parallel(return_as=lazily)
-        return iter(parallel(joblib.delayed(_numbered)(function, i, task) for i, task in enumerate(tasks)))
+    return joblib
 
 
 def _numbered(function: Callable[..., Result], i: int, task: tuple) -> tuple[int, Result]:

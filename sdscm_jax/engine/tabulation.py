@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import count
 from ..dsl.choice import Choice
 from ..dsl.question import Question
 from ..dsl.table import unique_contexts
@@ -54,7 +55,8 @@ class TrieScorer:
     """
 
     def __init__(self, *, memory: int | None = None, store: str | Path | None = None):
-        self.memory, self.store = memory, store
+        self.memory = None if memory is None else count(memory, "memory, a number of bytes,")
+        self.store = store
         # By identity; a scorer keeps its language model, so no other one takes its place.
         self._scorers: dict[int, _Growing] = {}
 

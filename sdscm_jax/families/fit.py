@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pandas as pd
 
+from .. import checks
 from ..dsl.choice import Choice
 from ..dsl.phrase import Phrase
 from ..dsl.tabulate import score_contexts
@@ -134,8 +135,12 @@ def table_batches(
         seed: of the draw of texts.
 
     Raises:
-        DataError: ``data`` does not fit the family, or the member's scoring has another law than its text.
+        DataError: ``data`` does not fit the family, the member's scoring has another law than its text, or a number is
+            out of its range.
     """
+    steps, rows = checks.count(steps, "steps", DataError), checks.count(rows, "rows", DataError)
+    length = None if length is None else checks.count(length, "length", DataError)
+    seed = checks.seed(seed, error=DataError)
     if isinstance(program, Member) and program.scoring not in FITTED:
         raise DataError(f"scoring={program.scoring!r} is not the law of a text; it is one of {', '.join(FITTED)}")
     family = program.family if isinstance(program, Member) else program
@@ -190,6 +195,7 @@ def fit_table(
     >>> bool((far.table - far.lm).abs().mean() > 2 * (near.table - near.lm).abs().mean())
     True
     """
+    steps, accumulate = checks.count(steps, "steps", DataError), checks.count(accumulate, "accumulate", DataError)
     batches = table_batches(lm, program, data, steps=steps * accumulate, rows=rows, length=length, seed=seed)
     return train_lm(
         lm,

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..dsl.choice import Choice
 from ..dsl.phrase import Phrase
+from ..dsl.scoring import parse_scoring
 from ..dsl.site import sample
 from ..dsl.template import Template
+from ..errors import FamilyError
 from ..models.language_model import LanguageModel
 from ..vignettes import Vignette
 from .declaration import Declaration
@@ -29,6 +32,9 @@ class Member:
         wordings: which wording each variable uses.
         scoring: scoring of every choice; see ``Choice``.
 
+    Raises:
+        OptionError: there is no such scoring.
+
     >>> import jax, sdscm_jax as sd
     >>> model = Family.from_vignette(sd.vignettes.confounder).member(seed=0)
     >>> sd.graph(model, sd.load_lm())["gym"].parents
@@ -38,6 +44,9 @@ class Member:
     family: Family
     wordings: tuple[int, ...]
     scoring: str = "sequence"
+
+    def __post_init__(self) -> None:
+        parse_scoring(self.scoring, f"family {self.family.name!r}")
 
     def __call__(self, lm: LanguageModel) -> Phrase:
         """Run the program; the value is the outcome's phrase (the last variable's, without one)."""
@@ -92,8 +101,13 @@ class Family(Declaration):
         return count
 
     def member(self, seed: int, scoring: str = "sequence") -> Member:
-        """The SD-SCM whose wordings are drawn from ``seed``, each uniformly."""
-        rng = np.random.default_rng(seed)
+        """The SD-SCM whose wordings are drawn from ``seed``, each uniformly.
+
+        Raises:
+            FamilyError: the seed is none.
+            OptionError: there is no such scoring.
+        """
+        rng = np.random.default_rng(checks.seed(seed, error=FamilyError))
         return Member(self, tuple(int(rng.integers(len(v.templates))) for v in self.variables), scoring)
 
     @classmethod

@@ -23,10 +23,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from ..errors import nearest
+from ..checks import count, one_of, real
+from ..errors import SDSCMError
 from .checkpoint import abstract_decoder
 from .int8 import refuse_int8
-from .language_model import LanguageModel
+from .language_model import LanguageModel, as_rngs
 
 Path = tuple[Any, ...]
 
@@ -81,7 +82,7 @@ class SoftPrompt(Adapter):
         embedding: float32 ``[length, width]``.
 
     Raises:
-        ValueError: the length is not positive, or ``init`` has more tokens.
+        SDSCMError: the length is not positive, or ``init`` has more tokens.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> lm = load_lm()
@@ -92,10 +93,9 @@ class SoftPrompt(Adapter):
 
     def __init__(self, lm: LanguageModel, length: int, *, init: str = "", rngs: nnx.Rngs | int = 0):
         tokens = lm.codec.encode(init)
-        if not max(1, len(tokens)) <= length:
-            raise ValueError(f"a soft prompt of length {length}, expected at least {max(1, len(tokens))}")
+        length = count(length, "length", least=max(1, len(tokens)))
         # Real embeddings: what the layers are used to, in scale and in direction.
-        rows = jax.random.randint(_rngs(rngs).params(), (length,), 0, lm.config.vocab_size)
+        rows = jax.random.randint(as_rngs(rngs, "rngs").params(), (length,), 0, lm.config.vocab_size)
         rows = rows.at[: len(tokens)].set(jnp.array(tokens, rows.dtype))
         self.embedding = nnx.Param(_at(lm, _EMBEDDING)[rows].astype(jnp.float32))
 
@@ -128,7 +128,7 @@ class LowRank(Adapter):
         b: target -> float32 ``[L, rank, outputs]``.
 
     Raises:
-        ValueError: the rank is not positive, there are no targets, or one is unknown.
+        SDSCMError: the rank or alpha is not positive, there are no targets, or one is unknown.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> lm = load_lm()
@@ -148,16 +148,14 @@ class LowRank(Adapter):
         alpha: float | None = None,
         rngs: nnx.Rngs | int = 0,
     ):
-        if rank < 1:
-            raise ValueError(f"the rank is at least 1, got {rank}")
+        rank = count(rank, "rank")
+        alpha = rank if alpha is None else real(alpha, "alpha", above=0)
         known = [name for name, module in lm.params["blocks"].items() if "kernel" in module]
         if isinstance(targets, str) or not targets:
-            raise ValueError(f"targets is a sequence of names of projections, got {targets!r} (known: {known})")
-        for target in targets:
-            if target not in known:
-                raise ValueError(f"unknown target {target!r}; {nearest(target, known)}")
-        rngs = _rngs(rngs)
-        self.factor = (rank if alpha is None else alpha) / rank
+            raise SDSCMError(f"targets is a sequence of names of projections, got {targets!r} (known: {known})")
+        targets = [one_of(target, known, "target") for target in targets]
+        rngs = as_rngs(rngs, "rngs")
+        self.factor = alpha / rank
         self.a, self.b = nnx.Dict(), nnx.Dict()
         for target in targets:
             layers, inputs, outputs = _at(lm, _kernel(target)).shape
@@ -253,7 +251,3 @@ def _with_low_rank(lm: LanguageModel, changes: Mapping[str, tuple[Array, Array]]
 def _check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if shape != expected:
         raise ValueError(f"the adapter was made for another model: {name} has shape {shape}, not {expected}")
-
-
-def _rngs(rngs: nnx.Rngs | int) -> nnx.Rngs:
-    return rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)

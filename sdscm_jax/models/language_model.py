@@ -17,7 +17,8 @@ from jax import Array
 from jax.sharding import Mesh
 from transformers import AutoTokenizer
 
-from ..errors import LoadError, SDSCMError
+from ..checks import seed
+from ..errors import LoadError, RandomKeyError, SDSCMError
 from .chat import Chat, ChatCodec
 from .checkpoint import abstract_decoder, load_parameters, read_directory_config, save_checkpoint
 from .codec import Codec, Tokens
@@ -208,6 +209,18 @@ def absent_lm() -> LanguageModel:
     return LanguageModel(nnx.State({}), None, None)  # type: ignore[arg-type]
 
 
+def as_rngs(rngs: Any, what: str) -> nnx.Rngs:
+    """Flax's randomness; of a PRNG key or a seed, what begins with it.
+
+    Raises:
+        RandomKeyError: it is none of these; the message says which argument it is.
+    """
+    if isinstance(rngs, nnx.Rngs):
+        return rngs
+    typed = isinstance(rngs, Array) and jnp.issubdtype(rngs.dtype, jax.dtypes.prng_key)
+    return nnx.Rngs(rngs if typed and rngs.shape == () else seed(rngs, f"{what}, where it is a seed,", RandomKeyError))
+
+
 def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype: Any = jnp.float32) -> LanguageModel:
     """A model with random weights: for training from scratch, and for tests.
 
@@ -216,8 +229,11 @@ def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype
         tokenizer: a ``transformers`` tokenizer whose ids lie below ``config.vocab_size``.
         key: seed or PRNG key of the weights.
         dtype: dtype of the weights.
+
+    Raises:
+        RandomKeyError: the key is none.
     """
-    graph, params = nnx.split(Decoder(config, jnp.dtype(dtype), nnx.Rngs(key)), nnx.Param, ...)[:2]
+    graph, params = nnx.split(Decoder(config, jnp.dtype(dtype), as_rngs(key, "key")), nnx.Param, ...)[:2]
     return LanguageModel(params, graph, Codec(tokenizer))
 
 

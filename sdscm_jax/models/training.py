@@ -16,6 +16,7 @@ import optax
 from flax import nnx
 from jax import Array
 
+from ..checks import count, real
 from ..errors import ContextLengthError, ResumeError, SDSCMError
 from .adapters import Adapter
 from .int8 import refuse_int8
@@ -144,7 +145,8 @@ def train_lm(
         the trained model; with an adapter, the adapted one.
 
     Raises:
-        SDSCMError: the language model was loaded with ``chat=``; or it has int8 weights, and no adapter is given.
+        SDSCMError: the language model was loaded with ``chat=``; or it has int8 weights, and no adapter is given;
+            or a number is out of its range.
         ContextLengthError: a document needs more positions than the model has.
         ResumeError: the checkpoint is of another run; the message says in what it differs.
 
@@ -159,8 +161,8 @@ def train_lm(
     """
     if lm.chat is not None:
         raise SDSCMError("training text is read as it stands: load the language model without chat= to train it")
-    if accumulate < 1 or every < 1:
-        raise ValueError(f"accumulate and every are at least 1, got accumulate={accumulate}, every={every}")
+    accumulate, every = count(accumulate, "accumulate"), count(every, "every")
+    average = None if average is None else real(average, "average", least=0, below=1)
     params, build = _trained(lm, adapter)
     prompt = jax.eval_shape(build, params, lm).prompt
     gradients, update = _programs(build, optimizer, accumulate > 1, average)

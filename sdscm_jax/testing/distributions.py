@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
+from .. import checks
 from ..dsl.noise import as_key, fold_in
 from ..dsl.structure import structure
 from ..effects import Exact, exact
@@ -66,6 +67,7 @@ def check_interventional(
     >>> testing.check_interventional(model, 0, testing.mock_lm(model), units=500)
     4
     """
+    units, key = checks.count(units, "units"), as_key(key)
     source = exact(model, *args)
     free = [site.name for site in structure(model, args) if may_be_set(site)]
     chosen = [name for name in source.names if name in free and (sites is None or name in sites)]
@@ -75,7 +77,7 @@ def check_interventional(
         seen = simulate(model, key, units, *args, logp=[], progress=False)
         evidence = {name: seen.values[name][:, 0] for name in observed}
         # Noise that does not know of the one that made the evidence.
-        key = fold_in(as_key(key), 1)
+        key = fold_in(key, 1)
     data = simulate(model, key, units, *args, worlds=worlds, evidence=evidence, logp=[], progress=False)
     return as_exact(data, worlds, source)
 

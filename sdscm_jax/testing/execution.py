@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
+from ..checks import count, one_of, real
 from ..dsl.asked import language_models
 from ..dsl.coupling import draw_noise
 from ..dsl.exogenous import exogenous
@@ -17,7 +18,7 @@ from ..dsl.noise import as_key, fold_in, fold_text
 from ..dsl.structure import Site
 from ..dsl.tabulate import Tabulated, tabulate
 from ..engine.simulate import simulate
-from ..errors import SDSCMError, SiteError, nearest
+from ..errors import SiteError
 from .failure import fail, same_rows, shown
 from .worlds import World
 
@@ -64,10 +65,8 @@ def check_execution(
     >>> testing.check_execution(model, 0, testing.mock_lm(model), units=5)
     ('staged', 'in_graph', 'tabulated')
     """
-    for way in ways:
-        if way not in WAYS:
-            raise SDSCMError(f"a way to run a program is one of {WAYS}, got {way!r}; {nearest(way, WAYS)}")
-    key = as_key(key)
+    ways = tuple(one_of(way, WAYS, "way to run a program") for way in ways)
+    units, tolerance, key = count(units, "units"), real(tolerance, "tolerance", least=0), as_key(key)
     shared: dict[str, Any] = {"worlds": list(worlds), "progress": False}
     first = simulate(model, key, units, *args, **shared)
     name = "staged" if "trie_tokens" in first.stats else "in_graph"
@@ -111,7 +110,8 @@ def check_independence(
     ...     sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
     >>> testing.check_independence(model, 0, testing.mock_lm(model))
     """
-    key = as_key(key)
+    units, tolerance, key = count(units, "units"), real(tolerance, "tolerance", least=0), as_key(key)
+    chunks = tuple(count(chunk, "chunks") for chunk in chunks)
     whole = simulate(model, key, units, *args, progress=False)
     some = max(1, 2 * units // 3)
     for chunk in chunks:

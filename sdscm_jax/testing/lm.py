@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..checks import real
 from ..dsl.choice import Choice
 from ..dsl.question import Question
 from ..engine.tabulation import TrieScorer
@@ -48,7 +49,8 @@ def check_lm(lm: LanguageModel, texts: Sequence[str] = TEXTS, *, tolerance: floa
     >>> from sdscm_jax import testing
     >>> check_lm(testing.mock_lm())
     """
-    atol = tolerance if tolerance is not None else 1e-3 if lm.dtype == jnp.float32 else 0.25
+    usual = 1e-3 if lm.dtype == jnp.float32 else 0.25
+    atol = usual if tolerance is None else real(tolerance, "tolerance", least=0)
     _check_tokens(lm, texts)
     start = (*lm.codec.opening(True), *lm.prompt_tokens) or (lm.codec.start or 0,)
     rows = [(*start, *lm.codec.encode(text)) for text in texts]

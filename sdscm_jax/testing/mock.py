@@ -13,6 +13,7 @@ import numpyro
 from flax import nnx
 from numpyro.primitives import Messenger
 
+from .. import checks
 from ..dsl.choice import Choice
 from ..dsl.exogenous import exogenous
 from ..dsl.mechanism import mechanism_of
@@ -70,6 +71,7 @@ def mock_lm(
     >>> sd.effects.ate(sd.effects.exact(model, lm), "pdl1", "drug").value.round(3).tolist()
     [-0.7, 0.7]
     """
+    seed = checks.seed(seed)
     plain = _language_model((), {}, seed, chat)
     if program is None:
         if probs:

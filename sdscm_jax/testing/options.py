@@ -12,6 +12,7 @@ import numpyro
 from jax import Array
 from numpyro.primitives import Messenger
 
+from .. import checks
 from ..dsl.choice import Choice
 from ..dsl.exogenous import exogenous
 from ..dsl.noise import as_key, fold_in
@@ -84,7 +85,7 @@ def check_options(model: Callable, key: Any, *args: Any, units: int = 32, tolera
     >>> testing.check_options(model, 0, testing.mock_lm(model), units=10)
     20
     """
-    key = as_key(key)
+    units, tolerance, key = checks.count(units, "units"), checks.real(tolerance, "tolerance", least=0), as_key(key)
     options: dict[str, tuple[str, ...]] = {}
 
     @jax.jit

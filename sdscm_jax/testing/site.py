@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from scipy.stats import kstest
 
+from ..checks import count
 from ..dsl.carry import enumerable
 from ..dsl.mechanism import Mechanism
 from ..dsl.noise import as_key
@@ -39,7 +40,7 @@ def check_site(site: Any, key: Any = 0, *, draws: int = 4000) -> None:
     >>> import numpyro.distributions as dist
     >>> check_site(dist.Binomial(3, 0.2))
     """
-    key = as_key(key)
+    key, draws = as_key(key), count(draws, "draws")
     keys = jax.random.split(key, draws)
     name = type(site).__name__
     values = np.asarray(jax.jit(lambda site, keys: jax.vmap(site.sample)(keys))(site, keys))

@@ -229,7 +229,7 @@ class TestBadInput:
             sa.audit(spec, {"tiny": lm}, wordings=2, pairs=0)
 
     def test_numbers(self, spec: sa.AuditSpec, lms: dict[str, sd.LanguageModel]) -> None:
-        with pytest.raises(AuditError, match="wordings is a number from 2 on, got 1"):
+        with pytest.raises(AuditError, match="wordings is an integer of at least 2, got 1"):
             sa.audit(spec, lms, wordings=1)
         with pytest.raises(AuditError, match="no language model"):
             sa.audit(spec, [])

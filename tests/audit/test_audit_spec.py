@@ -215,7 +215,7 @@ def mediators(legitimate: list[str], not_legitimate: list[str]) -> Edit:
         (wordings(["one", "two"], of="a"), "option_wordings: 'a' is the attribute; its wordings are the phrases of"),
         # the rest
         (top(text={"template": "Because."}), "audit 'small': text: template: a template has exactly one blank {}"),
-        (top(text={"template": "{}", "max_tokens": 0}), "text: max_tokens: an integer of at least 1 is needed, got 0"),
+        (top(text={"template": "{}", "max_tokens": 0}), "text: max_tokens is an integer of at least 1, got 0"),
         (top(scorings=["sequense"]), "scorings: unknown scoring 'sequense'; did you mean 'sequence'?"),
         (top(scorings=["uniform"]), "scorings: unknown scoring 'uniform'"),
         (top(scorings=[]), "audit 'small': scorings: there are none"),

@@ -177,9 +177,9 @@ def test_damaged_tables(benchmark: Path, tmp_path: Path, damage: Any, message: s
 def test_bad_arguments(benchmark: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ({"estimators": "barrt"}, "did you mean 'bart'"),
-        ({"covariates": ["some"]}, "covariates are one of"),
-        ({"encoding": "hot"}, "encoding is one of"),
-        ({"outcome": "chance"}, "outcome is one of"),
+        ({"covariates": ["some"]}, "unknown setting of covariates"),
+        ({"encoding": "hot"}, "unknown encoding"),
+        ({"outcome": "chance"}, "unknown outcome"),
         ({"option": "lo"}, "did you mean 'low'"),
         ({"hidden": ["dose"]}, "'dose' is no covariate"),
     ):

@@ -115,7 +115,7 @@ def test_one_failure_loses_no_other_data_set(small: Family, tmp_path: Path, monk
 def test_bad_input_before_any_work(small: Family, tmp_path: Path) -> None:
     with pytest.raises(sd.errors.FamilyError, match="declares no treatment"):
         generate(replace(small, treatment=None, arms=None), tmp_path / "a")
-    with pytest.raises(sd.errors.DataError, match="units is a number of at least 1, got 0"):
+    with pytest.raises(sd.errors.DataError, match="units is an integer of at least 1, got 0"):
         generate(small, tmp_path / "a", units=0)
     with pytest.raises(sd.errors.OptionError, match="coupling"):
         generate(small, tmp_path / "a", coupling="gumble")

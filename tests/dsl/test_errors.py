@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import numpy as np
 import pytest
 
 import sdscm_jax as sd
+from sdscm_jax.dsl.scoring import edge_sums, scored_tree
 from sdscm_jax.dsl.template import Template
 
 from .test_choice import count_tokens
@@ -67,7 +69,7 @@ def test_settings(lm: sd.LanguageModel) -> None:
         sd.Choice(lm, "It is {}.", ["a", "b"], scoring="seqence")
     with pytest.raises(sd.OptionError, match="unknown coupling"):
         sd.Choice(lm, "It is {}.", ["a", "b"], coupling="none")
-    with pytest.raises(sd.OptionError, match="temperature is finite"):
+    with pytest.raises(sd.OptionError, match="temperature is positive"):
         sd.Choice(lm, "It is {}.", ["a", "b"], temperature=0.0)
     with pytest.raises(TypeError, match="lm is a LanguageModel"):
         sd.Choice("gpt2", "It is {}.", ["a", "b"])
@@ -127,12 +129,12 @@ def test_a_context_that_is_too_long(lm: sd.LanguageModel) -> None:
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, "3", True])
 def test_number_of_units(lm: sd.LanguageModel, n: object) -> None:
-    with pytest.raises(sd.SDSCMError, match="n is the number of units"):
+    with pytest.raises(sd.SDSCMError, match="n, the number of units, is an integer of at least 1"):
         sd.simulate(chain, 0, n, lm)
 
 
 def test_other_arguments_of_simulate(lm: sd.LanguageModel) -> None:
-    with pytest.raises(sd.SDSCMError, match="chunk is a number of rows"):
+    with pytest.raises(sd.SDSCMError, match="chunk, a number of rows, is an integer of at least 1"):
         sd.simulate(chain, 0, 5, lm, chunk=0)
     with pytest.raises(sd.SiteError, match="logp names 'drugs', which is no choice site; did you mean 'drug'"):
         sd.simulate(chain, 0, 5, lm, logp=["drugs"])
@@ -148,3 +150,16 @@ def test_phrases() -> None:
         level.map({"low": 0.0, "high": 1.0, "mid": 2.0})
     with pytest.raises(TypeError, match="being traced"):
         jax.jit(lambda p: len(p.text))(level)
+
+
+@pytest.mark.parametrize("scoring", ["sequense", "masked", "uniform", "", None])
+def test_no_sum_answers_for_a_scoring_that_adds_nothing_up(scoring: object) -> None:
+    """On the host and in a trace, scores of a definition that is not known are no scores of another one."""
+    tree = scored_tree("sequence", ((1, 2), (3,)))
+    edges = np.log(np.full((1, 3), 0.5, np.float32))
+    assert edge_sums("sequence", tree, edges, np.where).shape == (1, 2)
+    with pytest.raises(sd.OptionError, match="unknown sum of edges"):
+        edge_sums(scoring, tree, edges, np.where)  # type: ignore[arg-type]
+    if scoring not in ("masked", "uniform"):
+        with pytest.raises(sd.OptionError, match="unknown scoring"):
+            scored_tree(scoring, ((1, 2), (3,)))  # type: ignore[arg-type]

@@ -238,7 +238,7 @@ def test_bad_texts(embedded: sd.LanguageModel) -> None:
         ({"top_p": 1.5}, "top_p"),
         ({"temperature": 0.0}, "temperature"),
         ({"stop": ""}, "stop"),
-        ({"coupling": "inverse_cdf"}, "coupling is one of"),
+        ({"coupling": "inverse_cdf"}, "unknown coupling of free text"),
         ({"pattern": "a", "stop": "."}, "leave out stop"),
     ):
         with pytest.raises(sd.OptionError, match=message):

@@ -121,6 +121,16 @@ def test_arguments_that_are_refused() -> None:
             "weights of contrast 'odd' sum to 0.5, not to 0",
         ),
         (
+            lambda: effects.contrasts(NETWORK, "rain", "wet", weights={"odd": {"yes": np.nan, "no": -1.0}}),
+            EffectError,
+            "the weight of 'yes' in contrast 'odd' is a finite number, got nan",
+        ),
+        (
+            lambda: effects.ate(NETWORK, "rain", "wet", score={"no": 0.0, "yes": np.inf}),
+            EffectError,
+            "score of 'wet' is a finite number, got inf",
+        ),
+        (
             lambda: effects.cde(NETWORK, "rain", "wet", mediators={"wet": "no"}),
             EffectError,
             "is the treatment or the outcome",
@@ -128,3 +138,11 @@ def test_arguments_that_are_refused() -> None:
     ):
         with pytest.raises(error, match=why):
             call()
+
+
+@pytest.mark.parametrize("row", [[0.5, 0.6], [-0.5, 1.5], [np.nan, 1.0], [0.0, 0.0], [np.inf, 0.0]])
+def test_a_table_that_is_no_law_is_refused(row: list[float]) -> None:
+    rain = effects.Factor("rain", (), np.array([0.5, 0.5]), ("no", "yes"))
+    wet = effects.Factor("wet", ("rain",), np.array([[0.9, 0.1], row]), ("no", "yes"))
+    with pytest.raises(SiteError, match=r"site 'wet': its table is of probabilities.*got \["):
+        effects.Network((rain, wet))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from sdscm_jax.dsl.coupling import draw_noise, respond
+from sdscm_jax.effects import Factor, Network, exact, pns
 from sdscm_jax.effects.responses import joint_responses, with_axes
+from sdscm_jax.errors import EffectError, OptionError
 
 N = 400_000
 COUPLINGS = ("gumbel", "inverse_cdf", "independent")
@@ -101,3 +109,47 @@ def test_repeated_axes() -> None:
     chex.assert_shape(found, (2, 3, 2, 3))
     for i, a, b, c in np.ndindex(found.shape):
         assert found[i, a, b, c] == (joint[i, b, a] if a == c else 0)
+
+
+@pytest.mark.parametrize("wrong", ["gumble", "Gumbel", "inverse-cdf", "indep", None, 0])
+def test_no_law_answers_for_a_coupling_that_there_is_not(wrong: Any) -> None:
+    p, q = map(np.array, LAWS[0])
+    with pytest.raises(EffectError, match="unknown coupling"):
+        joint_responses(wrong, p, q)
+    with pytest.raises(OptionError, match="unknown coupling"):
+        draw_noise(wrong, jax.random.key(0), ("a", "b"), ())
+    with pytest.raises(OptionError, match="unknown coupling"):
+        respond(wrong, jnp.log(jnp.array([0.4, 0.6])), jnp.array([0.1, 0.2]))
+
+
+def test_necessity_and_sufficiency_by_counting_answers_to_the_same_noise() -> None:
+    """The noise of ``y`` is what it answers to either level; each coupling is a law of these pairs of answers."""
+    laws = np.array([[0.1, 0.1, 0.4, 0.4], [0.4, 0.3, 0.2, 0.1]])
+    steps = np.round(laws.cumsum(1) * 10).astype(int)
+    shares = {"inverse_cdf": 0.0, "independent": 0.0}
+    # Laws are in tenths: ten cells of one uniform, and ten times ten of two.
+    for i in range(10):
+        for j in range(10):
+            first, second = np.searchsorted(steps[0], i, side="right"), np.searchsorted(steps[1], j, side="right")
+            shares["independent"] += 0.01 * (first != 1 and second == 1)
+            shares["inverse_cdf"] += 0.1 * (i == j and first != 1 and second == 1)
+    seen = draws("gumbel", *laws)
+    shares["gumbel"] = seen[:, 1].sum() - seen[1, 1]
+    t = Factor("t", (), np.array([0.5, 0.5]), ("n", "y"))
+    y = Factor("y", ("t",), laws, ("a", "b", "c", "d"))
+    found = {c: float(pns(exact(Network((t, y)), coupling=c), "t", "y", option="b")) for c in shares}
+    assert round(found["independent"], 12) == 0.27
+    assert round(found["inverse_cdf"], 12) == round(shares["inverse_cdf"], 12) == 0.3
+    assert found["independent"] == pytest.approx(shares["independent"], abs=1e-12)
+    assert found["gumbel"] == pytest.approx(shares["gumbel"], abs=5 * 0.5 / np.sqrt(N))
+    own = {c: float(pns(exact(Network((t, dataclasses.replace(y, coupling=c)))), "t", "y", option="b")) for c in found}
+    assert own == found
+
+
+@pytest.mark.parametrize("wrong", ["gumble", "Gumbel", "inverse-cdf", 0, True])
+def test_a_coupling_that_there_is_not_is_refused_where_it_is_given(wrong: Any) -> None:
+    t = Factor("t", (), np.array([0.5, 0.5]), ("n", "y"))
+    with pytest.raises(EffectError, match=r"site 't': unknown coupling .*known: 'gumbel'"):
+        Factor("t", (), np.array([0.5, 0.5]), ("n", "y"), coupling=wrong)
+    with pytest.raises(EffectError, match=r"unknown coupling .*known: 'gumbel'"):
+        exact(Network((t,)), coupling=wrong)

@@ -244,9 +244,9 @@ def test_prompts_start_from_real_embeddings(model: sd.LanguageModel) -> None:
 
 
 def test_lengths(lm: sd.LanguageModel) -> None:
-    with pytest.raises(ValueError, match="expected at least 1"):
+    with pytest.raises(sd.SDSCMError, match="length is an integer of at least 1"):
         SoftPrompt(lm, 0)
-    with pytest.raises(ValueError, match=f"expected at least {len(lm.codec.encode(TEXT))}"):
+    with pytest.raises(sd.SDSCMError, match=f"of at least {len(lm.codec.encode(TEXT))}"):
         SoftPrompt(lm, 2, init=TEXT)
 
 
@@ -296,16 +296,16 @@ def test_low_rank_kernels(model: sd.LanguageModel) -> None:
 
 
 def test_low_rank_arguments(lm: sd.LanguageModel, gpt2: sd.LanguageModel) -> None:
-    with pytest.raises(ValueError, match=r"unknown target 'querry'; did you mean 'query'\? .*'gate'"):
+    with pytest.raises(sd.SDSCMError, match=r"unknown target 'querry'; did you mean 'query'\? .*'gate'"):
         LowRank(lm, 2, targets=["value", "querry"])
-    with pytest.raises(ValueError, match="unknown target 'gate'"):
+    with pytest.raises(sd.SDSCMError, match="unknown target 'gate'"):
         LowRank(gpt2, 2, targets=["gate"])
-    with pytest.raises(ValueError, match="unknown target 'attention_norm'"):
+    with pytest.raises(sd.SDSCMError, match="unknown target 'attention_norm'"):
         LowRank(lm, 2, targets=["attention_norm"])
     for targets in ("query", []):
-        with pytest.raises(ValueError, match="sequence of names"):
+        with pytest.raises(sd.SDSCMError, match="sequence of names"):
             LowRank(lm, 2, targets=targets)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(sd.SDSCMError, match="at least 1"):
         LowRank(lm, 0)
 
 

@@ -150,6 +150,6 @@ def test_average(lm: sd.LanguageModel) -> None:
 
 def test_arguments(lm: sd.LanguageModel) -> None:
     for wrong in ({"accumulate": 0}, {"every": 0}):
-        with pytest.raises(ValueError, match="at least 1"):
+        with pytest.raises(sd.SDSCMError, match="at least 1"):
             train_lm(lm, [], optax.sgd(0.1), **wrong)
     assert train_lm(lm, [], optax.sgd(0.1)).fingerprint() == lm.fingerprint()

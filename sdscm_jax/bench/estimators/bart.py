@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import EstimatorError
 from .extra import extra
-from .protocol import Interval, check_units
+from .protocol import Interval, check_units, parse_level
 
 NEEDED = 5
 COLUMNS, UNITS, QUERIES = (
@@ -293,6 +293,7 @@ def posterior(data: Problem, options: Options) -> OutcomePosterior:
 
 def central(draws: np.ndarray, level: float) -> Interval:
     """Limits of the central interval of draws ``[draws, m]``, float64 ``[m]`` each."""
+    level = parse_level(level)
     lower, upper = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return lower, upper
 

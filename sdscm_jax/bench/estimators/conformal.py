@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import EstimatorError
 from .extra import extra
 from .forests import with_constant
-from .protocol import Interval, check_units, seed_of
+from .protocol import Interval, check_units, parse_level, seed_of
 
 NEEDED = 20
 
@@ -202,6 +202,7 @@ class Cqr:
 
     def interval(self, x: np.ndarray, level: float) -> Interval:
         """Conformal intervals of the individual effects, float64 ``[m]`` each, finite."""
+        level = parse_level(level)
         predictions, known = self._at(x)
         if known:
             (lower0, upper0), (lower1, upper1) = (self._arms[arm].interval(*predictions[arm], level) for arm in (0, 1))

@@ -17,7 +17,7 @@ import numpy as np
 from ...errors import EstimatorError
 from .extra import extra
 from .forests import with_constant
-from .protocol import Interval, check_units, seed_of
+from .protocol import Interval, check_units, parse_level, seed_of
 
 # econml's words where its last regression is short of rank.
 UNDETERMINED = "Co-variance matrix is underdetermined"
@@ -56,7 +56,7 @@ class Inference:
 
 def _reach(level: float) -> float:
     """Standard errors from a normal estimate to its limits."""
-    return NormalDist().inv_cdf((1 + level) / 2)
+    return NormalDist().inv_cdf((1 + parse_level(level)) / 2)
 
 
 class Inferring(ABC):

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ...errors import EstimatorError
-from .protocol import Interval, check_units
+from .protocol import Interval, check_units, parse_level
 
 # A leverage above 1 - TINY leaves no residual, and a share of variance below TINY is rounding.
 TINY = 1e-9
@@ -69,7 +69,7 @@ def student(estimate: np.ndarray, variance: np.ndarray, dof: float, level: float
     >>> [limit.round(2) for limit in student(np.array([0.0]), np.array([1.0]), 1e9, 0.95)]
     [array([-1.96]), array([1.96])]
     """
-    reach = stdtrit(dof, (1 + level) / 2) * np.sqrt(variance)
+    reach = stdtrit(dof, (1 + parse_level(level)) / 2) * np.sqrt(variance)
     return estimate - reach, estimate + reach
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from ...checks import share
 from ...errors import EstimatorError
 
 Interval = tuple[np.ndarray, np.ndarray]
@@ -41,6 +42,15 @@ class Estimator(Protocol):
 
     def ate(self) -> float:
         """Estimated average effect over the units it was fitted to."""
+
+
+def parse_level(level: Any) -> float:
+    """The share of effects that intervals are to hold.
+
+    Raises:
+        EstimatorError: it is no number between 0 and 1.
+    """
+    return share(level, "level", EstimatorError)
 
 
 def seed_of(key: Any) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
-from ...errors import EstimatorError, nearest
+from ...checks import one_of
+from ...errors import EstimatorError
 from .protocol import Estimator
 
 # A package adds its own under this group: ``my_name = "my_package.module:MyEstimator"``.
@@ -77,7 +78,8 @@ def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
     >>> chosen("linear_s,linear_t")
     ('linear_s', 'linear_t', 'zero', 'constant', 'oracle')
     """
-    wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    listed = names if isinstance(names, Sequence) else [names]
+    wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else listed
     found: list[str] = []
     for name in wanted:
         found.extend(SUITE if name == "suite" else estimator_names() if name == "all" else [name])
@@ -87,10 +89,9 @@ def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _point(name: str) -> EntryPoint:
-    point = _entry_points().get(name)
-    if point is None and ":" not in name:
-        raise EstimatorError(f"there is no estimator {name!r}; {nearest(name, estimator_names())}")
-    return point or EntryPoint(name, name, GROUP)
+    if isinstance(name, str) and ":" in name and name not in _entry_points():
+        return EntryPoint(name, name, GROUP)
+    return _entry_points()[one_of(name, estimator_names(), "estimator", EstimatorError)]
 
 
 @lru_cache(maxsize=1)
