@@ -243,7 +243,8 @@ def _warn_if_far(
     warnings.warn(
         f"after {steps} steps the mechanisms are not those of the table: {far} of {len(distances)} contexts are off by "
         f"more than {tolerance:g}, by {distances.max():.2g} at most; the probability of {told} is {worst.lm:.3f}, in "
-        f"the table {worst.table:.3f} (weight {worst.weight:g}). More steps, a larger rate, or more parameters may help",
+        f"the table {worst.table:.3f} (weight {worst.weight:g}). More steps, a larger rate, or more parameters may "
+        "help",
         FitWarning,
         stacklevel=3,
     )
