@@ -236,10 +236,9 @@ def _warn_if_far(
     far = int((distances > tolerance).sum())
     if not far:
         return
-    member, variable, given = distances.idxmax()
-    own = found.loc[member]
-    worst = own[(own.variable == variable) & (own.given == given)].nlargest(1, "far").iloc[0]
-    told = f"{variable}={worst.option!r}" + (f" given {given}" if given else "")
+    rows = found.reset_index(names=["member", "row"]).set_index(contexts).loc[[distances.idxmax()]].reset_index()
+    worst = rows.nlargest(1, "far").iloc[0]
+    told = f"{worst.variable}={worst.option!r}" + (f" given {worst.given}" if worst.given else "")
     warnings.warn(
         f"after {steps} steps the mechanisms are not those of the table: {far} of {len(distances)} contexts are off by "
         f"more than {tolerance:g}, by {distances.max():.2g} at most; the probability of {told} is {worst.lm:.3f}, in "

@@ -209,10 +209,11 @@ class ChatCodec(Codec):
             # It knows no way to ask.
             asked = text
         elif more:
+            there, here = (repr(x[-40:].replace(_SAID, "…")) for x in (asked, text))
             raise LoadError(
-                f"the chat template asks for an answer with {asked[-40:]!r}, and writes an answer after "
-                f"{text[-40:]!r}: what it asks for is no plain answer, but a thought, say. Where the template has a "
-                "switch for that, set it, as in Chat(variables={'enable_thinking': False})"
+                f"the chat template asks for an answer with {there}, and writes an answer after {here}: what it asks "
+                "for is no plain answer, but a thought, say. Where the template has a switch for that, set it, as in "
+                "Chat(variables={'enable_thinking': False})"
             )
         text, asked = text.replace(_SAID, "x"), asked.replace(_SAID, "x")
         return _Conversation(text, asked, end, self._steady(text) if kept is None else kept)

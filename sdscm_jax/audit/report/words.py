@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -106,7 +106,7 @@ LIMITS = (
 )
 
 
-def method(chatting: Sequence[str], all_chat: bool) -> dict[str, str]:
+def method(chatting: tuple[str, ...], all_chat: bool) -> dict[str, str]:
     """How it was done; ``chatting``: the language models that were asked in a conversation.
 
     >>> method((), False)["Probabilities, not answers"][:46]
@@ -125,14 +125,14 @@ def method(chatting: Sequence[str], all_chat: bool) -> dict[str, str]:
     return {term: told.replace("{}", lead) for term, told in METHOD}
 
 
-def _were(names: Sequence[str]) -> str:
+def _were(names: tuple[str, ...]) -> str:
     return "was" if len(names) == 1 else "were"
 
 
-def limits(chatting: Sequence[str]) -> list[str]:
+def limits(chatting: tuple[str, ...]) -> list[str]:
     """What no audit can do.
 
-    >>> limits(["a"])[1].split(", with ")[1]
+    >>> limits(("a",))[1].split(", with ")[1]
     'other instructions, filters or another chat format, may act differently.'
     """
     around = (
