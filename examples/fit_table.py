@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
         rows=4,
         adapter=None if options.rank is None else sd.LowRank(lm, options.rank, targets=targets),
         checkpoint=options.checkpoint,
+        # The comparison is printed below.
+        tolerance=None,
     )
 
     found: dict[str, dict[str, float]] = {"difference": {}, "late": {}}

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ..models.chat import ChatCodec
+from ..models.language_model import LanguageModel
 from .spec import AuditSpec
 from .wordings import Wording
 
 COLUMNS = ["proxy", "wording", "option_wording", "site", "before", "prefix", "suffix", "options"]
+
+# Stand for a sentence and for those that it follows, where a whole conversation is shown.
+BEFORE, OWN = "[the sentences before]", "[the sentence]"
+
+
+def chats_table(lms: Mapping[str, LanguageModel]) -> pd.DataFrame | None:
+    """What stands around the sentences of language models that chat; see ``AuditResult.chats``."""
+    rows = []
+    for name, lm in lms.items():
+        if not isinstance(lm.codec, ChatCodec):
+            continue
+        chat = lm.codec.chat
+        said = {
+            "system": chat.system,
+            "user": chat.user,
+            "user, to a sentence that follows none": chat.alone,
+            "variables of the chat template": json.dumps(dict(chat.variables)) if chat.variables else None,
+            "day that the chat template is told": chat.today,
+            "all that is read": lm.codec.transcript(BEFORE, OWN),
+            "all that is read, of a sentence that follows none": lm.codec.transcript("", OWN),
+        }
+        rows += [(name, what, words) for what, words in said.items() if words is not None]
+    return pd.DataFrame(rows, columns=["lm", "what", "words"]) if rows else None
 
 
 def asked_table(spec: AuditSpec, wordings: Sequence[Wording]) -> pd.DataFrame:

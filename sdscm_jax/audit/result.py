@@ -60,12 +60,16 @@ class AuditResult:
             whether the outcome is the reported option), ``lower_bound``, ``upper_bound`` (over all couplings).
         pairs: examples.
         asked: every sentence that was asked: ``proxy``, ``wording``, ``option_wording``, ``site``, ``before`` (context
-            of the first combination, verbatim), ``prefix``, ``suffix``, ``options`` (tuple of texts).
+            of the first combination, verbatim), ``prefix``, ``suffix``, ``options`` (tuple of texts). A language model
+            that chats reads ``before`` and the sentence in the conversation of ``chats``.
         dag_svg: a picture of the causal graph.
         settings: ``level`` (of intervals), ``wordings``, ``option_wordings``, ``seed``, ``rate`` (false discovery
             rate), ``versions``, ``seconds``.
         truth: ``level``, ``effect``, ``value`` (and ``proxy``, if it depends on that) of the SCM that text was
             generated from, only where it is known.
+        chats: what stands around the sentences, verbatim, of language models that were loaded with ``chat=``: ``lm``,
+            ``what`` (the system's and the user's words, variables of the chat template, whole conversations) and
+            ``words``. They are a part of what is audited. None: no language model chats.
     """
 
     spec: AuditSpec
@@ -81,3 +85,9 @@ class AuditResult:
     dag_svg: str | None
     settings: dict[str, Any]
     truth: pd.DataFrame | None
+    chats: pd.DataFrame | None = None
+
+    @property
+    def chatting(self) -> tuple[str, ...]:
+        """Language models that were asked in a conversation."""
+        return () if self.chats is None else tuple(dict.fromkeys(map(str, self.chats["lm"])))

@@ -18,7 +18,7 @@ from ..engine.tabulation import TrieScorer
 from ..errors import AuditError
 from ..models.language_model import LanguageModel, load_lm
 from ..vignettes import Vignette
-from .asked import asked_table
+from .asked import asked_table, chats_table
 from .cells import measured
 from .fit import check_context
 from .infer import couplings_table, differences_table, effects_table, scorings_table, variance_table
@@ -145,6 +145,7 @@ def audit(
         dag_svg=None,
         settings=settings,
         truth=known,
+        chats=chats_table({name: lm for name, (_, lm) in loaded.items()}),
     )
 
 

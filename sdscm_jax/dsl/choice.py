@@ -120,6 +120,7 @@ class Choice(Mechanism):
         # Asked instead of the language model; see ``asking``.
         self._answer: Callable[[Choice], Array] | None = None
         if scoring != "uniform" and not lm.absent:
+            self._check_said(tuple(map(self.template.fill, self.options)))
             self._check_length(len(self._blank.shared) + max(map(len, self._blank.rows)))
             # In a chat, the site's text does not follow those that it is given.
             next_texts = () if lm.chat is not None else tuple(self.template.fill(option) for option in self.options)

@@ -159,6 +159,14 @@ class Mechanism(dist.Distribution):
                 f"this language model has {limit}. Give the site fewer texts or use a model with more positions"
             )
 
+    def _check_said(self, own: tuple[str, ...]) -> None:
+        """In a chat, refuse texts that its template does not write as they stand; ``own`` may be the site's own."""
+        codec = self.lm.codec
+        if isinstance(codec, ChatCodec):
+            # A word stands for what is not yet written.
+            texts = ((x.template.fill("x"),) if isinstance(x, TextPhrase) else item_texts(x) for x in self.given)
+            codec.check(tuple(texts), own)
+
     def _text(self, own: int) -> Encoding:
         """The given texts, encoded as far as sites of this trace have done so.
 

@@ -118,6 +118,7 @@ class Text(Mechanism):
             )
         self.form = TextForm(self.template, lm.codec, automaton, int(max_tokens), lead)
         self.top_k, self.top_p = None if top_k is None else min(int(top_k), size), top_p
+        self._check_said((f"{self.form.head}{lead}x" if self.form.head else "x",))
         self._check_length(len(self._opening) + self.form.own)
         batch_shape = jnp.broadcast_shapes(jnp.shape(temperature), *(phrase.batch_shape for phrase in self.phrases))
         super().__init__(batch_shape, (int(max_tokens),), validate_args=validate_args)

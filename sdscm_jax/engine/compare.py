@@ -35,21 +35,27 @@ class Comparison:
     def to_pandas(self, world: str | int = 0) -> pd.DataFrame:
         """One row a unit; for each site a column of every language model, ``(site, language model)``.
 
+        The columns of a choice site are categoricals of the same options: all that it has under some language model.
+
         Args:
             world: label or number of the world.
         """
-        columns = {}
+        columns: dict[tuple[str, str], object] = {}
         for name, data in self.simulations.items():
             w = data.world(world)
             for site, array in data.values.items():
-                if array.ndim == 2:
-                    columns[site, name] = texts(array[:, w], data.graph[site].options)
+                if array.ndim == 2 and data.graph[site].options:
+                    columns[site, name] = texts(self._numbers(name, site, w), self._options(site))
+                elif array.ndim == 2:
+                    columns[site, name] = array[:, w]
         sites = list(dict.fromkeys(site for site, _ in columns))
         order = [(site, name) for site in sites for name in self.simulations if (site, name) in columns]
         return pd.DataFrame({key: columns[key] for key in order})
 
     def agreement(self, site: str, world: str | int = 0) -> pd.DataFrame:
         """Share of units to which two language models give the same option, a symmetric table.
+
+        Options are the same where their texts are, whatever their order.
 
         Raises:
             SiteError: the site is no choice of all of them.
@@ -63,17 +69,19 @@ class Comparison:
 
         Columns: ``lm``, ``other``, ``option``; ``difference`` of the shares of units; its ``standard_error`` with the
         noise that both share; ``independent_error``, what it would be had each drawn its own units; and
-        ``variance_saved``, the share of the variance that sharing noise saves (negative where it adds some).
+        ``variance_saved``, the share of the variance that sharing noise saves (negative where it adds some). An option
+        that the program does not have under a language model has no share there.
 
         Raises:
             SiteError: the site is no choice of all of them.
         """
         rows = []
         for other, lm in itertools.combinations(self.simulations, 2):
-            options = self.simulations[lm].graph[site].options if site in self.simulations[lm].values else ()
             a, b = (self._values(name, site, world) for name in (lm, other))
             draws = self.simulations[lm].draws
-            for k, option in enumerate(options):
+            for k, option in enumerate(self._options(site)):
+                if option not in (*self._own(lm, site), *self._own(other, site)):
+                    continue
                 # Rows of one unit are one observation.
                 own, others = ((x == k).astype(np.float64).reshape(-1, draws).mean(1) for x in (a, b))
                 shared = float((own - others).var(ddof=1)) / len(own)
@@ -86,12 +94,25 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def _values(self, name: str, site: str, world: str | int) -> np.ndarray:
+        """Numbers of a choice's options among all that it has under some language model."""
         data = self.simulations[name]
         if site not in data.values:
-            raise SiteError(f"the model has no site {site!r}; {nearest(site, list(data.values))}")
+            raise SiteError(f"the model has no site {site!r} under {name!r}; {nearest(site, list(data.values))}")
         if not data.graph[site].options or data.values[site].ndim != 2:
             raise SiteError(f"site {site!r} is no single choice; only choices are compared option by option")
-        return np.asarray(data.values[site][:, data.world(world)])
+        return self._numbers(name, site, data.world(world))
+
+    def _numbers(self, name: str, site: str, world: int) -> np.ndarray:
+        # A program may list its options in another order under each language model, or have others.
+        places = np.array([self._options(site).index(option) for option in self._own(name, site)], np.int32)
+        return places[self.simulations[name].values[site][:, world]]
+
+    def _own(self, name: str, site: str) -> tuple[str, ...]:
+        data = self.simulations[name]
+        return data.graph[site].options if site in data.values else ()
+
+    def _options(self, site: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(option for name in self.simulations for option in self._own(name, site)))
 
 
 def compare(fn: Callable, key: Any, n: int, lms: Mapping[str, LanguageModel], *args: Any, **options: Any) -> Comparison:

@@ -1,6 +1,6 @@
 """Families of SD-SCMs: causal structures over phrases whose sentences come in several wordings."""
 
-from .fit import compare_table, fit_table, table_batches
+from .fit import FitWarning, compare_table, fit_table, table_batches
 from .members import Family, Member
 from .shipped import FAMILIES, family
 from .table import Conditional, conditionals, table_family
@@ -11,6 +11,7 @@ __all__ = [
     "Conditional",
     "Family",
     "FamilyVariable",
+    "FitWarning",
     "Member",
     "compare_table",
     "conditionals",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,12 +25,16 @@ from ..models.language_model import LanguageModel
 from ..models.sentences import Sentence, sentences_of
 from ..models.training import Batch, OnStep, train_lm
 from .members import Family, Member
-from .table import Conditional, Data, conditionals
+from .table import Conditional, Data, Weights, conditionals
 
 # What these ask for is the law of the text that is trained on.
 FITTED = ("sequence", "option", "masked")
 # Rows have at least so many tokens: several short documents each.
 LENGTH = 128
+
+
+class FitWarning(UserWarning):
+    """The mechanisms of a language model are not those of the table that it was fitted to."""
 
 
 class TableWriter:
@@ -122,6 +127,7 @@ def table_batches(
     rows: int = 8,
     length: int | None = None,
     seed: int = 0,
+    weights: Weights = None,
 ) -> Iterator[Batch]:
     """Batches for ``train_lm``, from a table.
 
@@ -133,6 +139,7 @@ def table_batches(
         rows: rows of a batch.
         length: tokens of a row, which several texts share; None: those of the longest text, at least 128.
         seed: of the draw of texts.
+        weights: of the units; see ``conditionals``.
 
     Raises:
         DataError: ``data`` does not fit the family, the member's scoring has another law than its text, or a number is
@@ -144,7 +151,7 @@ def table_batches(
     if isinstance(program, Member) and program.scoring not in FITTED:
         raise DataError(f"scoring={program.scoring!r} is not the law of a text; it is one of {', '.join(FITTED)}")
     family = program.family if isinstance(program, Member) else program
-    writer = TableWriter(lm.codec, program, conditionals(family, data))
+    writer = TableWriter(lm.codec, program, conditionals(family, data, weights))
     length = max(LENGTH, writer.length) if length is None else length
     return packed_batches([writer], [1.0], rows, length, steps, seed)
 
@@ -165,6 +172,8 @@ def fit_table(
     checkpoint: str | Path | None = None,
     every: int = 100,
     on_step: OnStep | None = None,
+    weights: Weights = None,
+    tolerance: float | None = 0.05,
 ) -> LanguageModel:
     """Train a language model until its mechanisms are those of a table: maximum likelihood.
 
@@ -179,9 +188,13 @@ def fit_table(
         steps: number of steps.
         rows, length, seed: see ``table_batches``; a step has ``accumulate`` times ``rows`` rows.
         adapter, accumulate, average, checkpoint, every, on_step: see ``train_lm``.
+        weights: of the units; see ``conditionals``.
+        tolerance: how far the fitted probabilities may be from the table's (the total variation distance, half the sum
+            of the absolute differences) in a context; beyond it, ``FitWarning`` says where. None: nothing is compared.
 
     Raises:
-        DataError: ``data`` does not fit the program.
+        DataError: ``data``, ``weights`` or ``tolerance`` cannot be used.
+        SDSCMError: the training has diverged.
         ContextLengthError: a text needs more positions than the model has.
         ResumeError: the checkpoint is of another run.
 
@@ -190,14 +203,17 @@ def fit_table(
     >>> frame = pd.DataFrame({"sky": ["clear", "clear", "grey", "grey"], "coat": ["off", "off", "on", "off"]})
     >>> member = table_family(frame, {"sky": "The sky is {}.", "coat": "My coat is {}."}).member(0)
     >>> lm = load_lm()
-    >>> fitted = fit_table(lm, member, frame, optax.adam(3e-3), steps=40, rows=1)
+    >>> fitted = fit_table(lm, member, frame, optax.adam(3e-3), steps=40, rows=1, tolerance=0.4)
     >>> far, near = (compare_table(x, member, frame) for x in (lm, fitted))
     >>> bool((far.table - far.lm).abs().mean() > 2 * (near.table - near.lm).abs().mean())
     True
     """
     steps, accumulate = checks.count(steps, "steps", DataError), checks.count(accumulate, "accumulate", DataError)
-    batches = table_batches(lm, program, data, steps=steps * accumulate, rows=rows, length=length, seed=seed)
-    return train_lm(
+    tolerance = None if tolerance is None else checks.real(tolerance, "tolerance", DataError, above=0, most=1)
+    batches = table_batches(
+        lm, program, data, steps=steps * accumulate, rows=rows, length=length, seed=seed, weights=weights
+    )
+    fitted = train_lm(
         lm,
         batches,
         optimizer,
@@ -208,26 +224,60 @@ def fit_table(
         every=every,
         on_step=on_step,
     )
+    if tolerance is not None:
+        _warn_if_far(fitted, program, data, weights, steps, tolerance)
+    return fitted
 
 
-def compare_table(lm: LanguageModel, member: Member, data: Data) -> pd.DataFrame:
+def _warn_if_far(
+    lm: LanguageModel, program: Family | Member, data: Data, weights: Weights, steps: int, tolerance: float
+) -> None:
+    """Say where the probabilities are farther from the table's than they may be."""
+    members = [program] if isinstance(program, Member) else _all_wordings(program)
+    found = pd.concat([compare_table(lm, member, data, weights) for member in members], keys=range(len(members)))
+    found["far"] = (found.table - found.lm).abs()
+    contexts = ["member", "variable", "given"]
+    distances = found.rename_axis(["member", None]).groupby(contexts, sort=False)["far"].sum() / 2
+    far = int((distances > tolerance).sum())
+    if not far:
+        return
+    rows = found.reset_index(names=["member", "row"]).set_index(contexts).loc[[distances.idxmax()]].reset_index()
+    worst = rows.nlargest(1, "far").iloc[0]
+    told = f"{worst.variable}={worst.option!r}" + (f" given {worst.given}" if worst.given else "")
+    warnings.warn(
+        f"after {steps} steps the mechanisms are not those of the table: {far} of {len(distances)} contexts are off by "
+        f"more than {tolerance:g}, by {distances.max():.2g} at most; the probability of {told} is {worst.lm:.3f}, in "
+        f"the table {worst.table:.3f} (weight {worst.weight:g}). More steps, a larger rate, or more parameters may "
+        "help",
+        FitWarning,
+        stacklevel=3,
+    )
+
+
+def _all_wordings(family: Family) -> list[Member]:
+    """Members that between them have every wording of every variable."""
+    counts = [len(v.templates) for v in family.variables]
+    return [Member(family, tuple(k % count for count in counts)) for k in range(max(counts))]
+
+
+def compare_table(lm: LanguageModel, member: Member, data: Data, weights: Weights = None) -> pd.DataFrame:
     """The mechanisms of a language model beside those of a table, in the contexts of the table.
 
     Args:
         lm: the model.
         member: the program; its wordings and its scoring are what the model is asked with.
-        data: see ``conditionals``.
+        data, weights: see ``conditionals``.
 
     Returns:
         one row for each variable, context and option: ``variable``, ``given`` (the parents' options), ``option``,
-        ``weight`` (the number of units), ``table`` and ``lm`` (the two probabilities).
+        ``weight`` (the number of units, or the sum of their weights), ``table`` and ``lm`` (the two probabilities).
 
     Raises:
         DataError: ``data`` does not fit the program.
     """
     family, rows = member.family, []
     wordings = {v.name: v.templates[w] for v, w in zip(family.variables, member.wordings, strict=True)}
-    for name, conditional in conditionals(family, data).items():
+    for name, conditional in conditionals(family, data, weights).items():
         variable, parents = family[name], [family[parent] for parent in family[name].parents]
         given = [Phrase(0, wordings[v.name], v.options, v.name) for v in parents]
         choice = Choice(lm, wordings[name], variable.options, given=given, scoring=member.scoring)

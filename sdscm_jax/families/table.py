@@ -16,6 +16,8 @@ from .variables import FamilyVariable
 
 # A table of units, the path of a CSV file with one, or variable -> P(option | parents), ``[K_1, ..., K_m, K]``.
 Data = pd.DataFrame | str | Path | Mapping[str, Any]
+# The name of a column, or a number for each unit.
+Weights = str | Sequence[float] | np.ndarray | pd.Series | None
 
 
 class Conditional(NamedTuple):
@@ -23,7 +25,7 @@ class Conditional(NamedTuple):
 
     Attributes:
         contexts: int ``[C, m]``, options of the m parents, in lexicographic order.
-        weights: float64 ``[C, K]``: counts, or probabilities where these were given.
+        weights: float64 ``[C, K]``: counts (sums of units' weights), or probabilities where these were given.
     """
 
     contexts: np.ndarray
@@ -35,7 +37,7 @@ class Conditional(NamedTuple):
         return self.weights / self.weights.sum(1, keepdims=True)
 
 
-def conditionals(family: Family, data: Data) -> dict[str, Conditional]:
+def conditionals(family: Family, data: Data, weights: Weights = None) -> dict[str, Conditional]:
     """The conditional frequencies that mechanisms of a family are to have.
 
     Args:
@@ -44,10 +46,12 @@ def conditionals(family: Family, data: Data) -> dict[str, Conditional]:
             options, or the path of such a CSV file. A unit counts for a variable where the variable and its parents
             are all there. Or probabilities: variable -> array ``[K_1, ..., K_m, K]``, in the order of the parents
             and of the options; only these variables are then fitted, in all contexts alike.
+        weights: what each unit of a table counts, such as the weights of a survey: a column's name, or a number for
+            each row. None: 1.
 
     Raises:
-        DataError: a column is missing, a value is no option, a variable has no unit, or an array is no table of
-            probabilities of that shape.
+        DataError: a column is missing, a value is no option, a variable has no unit (of weight above 0), a weight is
+            negative or no number, or an array is no table of probabilities of that shape.
 
     >>> from sdscm_jax.families import family
     >>> court = family("court")
@@ -58,6 +62,8 @@ def conditionals(family: Family, data: Data) -> dict[str, Conditional]:
     True
     """
     if isinstance(data, Mapping):
+        if weights is not None:
+            raise DataError("weights are those of a table's units; these data are probabilities")
         return {name: _given(family, name, probs) for name, probs in data.items()}
     frame = read_table(data) if isinstance(data, (str, Path)) else data
     missing = [v.name for v in family.variables if v.name not in frame.columns]
@@ -65,7 +71,8 @@ def conditionals(family: Family, data: Data) -> dict[str, Conditional]:
         known = nearest(missing[0], map(str, frame.columns))
         raise DataError(f"the table has no column {', '.join(map(repr, missing))}; {known}; rename its columns")
     codes = {v.name: _codes(frame[v.name], v) for v in family.variables}
-    return {v.name: _counted(v, codes) for v in family.variables if not v.uniform}
+    own = _weights(frame, weights)
+    return {v.name: _counted(v, codes, own) for v in family.variables if not v.uniform}
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -145,14 +152,34 @@ def _codes(series: pd.Series, variable: FamilyVariable) -> np.ndarray:
     return codes
 
 
-def _counted(variable: FamilyVariable, codes: Mapping[str, np.ndarray]) -> Conditional:
+def _weights(frame: pd.DataFrame, weights: Weights) -> np.ndarray:
+    """What each unit counts, float64 ``[n]``."""
+    if weights is None:
+        return np.ones(len(frame))
+    if isinstance(weights, str):
+        if weights not in frame.columns:
+            raise DataError(
+                f"the table has no column {weights!r} of weights; {nearest(weights, map(str, frame.columns))}"
+            )
+        weights = frame[weights]
+    found = pd.to_numeric(pd.Series(np.asarray(weights).reshape(-1)), errors="coerce").to_numpy(np.float64)
+    if np.ndim(weights) != 1 or len(found) != len(frame):
+        raise DataError(f"weights have shape {np.shape(weights)}; the table has {len(frame)} units")
+    wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
+    if len(wrong):
+        raise DataError(f"the weight of row {wrong[0]} is {np.asarray(weights)[wrong[0]]!r}, no number of at least 0")
+    return found
+
+
+def _counted(variable: FamilyVariable, codes: Mapping[str, np.ndarray], own: np.ndarray) -> Conditional:
     rows = np.stack([codes[name] for name in (*variable.parents, variable.name)], 1)
-    rows = rows[(rows >= 0).all(1)]
+    there = (rows >= 0).all(1) & (own > 0)
+    rows, own = rows[there], own[there]
     if not len(rows):
         raise DataError(f"the table has no row in which {variable.name!r} and its parents {variable.parents} are there")
     contexts, which = np.unique(rows[:, :-1], axis=0, return_inverse=True)
     weights = np.zeros((len(contexts), len(variable.options)))
-    np.add.at(weights, (which.reshape(-1), rows[:, -1]), 1.0)
+    np.add.at(weights, (which.reshape(-1), rows[:, -1]), own)
     return Conditional(contexts, weights)
 
 

@@ -181,7 +181,7 @@ class LowRank(Adapter):
 
 
 class FullWeights(Adapter):
-    """All parameters of a language model: fine-tuning.
+    """All parameters of a language model: fine-tuning, for NumPyro; ``train_lm`` does so without an adapter.
 
     Args:
         lm: the language model to start from. The one that the adapter is called with gives the

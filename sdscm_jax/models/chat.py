@@ -11,11 +11,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import LoadError, TemplateError
+from .chat_template import ConversationWriter, combinations
 from .codec import Codec, Tokens, common_prefix
 
 # Stand for what the user and the assistant say: no template gives them a meaning, or takes a part of them away.
@@ -32,7 +33,11 @@ class Chat:
         user: the user's words, with a blank ``{}`` for what a site is given.
         alone: the user's words to a site that is given nothing.
         system: the system text; None: what the chat template says by itself.
-        variables: that the chat template reads besides, such as ``{"enable_thinking": False}``.
+        variables: that the chat template reads besides, such as ``{"enable_thinking": False}``: JSON values.
+        today: the day that a chat template which writes the date is told, such as ``"2024-07-26"``.
+
+    Raises:
+        TemplateError: the user's words have no blank, or several; a variable is no JSON value; the day is none.
 
     >>> Chat(system="You know oncology.").user.endswith("{}")
     True
@@ -42,10 +47,17 @@ class Chat:
     alone: str = "Write the first sentence of a text, and nothing else."
     system: str | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    today: str | None = None
 
     def __post_init__(self) -> None:
         if self.user.count("{}") != 1:
             raise TemplateError(f"Chat(user=...) has one blank {{}} for the given texts, got {self.user!r}")
+        # A copy: what they say later is not what the model was loaded with.
+        object.__setattr__(self, "variables", {name: _plain(name, value) for name, value in self.variables.items()})
+        try:
+            date.fromisoformat("2024-07-26" if self.today is None else self.today)
+        except (TypeError, ValueError) as error:
+            raise TemplateError(f"Chat(today=...) is a day such as '2024-07-26', got {self.today!r}") from error
 
 
 @dataclass(frozen=True)
@@ -55,11 +67,13 @@ class _Conversation:
     Attributes:
         text: all of it, with ``x`` for the given texts.
         asked: the same up to where the template asks for an answer; white space at most is missing.
+        end: what stands after an answer.
         kept: tokens that stay whatever follows, and that the site's own tokens are counted from.
     """
 
     text: str
     asked: str
+    end: str
     kept: Tokens
 
     @property
@@ -102,7 +116,7 @@ class ChatCodec(Codec):
     def __init__(self, tokenizer: Any, chat: Chat):
         super().__init__(tokenizer)
         self.chat = chat
-        template = _template_of(tokenizer)
+        self._writer = ConversationWriter(tokenizer, chat.system, chat.variables, chat.today)
         self._special = tuple(t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
         for text in (chat.system or "", chat.user, chat.alone):
             self._refuse_special(text, LoadError)
@@ -111,12 +125,10 @@ class ChatCodec(Codec):
         # An answer ends as the template ends one (Gemma's end-of-text token is another).
         ends = [name for name in self._special if end.strip().startswith(name)]
         self.end = tokenizer.convert_tokens_to_ids(max(ends, key=len)) if ends else self.end
-        _refuse_today(template, self._said)
-        # Which white space the template leaves where a content begins or ends.
-        spaced = self._rendered(f"{before}  {_SAID}  {after}", f"  {_ANSWER}  ")
-        self._keeps = {edge: edge in spaced for word in (_SAID, _ANSWER) for edge in (f"  {word}", f"{word}  ")}
-        settings = json.dumps(asdict(chat), sort_keys=True, default=repr)
-        content = f"{self.fingerprint} {template} {settings} {self._said} {self._closing}"
+        for said in (before + _SAID + after, chat.alone):
+            self._writer.refuse_clock(said, _ANSWER)
+        settings = json.dumps(asdict(chat), sort_keys=True)
+        content = f"{self.fingerprint} {self._writer.template} {settings} {self._said} {self._closing}"
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
         self._opening = self._steady(self._said)
         self._given = self._conversation(before + _SAID + after, self.parse(self._said + "x"))
@@ -136,28 +148,47 @@ class ChatCodec(Codec):
             given: the given texts, joined; empty: the site is given nothing.
             text: the site's own text.
         """
+        self.check(((given,),) if given else (), (text,))
+        return self._whole(given, text)
+
+    def _whole(self, given: str, text: str) -> str:
         return self._said + given + self._closing + text if given else self._alone.text + text
 
-    def _rendered(self, said: str, answer: str | None = None) -> str:
-        chat = self.chat
-        turns = [("system", chat.system), ("user", said), ("assistant", answer)]
-        messages = [{"role": role, "content": text} for role, text in turns if text is not None]
-        elsewhere = "; put the system text into Chat(user=..., alone=...)" if chat.system is not None else ""
-        try:
-            text: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=answer is None, **chat.variables
-            )
-        except ImportError:
-            raise
-        except Exception as error:  # a template raises what it likes
-            raise LoadError(f"the chat template refuses {[m['role'] for m in messages]}: {error}{elsewhere}") from error
-        if chat.system is not None and chat.system.strip() not in text:
-            raise LoadError(f"the chat template leaves out the system text{elsewhere}")
-        return text
+    def check(self, given: tuple[tuple[str, ...], ...], own: tuple[str, ...]) -> None:
+        """Refuse texts that the chat template does not write as they stand.
+
+        Templates look into what is said: they strip it, cut a thought off, or move it. So each text is written by
+        the template, and compared.
+
+        Args:
+            given: for each given text, what it may be.
+            own: what the site's own text may be.
+
+        Raises:
+            TemplateError: names the texts, and says what the template writes.
+        """
+        _check(self, given, own)
+
+    def _check(self, given: tuple[tuple[str, ...], ...], own: tuple[str, ...]) -> None:
+        for *texts, answer in combinations((*given, own)):
+            told = " ".join(texts)
+            named = f"{told!r} and {answer!r}" if texts else repr(answer)
+            ours = self._whole(told, answer) + (self._given if texts else self._alone).end
+            try:
+                written = self._writer.write(self.chat.user.replace("{}", told) if texts else self.chat.alone, answer)
+            except LoadError as error:
+                raise TemplateError(f"{named}: {error}") from error
+            if written != ours:
+                at = common_prefix(*(tuple(map(ord, text)) for text in (written, ours)))
+                there, here = (repr(text[max(0, at - 10) : at + 30]) for text in (written, ours))
+                raise TemplateError(
+                    f"the chat template does not write {named} as they stand: where there should be …{here}… it has "
+                    f"…{there}…; word them so that it leaves them alone"
+                )
 
     def _parts(self, before: str, after: str) -> tuple[str, str, str]:
         """The text before what the user is given to say, from there to the assistant's words, and after them."""
-        text = self._rendered(before + _SAID + after, _ANSWER)
+        text = self._writer.write(before + _SAID + after, _ANSWER)
         pieces = re.split(f"{_SAID}|{_ANSWER}", text)
         if len(pieces) != 3 or text.find(_SAID) > text.find(_ANSWER):
             raise LoadError(
@@ -166,33 +197,31 @@ class ChatCodec(Codec):
             )
         said, closing, end = pieces
         for given, answer in (("It is low. A b.", "She is 25."), ("25", "x\n\ny")):
-            if self._rendered(before + given + after, answer) != said + given + closing + answer + end:
+            if self._writer.write(before + given + after, answer) != said + given + closing + answer + end:
                 raise LoadError("the chat template changes what is said, and not only what stands around it")
         return said, closing, end
 
     def _conversation(self, said: str, kept: Tokens | None) -> _Conversation:
-        text, _, _ = self._rendered(said, _ANSWER).partition(_ANSWER)
-        asked = self._rendered(said)
-        if not text.startswith(asked):
-            raise LoadError(
-                f"the chat template asks for an answer with {asked[-40:]!r}, and writes an answer after "
-                f"{text[-40:]!r}: what it asks for is no plain answer. Where the template has a switch for that, set "
-                "it, as in Chat(variables={'enable_thinking': False})"
-            )
-        if text[len(asked) :].strip():
+        text, _, end = self._writer.write(said, _ANSWER).partition(_ANSWER)
+        asked = self._writer.write(said)
+        more = text[len(asked) :].strip() if text.startswith(asked) else "another text"
+        if more and asked == self._writer.write(said, ask=False):
+            # It knows no way to ask.
             asked = text
+        elif more:
+            there, here = (repr(x[-40:].replace(_SAID, "…")) for x in (asked, text))
+            raise LoadError(
+                f"the chat template asks for an answer with {there}, and writes an answer after {here}: what it asks "
+                "for is no plain answer, but a thought, say. Where the template has a switch for that, set it, as in "
+                "Chat(variables={'enable_thinking': False})"
+            )
         text, asked = text.replace(_SAID, "x"), asked.replace(_SAID, "x")
-        return _Conversation(text, asked, self._steady(text) if kept is None else kept)
+        return _Conversation(text, asked, end, self._steady(text) if kept is None else kept)
 
     def _refuse_special(self, text: str, error: type[Exception] = TemplateError) -> None:
         for name in self._special:
             if name in text:
                 raise error(f"{text!r} contains {name!r}, which is a special token of this tokenizer")
-
-    def _refuse_edge(self, text: str, edge: str, where: str) -> None:
-        space = text[:1] if edge[0] == " " else text[-1:]
-        if space.isspace() and not self._keeps[edge]:
-            raise TemplateError(f"{text!r} would {where}, where this chat template takes white space away")
 
     # -- its tokens -------------------------------------------------------------------------------
 
@@ -216,7 +245,6 @@ class ChatCodec(Codec):
 
     def encode_first(self, text: str) -> Tokens:
         self._refuse_special(text)
-        self._refuse_edge(text, f"  {_SAID}", "begin the user's turn")
         return self._after(self._said, self._opening, text)
 
     def encode_after(self, text: str) -> Tokens:
@@ -225,12 +253,8 @@ class ChatCodec(Codec):
 
     def encode_own(self, text: str, first: bool) -> Tokens:
         self._refuse_special(text)
-        self._refuse_edge(text, f"  {_ANSWER}", "begin the assistant's turn")
         conversation = self._alone if first else self._given
         return self._after(conversation.text, conversation.kept, text)
-
-    def check_own(self, text: str) -> None:
-        self._refuse_edge(text, f"{_ANSWER}  ", "end the assistant's turn")
 
     def lead(self, first: bool) -> str:
         return (self._alone if first else self._given).lead
@@ -266,7 +290,6 @@ class ChatCodec(Codec):
         closing = self._after(self._given.text, self._given.kept, "")
         wholes = []
         for text in texts:
-            self._refuse_edge(text, f"{_SAID}  ", "end the user's turn")
             wholes.append(self._after(before, kept, text + self._closing))
         own = min(common_prefix(closing[::-1], whole[::-1]) for whole in wholes)
         tokens = tuple(whole[: len(whole) - own] for whole in wholes)
@@ -284,21 +307,20 @@ def _joint(codec: ChatCodec, texts: tuple[str, ...], first: bool) -> Joint | Non
     return codec._joint(texts, first)
 
 
-def _template_of(tokenizer: Any) -> str:
+@lru_cache(maxsize=4096)
+def _check(codec: ChatCodec, given: tuple[tuple[str, ...], ...], own: tuple[str, ...]) -> None:
+    codec._check(given, own)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A copy of a JSON value: what it says is the same in every process, and its spelling tells it from others."""
     try:
-        return tokenizer.get_chat_template()
-    except ValueError as error:
-        raise LoadError(
-            "this tokenizer has no chat template, so it does not say how to talk to the model; load the model "
-            f"without chat, or give the tokenizer one ({error})"
-        ) from error
-
-
-def _refuse_today(template: str, text: str) -> None:
-    for form in re.findall(r"strftime_now\(\s*['\"]([^'\"]*)['\"]", template):
-        today = datetime.now().strftime(form)
-        if today and today in text:
-            raise LoadError(
-                f"the chat template writes today's date, {today!r}: tomorrow the same program would be another. "
-                "Where the template can be told the date, do: Chat(variables={'date_string': '26 Jul 2024'})"
-            )
+        copy = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        copy = None
+    if copy != value or repr(copy) != repr(value):
+        raise TemplateError(
+            f"Chat(variables=...): variable {name!r} is {value!r}, which is no JSON value (text, number, true, false, "
+            "null, list, or dict of names): it could be another one in another process"
+        )
+    return copy

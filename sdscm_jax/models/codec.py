@@ -63,9 +63,6 @@ class Codec:
         """Token ids of a site's own text, after what it is given; ``first``: it is given nothing."""
         return self.encode(text) if first else self.encode_after(text)
 
-    def check_own(self, text: str) -> None:
-        """Refuse a site's own text that cannot be written as it stands."""
-
     def lead(self, first: bool) -> str:
         """White space that a site's own text begins with."""
         return "" if first else " "

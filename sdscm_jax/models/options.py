@@ -48,7 +48,7 @@ def option_tokens(
 
     Raises:
         OptionError: two options have the same tokens.
-        TemplateError: in a chat, see ``chat.ChatCodec``.
+        TemplateError: in a chat, see ``ChatCodec``.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> codec = load_lm().codec
@@ -58,8 +58,6 @@ def option_tokens(
     """
     base = codec.encode_own(prefix, first)
     joint = [codec.encode_own(prefix + option + (suffix if with_suffix else ""), first) for option in options]
-    for option in options:
-        codec.check_own(prefix + option + suffix)
     sentences = tuple(codec.encode_own(prefix + option + suffix, first) for option in options)
     seen: dict[Tokens, str] = {}
     for option, tokens in zip(options, joint, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial, reduce
@@ -22,6 +23,8 @@ from .adapters import Adapter
 from .int8 import refuse_int8
 from .language_model import LanguageModel
 from .saved_training import Save, SavedTraining, hash_arrays, hash_programs
+
+_HELP = "a smaller rate, a warm-up or optax.clip_by_global_norm may help"
 
 
 class Batch(NamedTuple):
@@ -48,12 +51,19 @@ class Batch(NamedTuple):
     target_probs: Array | np.ndarray | None = None
 
 
+class Mean(NamedTuple):
+    """A mean of what is trained over the steps so far, and what these weigh together if the last weighs 1."""
+
+    params: nnx.State
+    weight: Array
+
+
 class State(NamedTuple):
     """What a step changes: what is trained, the optimizer's state, and the mean of the former (or None)."""
 
     params: nnx.State
     optimizer: Any
-    mean: nnx.State | None
+    mean: Mean | None
 
 
 class Sums(NamedTuple):
@@ -104,8 +114,14 @@ def _logits(lm: LanguageModel, batch: Batch) -> Array:
 
 
 def weighted_loss(lm: LanguageModel, batch: Batch) -> Array:
-    """Mean loss per unit of weight, a float32 scalar."""
+    """Mean loss per unit of weight, a float32 scalar.
+
+    Raises:
+        SDSCMError: no token has weight.
+    """
     weights = jnp.asarray(batch.weights)[:, 1:]
+    if not isinstance(weights, jax.core.Tracer):
+        _check_weight([batch], "the batch")
     return (token_losses(lm, batch) * weights).sum() / weights.sum()
 
 
@@ -129,15 +145,16 @@ def train_lm(
             each shape.
         optimizer: an optax transformation; the counts of a schedule are steps.
         adapter: what is trained, such as ``LowRank(lm, 8)`` or ``SoftPrompt(lm, 16)``; the weights of ``lm`` stay
-            as they are (the adapter given is left unchanged too). None: all weights of ``lm``, in their dtype.
+            as they are (the adapter given is left unchanged too). None: all weights of ``lm``. Whatever it is, steps
+            are taken in float32 at least: those of bfloat16 weights would be lost. What is returned has their dtype.
         accumulate: number of batches whose gradients are added up (in float32) for a step. The step is that of
             one batch with all their rows.
-        average: decay of an exponential moving average of the weights that is returned instead
-            of the last weights; None: the last weights.
+        average: the mean of the weights after each step is returned instead of the last weights; a step weighs
+            ``average`` times as much as the next one. The start is no step. 1: the plain mean; None: the last weights.
         checkpoint: directory where the run is saved, with its losses (``losses.csv``). The same call goes on from
             the last save, to the same bytes on the same machine; where the run is over, it gives its model.
             The batches of steps that were made are read again, and compared.
-        every: number of steps between saves.
+        every: number of steps between saves, and between looks whether the training has diverged.
         on_step: called after each step that this call makes, with its number (from 1), the loss before it, and a
             function that gives the model so far.
 
@@ -145,8 +162,8 @@ def train_lm(
         the trained model; with an adapter, the adapted one.
 
     Raises:
-        SDSCMError: the language model was loaded with ``chat=``; or it has int8 weights, and no adapter is given;
-            or a number is out of its range.
+        SDSCMError: the language model was loaded with ``chat=``; it has int8 weights, and no adapter is given; the
+            tokens of a step have no weight; the training has diverged; or a number is out of its range.
         ContextLengthError: a document needs more positions than the model has.
         ResumeError: the checkpoint is of another run; the message says in what it differs.
 
@@ -162,12 +179,12 @@ def train_lm(
     if lm.chat is not None:
         raise SDSCMError("training text is read as it stands: load the language model without chat= to train it")
     accumulate, every = count(accumulate, "accumulate"), count(every, "every")
-    average = None if average is None else real(average, "average", least=0, below=1)
+    average = None if average is None else real(average, "average", least=0, most=1)
     params, build = _trained(lm, adapter)
     prompt = jax.eval_shape(build, params, lm).prompt
-    gradients, update = _programs(build, optimizer, accumulate > 1, average)
-    state = State(params, optimizer.init(params), None if average is None else params)
-    losses: list[Array] = []
+    gradients, update = _programs(build, optimizer, average)
+    state = State(params, optimizer.init(params), None if average is None else Mean(params, jnp.zeros(())))
+    losses: list[Any] = []
     groups, saved, done, read, expected = _groups(batches, accumulate), None, 0, "", ""
     if checkpoint is not None and (first := next(groups, None)) is not None:
         groups = chain([first], groups)
@@ -185,10 +202,12 @@ def train_lm(
             losses = list(found)
 
     def current() -> LanguageModel:
-        return build(state.params if state.mean is None else state.mean, lm)
+        return build(state.params if state.mean is None else state.mean.params, lm)
 
     def save(step: int) -> None:
         nonlocal done
+        _check_finite(losses, state)
+        losses[:] = np.array(losses, np.float32)
         if saved is not None and step > done:
             saved.save(step, Save(state, np.array(losses, np.float32), read))
             done = step
@@ -206,6 +225,7 @@ def train_lm(
             continue
         for batch in group:
             _check_length(batch, prompt, lm.config.max_positions)
+        _check_weight(group, f"step {number}")
         sums = reduce(_added, (gradients(state.params, lm, batch) for batch in group))
         state, loss = update(state, sums)
         losses.append(loss)
@@ -219,23 +239,42 @@ def train_lm(
         )
     if len(group) == accumulate:
         save(number)
+    _check_finite(losses, state)
     if saved is not None:
         saved.write_losses(np.array(losses, np.float32))
     return current()
 
 
 def _trained(lm: LanguageModel, adapter: Adapter | None) -> tuple[nnx.State, Build]:
-    """What is trained, and how it makes a model."""
+    """What is trained, in float32 at least, and how it makes a model."""
     if adapter is None:
         refuse_int8(lm.params, "training all weights")
-        return lm.params, lambda params, lm: replace(lm, params=params)
-    graph, params, rest = nnx.split(adapter, nnx.Param, ...)
-    return params, lambda params, lm: nnx.merge(graph, params, rest)(lm)
+        own: nnx.State = lm.params
+
+        def build(params: nnx.State, lm: LanguageModel) -> LanguageModel:
+            return replace(lm, params=params)
+    else:
+        graph, own, rest = nnx.split(adapter, nnx.Param, ...)
+
+        def build(params: nnx.State, lm: LanguageModel) -> LanguageModel:
+            return nnx.merge(graph, params, rest)(lm)
+
+    dtypes = [x.dtype for x in jax.tree.leaves(own)]
+
+    def in_own_dtypes(params: nnx.State, lm: LanguageModel) -> LanguageModel:
+        leaves, structure = jax.tree.flatten(params)
+        cast = [x.astype(dtype) for x, dtype in zip(leaves, dtypes, strict=True)]
+        return build(jax.tree.unflatten(structure, cast), lm)
+
+    return jax.tree.map(_wide, own), in_own_dtypes
 
 
-def _programs(
-    build: Build, optimizer: optax.GradientTransformation, several: bool, average: float | None
-) -> tuple[Any, Any]:
+def _wide(x: Array) -> Array:
+    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if floating else x
+
+
+def _programs(build: Build, optimizer: optax.GradientTransformation, average: float | None) -> tuple[Any, Any]:
     """The compiled parts of a step: sums of one batch, and the update by those of all."""
 
     @jax.jit
@@ -245,8 +284,6 @@ def _programs(
             return (token_losses(build(params, lm), batch) * weights).sum(), weights.sum()
 
         (loss, weight), gradient = jax.value_and_grad(total, has_aux=True)(params)
-        if several:
-            gradient = jax.tree.map(lambda x: x.astype(jnp.float32), gradient)
         return Sums(loss, weight, gradient)
 
     @jax.jit
@@ -254,8 +291,10 @@ def _programs(
         gradient = jax.tree.map(lambda g, p: (g / sums.weight).astype(p.dtype), sums.gradient, state.params)
         updates, optimized = optimizer.update(gradient, state.optimizer, state.params)
         params, mean = optax.apply_updates(state.params, updates), state.mean
-        if average is not None:
-            mean = optax.incremental_update(params, mean, 1 - average)
+        if average is not None and mean is not None:
+            # By hand, since an average that begins with the start, or with nothing, is drawn towards that.
+            weight = 1 + average * mean.weight
+            mean = Mean(jax.tree.map(lambda m, p: m + (p - m) / weight, mean.params, params), weight)
         return State(params, optimized, mean), sums.loss / sums.weight
 
     return gradients, update
@@ -269,6 +308,22 @@ def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     source = iter(batches)
     while group := list(islice(source, size)):
         yield group
+
+
+def _check_weight(group: list[Batch], which: str) -> None:
+    total = sum(float(batch.weights[:, 1:].sum()) for batch in group)
+    if not 0 < total < math.inf:
+        raise SDSCMError(f"{which} has tokens whose weights add up to {total:g}, so there is no mean loss of them")
+
+
+def _check_finite(losses: list[Any], state: State) -> None:
+    found = np.isfinite(np.array(losses, np.float32))
+    if not found.all():
+        raise SDSCMError(
+            f"the training has diverged: the loss of step {1 + int(found.argmin())} is not finite; {_HELP}"
+        )
+    if not all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(state.params)):
+        raise SDSCMError(f"the training has diverged: after step {len(found)} a weight is not finite; {_HELP}")
 
 
 def _check_length(batch: Batch, prompt: int, available: int) -> None:

@@ -257,6 +257,31 @@ def test_a_soft_prompt_stands_after_bos() -> None:
     assert start == (plain[0], *adapted.prompt_tokens, *plain[1:])
 
 
+def test_sites_are_refused_whose_texts_the_template_writes_otherwise() -> None:
+    """What is given, options and the beginning of a free text: all that a site says is written by the template."""
+    made = tokenizer("chatml")
+    shown = made.chat_template.replace("message['content']", "message['content'].split('</think>')[-1].strip('\n')")
+    lm = make_tiny_lm(made)
+    made.chat_template, kept = shown, made.chat_template
+    try:
+        lm = replace(lm, codec=ChatCodec(made, Chat(user="{}")))
+    finally:
+        made.chat_template = kept
+    weather = sd.Choice(lm, *WEATHER).phrase(jnp.asarray(0))
+    sites = [
+        lambda: sd.Choice(lm, "{}", ["Yes", "So.</think>Yes"]),
+        lambda: sd.Choice(lm, "{}", ["Yes", "\nYes"], given=[weather]),
+        lambda: sd.Choice(lm, *LEVEL, given=[weather, "It is so.\n"]),
+        lambda: sd.Choice(lm, *LEVEL, given=[sd.Choice(lm, "{}\n", ["Yes", "No"], scoring="uniform").phrase(0)]),
+        lambda: sd.Text(lm, "So.</think>\n\nIt is {}.", given=[weather]),
+        lambda: sd.Text(lm, "{}.", given=[weather, "It is so.\n"]),
+    ]
+    for site in sites:
+        with pytest.raises(sd.TemplateError, match="does not write"):
+            site()
+    sd.Choice(lm, *LEVEL, given=[weather, sd.Text(lm, "It is {}.", given=[weather]).phrase(jnp.full(64, -1))])
+
+
 # -- errors -------------------------------------------------------------------------------------
 
 
@@ -264,7 +289,7 @@ def test_errors() -> None:
     lm = talking("llama3")
     with pytest.raises(sd.OptionError, match="knows no chat"):
         sd.Choice(lm, *LEVEL, scoring="reference")
-    with pytest.raises(sd.TemplateError, match="end the assistant's turn"):
+    with pytest.raises(sd.TemplateError, match="does not write 'It is low ' as they stand"):
         sd.Choice(lm, "It is {} ", ["low", "high"])
     with pytest.raises(sd.TemplateError, match="special token"):
         sd.Choice(lm, *LEVEL, given=["It is low.<|eot_id|>"])

@@ -1,9 +1,13 @@
 """Several language models on the same units: what sharing noise saves, against draws that share none."""
 
+from collections.abc import Callable
+
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
 import sdscm_jax as sd
+from sdscm_jax.testing import mock_lm
 from tests.conftest import make_tiny_lm
 
 N = 400
@@ -55,6 +59,50 @@ def test_the_saved_variance_is_real(lms: dict[str, sd.LanguageModel]) -> None:
         assert seen == pytest.approx(table[column], rel=0.4)
     assert table["variance_saved"] > 0.3
     assert table["difference"] == pytest.approx(shares[1].mean() - shares[0].mean())
+
+
+def by_lm(options: dict[int, list[str]]) -> Callable[[sd.LanguageModel], None]:
+    """A program whose options depend on the language model (by its width); all are equally likely."""
+
+    def model(lm: sd.LanguageModel) -> None:
+        sd.sample("plan", sd.Choice(lm, "She goes for {}.", options[lm.config.width], scoring="uniform"))
+        sd.sample("age", dist.Normal())
+
+    return model
+
+
+def test_options_are_matched_by_their_texts(lms: dict[str, sd.LanguageModel]) -> None:
+    """Noise is that of a text, so with equal chances all agree, however a program orders its options."""
+    names = {"a": mock_lm(), "b": lms["a"]}
+    wide, narrow = (lm.config.width for lm in names.values())
+    options = {wide: ["a run", "a nap", "25"], narrow: ["25", "a run", "a nap"]}
+    found = sd.compare(by_lm(options), 0, 300, names)
+    assert found.agreement("plan").to_numpy().tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    differences = found.differences("plan")
+    assert differences["option"].tolist() == ["a run", "a nap", "25"]
+    assert differences["difference"].tolist() == [0.0, 0.0, 0.0]
+    table = found.to_pandas()
+    assert (table["plan", "a"] == table["plan", "b"]).all()
+    assert table["plan", "b"].tolist() == found.simulations["b"].to_pandas()["plan"].tolist()
+    assert (table["age", "a"] == table["age", "b"]).all()
+
+
+def test_options_of_one_alone(lms: dict[str, sd.LanguageModel]) -> None:
+    """An option that another's program lacks: the winner of the others stays, and its share is nothing there."""
+    names = {"a": mock_lm(), "b": lms["a"]}
+    a, b = (lm.config.width for lm in names.values())
+    n = 300
+    found = sd.compare(by_lm({a: ["a run", "a nap"], b: ["25", "a nap", "a run"]}), 0, n, names)
+    one, two = (x.to_pandas()["plan"].astype(str) for x in found.simulations.values())
+    assert (one[two != "25"] == two[two != "25"]).all()
+    assert 0.2 < (two == "25").mean() < 0.5
+    assert found.agreement("plan").loc["a", "b"] == (one == two).mean() == (two != "25").mean()
+    differences = found.differences("plan").set_index("option")["difference"]
+    for option in ("a run", "a nap", "25"):
+        assert differences[option] == pytest.approx((two == option).mean() - (one == option).mean())
+    # Nothing is said of an option that neither of a pair has.
+    third = sd.compare(by_lm({a: ["a run", "a nap"], b: ["25", "a nap"]}), 0, n, {**names, "c": names["a"]})
+    assert "25" not in set(third.differences("plan").query("lm == 'c' and other == 'a'")["option"])
 
 
 def test_bad_input(found: sd.Comparison, lms: dict[str, sd.LanguageModel]) -> None:

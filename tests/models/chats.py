@@ -80,6 +80,8 @@ TEMPLATES = {
     ),
 }
 NO_SYSTEM = ("mistral", "gemma")
+# Without it, Qwen 3 asks for a thought.
+VARIABLES = {"qwen3": {"enable_thinking": False}}
 SPECIAL = (
     "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
     "<start_of_turn>", "<end_of_turn>",
@@ -127,7 +129,11 @@ def tokenizer(style: str, split: str = "llama3") -> PreTrainedTokenizerFast:
 
 
 def codec(style: str, split: str = "llama3", chat: Chat | None = None) -> ChatCodec:
-    return ChatCodec(tokenizer(style, split), Chat() if chat is None else chat)
+    return ChatCodec(tokenizer(style, split), default(style) if chat is None else chat)
+
+
+def default(style: str) -> Chat:
+    return Chat(variables=VARIABLES.get(style, {}))
 
 
 def messages(chat: Chat, texts: Sequence[str], answer: str | None = None) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Killed(Exception):
     pass
 
 
-def run(lm: sd.LanguageModel, where: Path | None, stop: int | None = None, **changes: Any) -> sd.LanguageModel:
+def run_of(lm: sd.LanguageModel, where: Path | None, stop: int | None = None, **changes: Any) -> sd.LanguageModel:
     """Nine steps of two batches, with a schedule; killed where ``stop`` says."""
 
     def on_step(step: int, loss: float, current: Any) -> None:
@@ -58,8 +59,11 @@ def files(where: Path) -> dict[str, bytes]:
     return {name: (where / name).read_bytes() for name in ("run.json", "losses.csv")}
 
 
-def test_killed_and_resumed_is_never_killed(lm: sd.LanguageModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["adapter", "all weights, of bfloat16"])
+def test_killed_and_resumed_is_never_killed(lm: sd.LanguageModel, tmp_path: Path, kind: str) -> None:
     """Killed twice, between saves; weights, losses and their files."""
+    run = partial(run_of, **({} if kind == "adapter" else {"adapter": None}))
+    lm = lm if kind == "adapter" else jax.tree.map(lambda x: x.astype(jnp.bfloat16), lm)
     whole = run(lm, tmp_path / "whole")
     assert run(lm, None).fingerprint() == whole.fingerprint()
     for stop in (3, 8):
@@ -132,7 +136,7 @@ def killed(lm: sd.LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The directory of a run that was killed in its third step."""
     where = tmp_path_factory.mktemp("killed")
     with pytest.raises(Killed):
-        run(lm, where, stop=3)
+        run_of(lm, where, stop=3)
     return where
 
 
@@ -150,7 +154,7 @@ def test_another_run(lm: sd.LanguageModel, killed: Path, change: str) -> None:
         "shape": ({"batches": [random_batch(0, 9, rows=3)] * 18}, "program of a step"),
     }[change]
     with pytest.raises(ResumeError, match=f"is of another run: {said}[^;]*; use another directory"):
-        run(other, killed, **changes)
+        run_of(other, killed, **changes)
     assert files(killed) == kept
 
 
@@ -163,16 +167,16 @@ def test_other_batches(lm: sd.LanguageModel, killed: Path) -> None:
         yield from batches[4:]
 
     with pytest.raises(ResumeError, match="other batches made its 2 steps"):
-        run(lm, killed, batches=others())
+        run_of(lm, killed, batches=others())
     with pytest.raises(ResumeError, match="of a longer run: it has made 2 steps, and there are batches for 1"):
-        run(lm, killed, batches=batches[:2])
+        run_of(lm, killed, batches=batches[:2])
 
 
 def test_another_directory(lm: sd.LanguageModel, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ResumeError, match=r"is of no training run: it has 'thesis\.txt' and no run\.json"):
-        run(lm, tmp_path)
+        run_of(lm, tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ResumeError, match=r"run\.json cannot be read"):
-        run(lm, tmp_path)
+        run_of(lm, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.json", "thesis.txt"]

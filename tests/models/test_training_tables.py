@@ -13,7 +13,16 @@ import pytest
 
 import sdscm_jax as sd
 from sdscm_jax.errors import DataError
-from sdscm_jax.families import Family, Member, compare_table, conditionals, fit_table, table_batches, table_family
+from sdscm_jax.families import (
+    Family,
+    FitWarning,
+    Member,
+    compare_table,
+    conditionals,
+    fit_table,
+    table_batches,
+    table_family,
+)
 from sdscm_jax.families.fit import TableWriter
 from sdscm_jax.families.table import read_table
 from sdscm_jax.models import training
@@ -69,6 +78,39 @@ def test_given_probabilities() -> None:
         conditionals(FAMILY, {"go": go.T})
     with pytest.raises(DataError, match="do not add up to 1"):
         conditionals(FAMILY, {"go": 2 * go})
+
+
+def test_weights_of_units(tmp_path: Path) -> None:
+    """A unit of weight 3 is three units, one of weight 0 none; by a column or by numbers, in a frame or in a file."""
+    rng = np.random.default_rng(1)
+    counts = rng.integers(0, 4, len(FRAME))
+    frame = FRAME.assign(w=counts)
+    repeated = conditionals(FAMILY, FRAME.loc[FRAME.index.repeat(counts)])
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    for data, weights in ((frame, "w"), (FRAME, counts), (FRAME, list(counts)), (tmp_path / "table.csv", "w")):
+        for name, found in conditionals(FAMILY, data, weights).items():
+            np.testing.assert_array_equal(found.weights, repeated[name].weights)
+            np.testing.assert_array_equal(found.contexts, repeated[name].contexts)
+    # A context of which no unit counts is none.
+    shares = np.where(FRAME.weather == "cold", 0.0, rng.random(len(FRAME)))
+    found = conditionals(FAMILY, FRAME, shares)["go"]
+    assert found.contexts.tolist() == [[1], [2]]
+    expected = FRAME.assign(w=shares).groupby(["weather", "go"]).w.sum().unstack().loc[["rainy", "sunny"]]
+    np.testing.assert_allclose(found.weights, expected.to_numpy(), rtol=1e-12)
+
+
+def test_weights_that_are_none() -> None:
+    with pytest.raises(DataError, match="no column 'wt' of weights"):
+        conditionals(FAMILY, FRAME, "wt")
+    with pytest.raises(DataError, match=r"shape \(3,\); the table has 60 units"):
+        conditionals(FAMILY, FRAME, [1, 2, 3])
+    for wrong in (-1.0, np.nan, np.inf, "many"):
+        with pytest.raises(DataError, match=r"weight of row 2 is .*, no number of at least 0"):
+            conditionals(FAMILY, FRAME, [1, 1, wrong, *[1] * 57])
+    with pytest.raises(DataError, match="no row in which 'weather'"):
+        conditionals(FAMILY, FRAME, np.zeros(60))
+    with pytest.raises(DataError, match="weights are those of a table's units"):
+        conditionals(FAMILY, {"go": np.full((3, 2), 0.5)}, np.ones(60))
 
 
 def test_tables_that_do_not_fit(tmp_path: Path) -> None:
@@ -154,6 +196,32 @@ def test_fitted_mechanisms_are_those_of_the_table(embedded: sd.LanguageModel) ->
     units = sd.simulate(member, 0, 400, fitted)
     share = (units.values["go"] == FAMILY["go"].options.index("for a run")).mean()
     assert abs(share - (FRAME.go == "for a run").mean()) < 4 * 0.5 / 20 + 0.05
+
+
+def test_a_fit_that_has_not_converged(lm: sd.LanguageModel) -> None:
+    """It says how far it is, and where it is farthest; whatever the wordings."""
+    weights = np.where(FRAME.weather == "cold", 0.5, 2.0)
+    common = {"steps": 1, "rows": 1, "weights": weights}
+    member = FAMILY.member(0)
+    with pytest.warns(FitWarning) as caught:
+        fitted = fit_table(lm, member, FRAME, optax.sgd(1e-3), **common)
+    found = compare_table(fitted, member, FRAME, weights)
+    off = (found.table - found.lm).abs()
+    far = off.groupby([found.variable, found.given]).sum() / 2
+    worst = found.loc[off.idxmax()]
+    (said,) = (str(w.message) for w in caught)
+    assert f"after 1 steps the mechanisms are not those of the table: {(far > 0.05).sum()} of 4 contexts" in said
+    assert f"more than 0.05, by {far.max():.2g} at most" in said
+    assert f"is {worst.lm:.3f}, in the table {worst.table:.3f}" in said
+    # Just as far as it may be.
+    again = fit_table(lm, member, FRAME, optax.sgd(1e-3), tolerance=float(far.max()) * 1.001, **common)
+    assert again.fingerprint() == fitted.fingerprint()
+    # Each wording is looked at.
+    with pytest.warns(FitWarning, match="of 8 contexts"):
+        fit_table(lm, FAMILY, FRAME, optax.sgd(1e-3), **common)
+    for wrong in (0.0, -1.0, 2.0, float("nan")):
+        with pytest.raises(DataError, match="tolerance is a distance"):
+            fit_table(lm, member, FRAME, optax.sgd(1e-3), tolerance=wrong, **common)
 
 
 def test_scorings_that_are_no_law_of_text(lm: sd.LanguageModel) -> None:

@@ -11,11 +11,24 @@ from . import tables
 from .differing import Piece, differing
 from .roles import mermaid
 from .sentences import Said, level_of, summary, written
-from .sentences_asked import asked_by_proxy, some
+from .sentences_asked import asked_by_proxy, conversations, some
 from .spoken import counted
 from .tables import Table
 from .wordings import what_varies
-from .words import ASKED, COUPLINGS, EFFECTS, LIMITS, METHOD, PAIRS, SCORING, SCORINGS, SECTIONS, VARIANCE, told_of
+from .words import (
+    ASKED,
+    CHATS,
+    COUPLINGS,
+    EFFECTS,
+    PAIRS,
+    SCORING,
+    SCORINGS,
+    SECTIONS,
+    VARIANCE,
+    limits,
+    method,
+    told_of,
+)
 
 
 def write_markdown(path: str | Path, result: AuditResult) -> None:
@@ -66,9 +79,9 @@ def _text(result: AuditResult) -> str:
         "pairs": [PAIRS, *(_pair(pair, result) for pair in result.pairs)]
         if result.pairs
         else ["There are no example pairs."],
-        "asked": [ASKED, *_asked(result)],
-        "method": [_terms(dict(METHOD))],
-        "limits": [_safe(spec.cannot_show), _list(LIMITS)],
+        "asked": [ASKED, *_asked(result), *([CHATS, *_conversations(result)] if result.chatting else [])],
+        "method": [_terms(method(result.chatting, len(result.chatting) == len(result.lms)))],
+        "limits": [_safe(spec.cannot_show), _list(limits(result.chatting))],
         "provenance": [_table(tables.models_table(result)), _table(tables.settings_table(result))],
     }
     blocks = [f"# {_safe(spec.title)}", _safe(spec.question)]
@@ -156,4 +169,12 @@ def _asked(result: AuditResult) -> list[str]:
             f"- **{_safe(q.site)}** (wording {some(q.wordings)}): {_code(q.verbatim)}" for q in questions
         )
         blocks += _folded(f"By {proxy}: {counted(len(questions), 'sentence')}", listed)
+    return blocks
+
+
+def _conversations(result: AuditResult) -> list[str]:
+    blocks = []
+    for lm, said in conversations(result).items():
+        blocks.append(f"### {_safe(f'The conversation of {lm}')}")
+        blocks.append("\n".join(f"- **{_safe(what)}**: {_code(words)}" for what, words in said.items()))
     return blocks

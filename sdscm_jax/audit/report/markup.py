@@ -93,6 +93,15 @@ def questions(proxy: str, found: list[Asked]) -> str:
     return _details(f"By {proxy}: {counted(len(found), 'sentence')}", f"<ul>{listed}</ul>")
 
 
+def conversation(lm: str, said: Mapping[str, str]) -> str:
+    """What stands around the sentences of a language model that chats."""
+    listed = "".join(
+        f'<li><b>{escape(what)}</b><br><span class="verbatim">{escape(words)}</span></li>'
+        for what, words in said.items()
+    )
+    return f"<h3>{escape(f'The conversation of {lm}')}</h3><ul>{listed}</ul>"
+
+
 def folded(head: str, texts: Iterable[str]) -> str:
     """A list that is folded away."""
     return _details(head, plain_items(texts))

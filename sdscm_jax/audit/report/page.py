@@ -16,9 +16,22 @@ from .figures_sensitivity import coupling_panels, scoring_panels
 from .figures_wordings import variance_key, variance_panels, wording_panels
 from .roles import spoken_graph
 from .sentences import level_of, summary
-from .sentences_asked import asked_by_proxy
+from .sentences_asked import asked_by_proxy, conversations
 from .wordings import what_varies
-from .words import ASKED, COUPLINGS, EFFECTS, LIMITS, METHOD, PAIRS, SCORING, SCORINGS, SECTIONS, VARIANCE, told_of
+from .words import (
+    ASKED,
+    CHATS,
+    COUPLINGS,
+    EFFECTS,
+    PAIRS,
+    SCORING,
+    SCORINGS,
+    SECTIONS,
+    VARIANCE,
+    limits,
+    method,
+    told_of,
+)
 
 _OPEN_PAIRS = 3
 
@@ -51,10 +64,9 @@ def _page(result: AuditResult) -> str:
         "variance": _variance(result, inline),
         "sensitivity": _sensitivity(result, inline),
         "pairs": _pairs(result),
-        "asked": f"<p>{escape(ASKED)}</p>"
-        + "".join(markup.questions(proxy, found) for proxy, found in asked_by_proxy(result).items()),
-        "method": markup.terms(dict(METHOD)),
-        "limits": markup.paragraphs(result.spec.cannot_show) + markup.plain_items(LIMITS),
+        "asked": _asked(result),
+        "method": markup.terms(method(result.chatting, len(result.chatting) == len(result.lms))),
+        "limits": markup.paragraphs(result.spec.cannot_show) + markup.plain_items(limits(result.chatting)),
         "provenance": markup.table(tables.models_table(result)) + markup.table(tables.settings_table(result)),
     }
     sections = [(name, heading, contents[name]) for name, heading in SECTIONS.items()]
@@ -156,3 +168,9 @@ def _pairs(result: AuditResult) -> str:
     shown, more = ("".join(markup.pair(pair, result) for pair in pairs) for pairs in (first, rest))
     folded = f"<details><summary>{len(rest)} more</summary>{more}</details>" if rest else ""
     return f"<p>{escape(PAIRS)}</p>{shown}{folded}"
+
+
+def _asked(result: AuditResult) -> str:
+    questions = "".join(markup.questions(proxy, found) for proxy, found in asked_by_proxy(result).items())
+    around = "".join(markup.conversation(lm, said) for lm, said in conversations(result).items())
+    return markup.paragraphs(ASKED) + questions + (markup.paragraphs(CHATS) + around if around else "")

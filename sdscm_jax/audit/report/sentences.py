@@ -39,11 +39,13 @@ def _asked(result: AuditResult) -> Said:
     combinations = max((len(group.of(result.cells)) for group in groups(result)), default=0)
     lms = [str(name) for name in result.lms["lm"]]
     proxies = [proxy.name for proxy in spec.proxies]
+    chats = f" In a conversation: {listed(result.chatting)}." if result.chatting else ""
     return Said(
         "What was asked.",
         f"{counted(len(lms), 'language model')} ({listed(lms)}); {spec.attribute} conveyed in "
         f"{counted(len(proxies), 'way')} ({listed(proxies)}); up to {counted(combinations, 'combination')} of wordings "
-        f"each. The reference is “{spec.levels[0]}”, and the probability is that of “{spec.option}” ({spec.outcome}).",
+        f"each.{chats} The reference is “{spec.levels[0]}”, and the probability is that of “{spec.option}” "
+        f"({spec.outcome}).",
     )
 
 

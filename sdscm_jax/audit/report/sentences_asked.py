@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pandas as pd
+
 from ..result import AuditResult
 from .rows import as_rows
 
@@ -47,6 +49,14 @@ def asked_by_proxy(result: AuditResult) -> dict[str, list[Asked]]:
         proxy: [Asked(*key, tuple(dict.fromkeys(wordings))) for key, wordings in questions.items()]
         for proxy, questions in found.items()
     }
+
+
+def conversations(result: AuditResult) -> dict[str, dict[str, str]]:
+    """What stands around the sentences of each language model that chats."""
+    found: dict[str, dict[str, str]] = {}
+    for row in as_rows(pd.DataFrame() if result.chats is None else result.chats):
+        found.setdefault(str(row["lm"]), {})[str(row["what"])] = str(row["words"])
+    return found
 
 
 def some(names: tuple[str, ...], most: int = 8) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from .spoken import listed
+
 SECTIONS = {
     "summary": "Summary",
     "question": "The question",
@@ -38,10 +40,11 @@ EFFECTS = {
     "unfair": "direct and illegitimate together: what is left of the total effect without the legitimate part.",
 }
 
+NO_CHAT = "The audit does not chat with a language model. "
 METHOD = (
     (
         "Probabilities, not answers",
-        "The audit does not chat with a language model. Each variable of the graph is a sentence with a blank and a "
+        "{}Each variable of the graph is a sentence with a blank and a "
         "list of options for the blank. The model is shown the sentences that the variable may depend on, and we read "
         "off how probable it finds each option compared with the other options.",
     ),
@@ -91,7 +94,7 @@ LIMITS = (
     "the choice of scoring (see the section on sensitivity), how the language model was trained, the choice of graph, "
     "of options or of proxies.",
     "The results are about a language model’s probabilities for these sentences. They say nothing about people, and "
-    "a product built on the model, with instructions, filters or a chat format, may act differently.",
+    "a product built on the model, with {}, may act differently.",
     "The graph is a decision: it says which sentences the model is shown. Which variables are legitimate is a "
     "judgement of those who designed the audit, not a finding.",
     "Wordings were written by people, not drawn at random from all that could be said. Intervals, p and q treat them "
@@ -101,6 +104,42 @@ LIMITS = (
     "What would have happened to one person depends on how chance is shared between the two worlds, which nothing can "
     "tell from outside. Averages do not depend on it; the example pairs and the shares of changed outcomes do.",
 )
+
+
+def method(chatting: tuple[str, ...], all_chat: bool) -> dict[str, str]:
+    """How it was done; ``chatting``: the language models that were asked in a conversation.
+
+    >>> method((), False)["Probabilities, not answers"][:46]
+    'The audit does not chat with a language model.'
+    """
+    lead = NO_CHAT
+    if chatting:
+        who = "The language model was" if all_chat and len(chatting) == 1 else f"{listed(chatting)} {_were(chatting)}"
+        rest = "" if all_chat else " The others read the sentences as they stand."
+        lead = (
+            f"{who} asked in a conversation: the user says the sentences that a variable may depend on, and the "
+            "variable’s own sentence is the beginning of the assistant’s answer. The words of the system and of the "
+            "user around them are a part of what was audited; they stand among the sentences that were asked, and no "
+            f"interval contains what others would have changed. No answer is drawn.{rest} "
+        )
+    return {term: told.replace("{}", lead) for term, told in METHOD}
+
+
+def _were(names: tuple[str, ...]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def limits(chatting: tuple[str, ...]) -> list[str]:
+    """What no audit can do.
+
+    >>> limits(("a",))[1].split(", with ")[1]
+    'other instructions, filters or another chat format, may act differently.'
+    """
+    around = (
+        "other instructions, filters or another chat format" if chatting else "instructions, filters or a chat format"
+    )
+    return [text.replace("{}", around) for text in LIMITS]
+
 
 COUPLINGS = {
     "gumbel": "each option’s luck is shared between the worlds",
@@ -145,4 +184,9 @@ ASKED = (
     "how probable it finds each. The sentence of what is varied is told, not asked. Where a sentence follows others, "
     "these are shown with the first option of each. Equal sentences of several wordings are listed once, with the "
     "numbers of wording and option wording."
+)
+CHATS = (
+    "These language models read every sentence in a conversation, which is a part of what was audited: the words of "
+    "the system and of the user, and what the chat template of the model writes around them, verbatim. In brackets "
+    "stands what is put in: the sentences that the variable may depend on, and its own."
 )
