@@ -206,6 +206,10 @@ class Choice(Mechanism):
             scores = option_scores(self.scoring, tree, edges)
             if self.scoring == "pmi":
                 scores = scores - self._without_context() if self.texts else jnp.zeros_like(scores)
+            inside = self._given_inside()
+            if inside is not None:
+                # What is after a phrase that is none of its options is not known.
+                scores = jnp.where(inside[..., None], scores, jnp.nan)
             found = scores, after
             self.__dict__.setdefault("_memo", {})["scored"] = get_opaque_trace_state(), found
         return found
@@ -268,7 +272,7 @@ class Choice(Mechanism):
         return draw_noise(self.coupling, key, self.options, shape)
 
     def respond(self, noise: Array) -> Array:
-        """The option numbers that the noise picks, int32; -1 where the options have no probabilities.
+        """The option numbers that the noise picks, int32; -1 where the options have no probabilities, or the noise is NaN.
 
         Raises:
             ScoreError: they have none, outside of a trace.
@@ -278,19 +282,27 @@ class Choice(Mechanism):
         unknown = jnp.isnan(logits).any(-1)
         if not isinstance(unknown, jax.core.Tracer) and unknown.any():
             raise ScoreError(f"{str(self.template)!r}: {without_probabilities(self.given)}")
-        return jnp.where(unknown, jnp.int32(-1), respond(self.coupling, logits, noise))
+        nothing = unknown | jnp.isnan(noise if noise.ndim < logits.ndim else noise[..., 0])
+        return jnp.where(nothing, jnp.int32(-1), respond(self.coupling, logits, noise))
 
     def posterior_noise(self, key: Array, value: Array) -> Array:
-        """Noise given the option numbers ``value`` ``[*batch_shape]``."""
-        return posterior_noise(self.coupling, key, self.options, self.logits, jnp.asarray(value))
+        """Noise given the option numbers ``value`` ``[*batch_shape]``; NaN where they are those of no option."""
+        value = jnp.asarray(value)
+        inside = (value >= 0) & (value < len(self.options))
+        noise = posterior_noise(self.coupling, key, self.options, self.logits, jnp.where(inside, value, 0))
+        return jnp.where(inside.reshape(*inside.shape, *(1,) * (noise.ndim - inside.ndim)), noise, jnp.nan)
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
-        """Log-probability of option numbers (or, on the host, of an option's text)."""
+        """Log-probability of option numbers (or, on the host, of an option's text); -inf of those of no option."""
         value = jnp.asarray(self.as_value(value))
         logits = self.logits
         shape = jnp.broadcast_shapes(value.shape, logits.shape[:-1])
         logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
-        return jnp.take_along_axis(logits, jnp.broadcast_to(value, shape)[..., None], axis=-1)[..., 0]
+        value = jnp.broadcast_to(value, shape)
+        inside = (value >= 0) & (value < len(self.options))
+        found = jnp.take_along_axis(logits, jnp.where(inside, value, 0)[..., None], axis=-1)[..., 0]
+        # NaN stays: where nothing is known of the options, nothing is known of what is none.
+        return jnp.where(inside | jnp.isnan(found), found, -jnp.inf)
 
     def enumerate_support(self, expand: bool = True) -> Array:
         """All option numbers, along a new leading axis."""
