@@ -8,7 +8,9 @@ from typing import Any
 from jax import Array
 
 from .abduction import Abduction, abduce, check_evidence, check_possible
+from ..errors import EvidenceError
 from .exogenous import exogenous
+from .factual import visited
 from .noise import as_key
 from .structure import structure
 
@@ -51,7 +53,15 @@ class abduct:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         found = self.posterior(*args, **kwargs)
-        return exogenous(self.fn, self.key, found.noise)(*args, **kwargs)
+        with visited() as seen:
+            returned = exogenous(self.fn, self.key, found.noise)(*args, **kwargs)
+        for name, site in seen.sites.items():
+            if site.given and not site.observed:
+                raise EvidenceError(
+                    f"site {name!r} is given a value around abduct, which drew its noise before, without that value (as "
+                    "NumPyro's samplers do); use numpyro.handlers.condition there, or counterfactual(…, evidence=…)"
+                )
+        return returned
 
     def posterior(self, *args: Any, **kwargs: Any) -> Abduction:
         """The noise itself, and the log-probability of the evidence."""

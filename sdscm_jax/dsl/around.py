@@ -6,14 +6,18 @@ twice. But it is the same unit: a parameter has the value that a sampler gave it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpyro
 from numpyro import handlers
 from numpyro.primitives import _PYRO_STACK, Messenger
 
+from ..errors import EvidenceError
 from .couple import couple
+from .graph import graph
 from .look_up import LookUp
 
 # They say what a site is, in every world.
@@ -58,6 +62,63 @@ class around(Messenger):
         msg["stop"] = True
 
 
+class _Otherwise(around):
+    """The same for a run in another world: there, a site that an intervention reaches has not the value it is given."""
+
+    def __init__(self, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any]):
+        self.world, self.call = frozenset(world), (fn, args, kwargs)
+        super().__init__()
+
+    @cached_property
+    def reached(self) -> frozenset[str]:
+        """Sites downstream of those that are set."""
+        fn, args, kwargs = self.call
+        found = graph(fn, *args, **kwargs)
+        return frozenset(name for site in self.world & set(found.names) for name in found.descendants(site)) - self.world
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        name, before = msg.get("name"), dict(msg)
+        if name in self.world:
+            self.kinds = _SHAPING
+        super().process_message(msg)
+        self.kinds = (*_SHAPING, *_GIVING)
+        given = msg["type"] == "sample" and msg["value"] is not None and not msg.get("_control_flow_done")
+        observed = before.get("is_observed") is True or before.get("value") is None
+        if given and observed and name not in self.world and name in self.reached:
+            raise EvidenceError(
+                f"site {name!r} is observed or given a value, and answers to an intervention in another world of the same "
+                "unit, for which its noise is not at hand; use counterfactual(model, …), or give it as evidence"
+            )
+
+
+def values_apart(
+    model: Callable, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Values of a unit's sites in another world, which handlers around do not see.
+
+    Args:
+        model: the model function in that world, with its noise.
+        fn: the model function.
+        world: the sites that are set there.
+        args, kwargs: arguments of the model.
+
+    Raises:
+        EvidenceError: a site is observed, or given a value by a handler around, that the world changes; or NumPyro
+            sums sites out, whose values are not known.
+    """
+    if sums_out():
+        raise EvidenceError("NumPyro sums sites out, so their values in another world of the same unit are not known")
+    with _Otherwise(fn, world, args, kwargs):
+        trace = handlers.trace(model).get_trace(*args, **kwargs)
+    return {name: msg["value"] for name, msg in trace.items() if "value" in msg}
+
+
 def gives_values() -> bool:
     """May a handler around give sites values?"""
     return any(isinstance(handler, _GIVING) for handler in _PYRO_STACK)
+
+
+def sums_out() -> bool:
+    """Does NumPyro sum discrete sites out?"""
+    funsor = sys.modules.get("numpyro.contrib.funsor.enum_messenger")
+    return funsor is not None and any(isinstance(handler, funsor.enum) for handler in _PYRO_STACK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..errors import EvidenceError, InterventionError, SiteError
 from .abduction import abduce, check_evidence, check_possible, latent_causes
-from .around import around, gives_values
+from .around import around, gives_values, sums_out
 from .asked import NotSeparable, asked
 from .do import do as intervene
 from .exogenous import exogenous, next_key, unit_noise
@@ -83,7 +82,7 @@ def counterfactual(
         _check_around(sites)
         observed = {name: value for name, (value, _) in check_evidence(evidence or {}, sites).items()}
         run = _Run(fn, observed, sites, prepared, key, noise, args, kwargs)
-        if _sums_out():
+        if sums_out():
             returned, values = run.unknown()
         else:
             returned, values = run.in_all()
@@ -307,9 +306,3 @@ def _check_around(sites: Sequence[Site]) -> None:
                 f"site {name!r} is intervened on around counterfactual; put do inside of it: "
                 "counterfactual(do(model, …), …)"
             )
-
-
-def _sums_out() -> bool:
-    """Does NumPyro sum discrete sites out?"""
-    funsor = sys.modules.get("numpyro.contrib.funsor.enum_messenger")
-    return funsor is not None and any(isinstance(handler, funsor.enum) for handler in _PYRO_STACK)

@@ -58,6 +58,7 @@ class visited(Messenger):
         self.sites: dict[str, Visited] = {}
         self.loops_given: list[Any] = []
         self._drawn: dict[str, list[Any]] = {}
+        self._open: list[str | None] = []
         super().__init__(fn)
 
     def __enter__(self) -> visited:
@@ -65,8 +66,9 @@ class visited(Messenger):
         return self
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] in ("sample", "deterministic", "param", "mutable", "plate"):
-            msg["own_name"] = msg["name"]
+        # Scopes rename a message on its way out, and a reparametrisation empties it; others may be sent meanwhile.
+        kept = msg["type"] in ("sample", "deterministic", "param", "mutable", "plate")
+        self._open.append(msg["name"] if kept else None)
         if msg["type"] == "sample":
             # A draw puts another list in its place.
             msg["intermediates"] = self._drawn[msg["name"]] = list(msg["intermediates"])
@@ -74,7 +76,7 @@ class visited(Messenger):
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "control_flow":
             self.loops_given += [data for _, data in msg["kwargs"]["substitute_stack"]]
-        name = msg.get("own_name")
+        name = self._open.pop()
         if name is None:
             return
         looped = bool(msg.get("_control_flow_done"))
