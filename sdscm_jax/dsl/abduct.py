@@ -7,8 +7,8 @@ from typing import Any
 
 from jax import Array
 
-from .abduction import Abduction, abduce, check_evidence, check_possible
 from ..errors import EvidenceError
+from .abduction import Abduction, abduce, check_evidence, check_possible
 from .exogenous import exogenous
 from .factual import visited
 from .noise import as_key
@@ -58,8 +58,8 @@ class abduct:
         for name, site in seen.sites.items():
             if site.given and not site.observed:
                 raise EvidenceError(
-                    f"site {name!r} is given a value around abduct, which drew its noise before, without that value (as "
-                    "NumPyro's samplers do); use numpyro.handlers.condition there, or counterfactual(…, evidence=…)"
+                    f"site {name!r} is given a value around abduct (as NumPyro's samplers do), which drew its noise "
+                    "before, without that value; use numpyro.handlers.condition there, or counterfactual(…, evidence=…)"
                 )
         return returned
 

@@ -37,7 +37,7 @@ class around(Messenger):
 
     def __init__(self, fn: Callable | None = None, values: bool = True):
         self.kinds = (*_SHAPING, *_GIVING) if values else _SHAPING
-        self.handlers: tuple[Messenger, ...] = ()
+        self.handlers: tuple[Any, ...] = ()
         super().__init__(fn)
 
     def __enter__(self) -> around:
@@ -74,7 +74,9 @@ class _Otherwise(around):
         """Sites downstream of those that are set."""
         fn, args, kwargs = self.call
         found = graph(fn, *args, **kwargs)
-        return frozenset(name for site in self.world & set(found.names) for name in found.descendants(site)) - self.world
+        return (
+            frozenset(name for site in self.world & set(found.names) for name in found.descendants(site)) - self.world
+        )
 
     def process_message(self, msg: dict[str, Any]) -> None:
         name, before = msg.get("name"), dict(msg)
@@ -86,8 +88,8 @@ class _Otherwise(around):
         observed = before.get("is_observed") is True or before.get("value") is None
         if given and observed and name not in self.world and name in self.reached:
             raise EvidenceError(
-                f"site {name!r} is observed or given a value, and answers to an intervention in another world of the same "
-                "unit, for which its noise is not at hand; use counterfactual(model, …), or give it as evidence"
+                f"site {name!r} is observed or given a value, and answers to an intervention in another world of the "
+                "same unit, for which its noise is not at hand; use counterfactual(model, …), or give it as evidence"
             )
 
 

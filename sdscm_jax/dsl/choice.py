@@ -298,7 +298,7 @@ class Choice(Mechanism):
         return draw_noise(self.coupling, key, self.options, shape)
 
     def respond(self, noise: Array) -> Array:
-        """The option numbers that the noise picks, int32; -1 where the options have no probabilities, or the noise is NaN.
+        """The option numbers that the noise picks, int32; -1 where it is NaN, or the options have no probabilities.
 
         Raises:
             ScoreError: they have none, outside of a trace.
@@ -358,7 +358,7 @@ def _expected(log_probs: Array, values: Array) -> Array:
     return jnp.where(probs > 0, probs * values, 0.0).sum(-1)
 
 
-@kl_divergence.register(Choice, Choice)  # type: ignore[attr-defined]
+@kl_divergence.register(Choice, Choice)
 def _kl_divergence(p: Choice, q: Choice) -> Array:
     """Of two choices among the same texts, in nats.
 

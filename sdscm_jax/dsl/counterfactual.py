@@ -179,7 +179,9 @@ class _Run:
             site = seen.sites.get(name)
             if site is not None and site.given and name not in noise:
                 noise[name] = site.noise(fold_text(stream(self.key, "abduction"), name))
-        which, constants = ({name: x[1:] for name, x in data.items()} for data in (self.worlds.which, self.worlds.constants))
+        which, constants = (
+            {name: x[1:] for name, x in data.items()} for data in (self.worlds.which, self.worlds.constants)
+        )
 
         def one(which: dict[str, Array], constants: dict[str, Array], felt: dict[str, Array]) -> tuple[Any, Any]:
             data = self.worlds.data(which, constants)
@@ -224,11 +226,11 @@ class _Run:
                     "counterfactual draws the noise given what was observed itself"
                 )
         looped = [site for site in self.sites if site.looped and site.kind != "deterministic"]
-        for site in looped:
-            told = any(not isinstance(data, Mapping) or site.name in data for data in seen.loops_given)
-            if told or site.observed:
+        for inside in looped:
+            told = any(not isinstance(data, Mapping) or inside.name in data for data in seen.loops_given)
+            if told or inside.observed:
                 raise EvidenceError(
-                    f"site {site.name!r} is inside scan or cond and observed or given a value, which cannot be told to "
+                    f"site {inside.name!r} is inside scan or cond and observed or given a value, which cannot be told to "
                     "other worlds; write the loop in Python"
                 )
 
@@ -274,7 +276,7 @@ class _Kept(Messenger):
         super().__init__()
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        name = msg.get("name")
+        name = msg.get("name", "")
         if msg["type"] in ("sample", "deterministic") and name in self.values and not msg.get("_control_flow_done"):
             msg["value"] = jnp.where(self.felt[name], msg["value"], self.values[name])
 

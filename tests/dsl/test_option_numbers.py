@@ -14,6 +14,7 @@ from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
 from sdscm_jax import testing
+from sdscm_jax.errors import ScoreError
 
 LEVELS, DRUGS = ["low", "mid", "high"], ["wait", "treat"]
 P = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
@@ -122,7 +123,7 @@ def test_simulations_refuse_them(in_graph: bool) -> None:
         sd.sample("drug", sd.Choice(lm, "Then {}.", DRUGS, given=[level_of(lm, looked_up)]))
 
     lm = testing.mock_lm(program)
-    with pytest.raises(sd.ScoreError, match=r"site 'drug' has no value in \d+ of 20 rows"):
+    with pytest.raises(ScoreError, match=r"site 'drug' has no value in \d+ of 20 rows"):
         sd.simulate(program, 0, 20, lm, execution="in_graph" if in_graph else None)
 
 
@@ -133,13 +134,15 @@ def test_free_text_after_one_has_no_density_and_no_tokens() -> None:
     lm = testing.mock_lm(program, 0)
     write = jax.jit(lambda number: sd.handlers.exogenous(program, 0)(lm, number).tokens)
     tokens = write(1)
-    assert int(tokens[0]) >= 0 and (np.asarray(write(-1)) < -1).all()
+    assert int(tokens[0]) >= 0
+    assert (np.asarray(write(-1)) < -1).all()
 
     @jax.jit
     def log_prob(number: jax.Array) -> jax.Array:
         return sd.Text(lm, "She said {}.", given=[level_of(lm, number)], max_tokens=3).log_prob(tokens)
 
-    assert np.isfinite(log_prob(1)) and np.isnan(log_prob(-1))
+    assert np.isfinite(log_prob(1))
+    assert np.isnan(log_prob(-1))
 
 
 def test_numbers_that_are_none_are_not_verbalized() -> None:

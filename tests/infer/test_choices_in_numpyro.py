@@ -70,10 +70,12 @@ def test_a_hidden_markov_model_is_summed_out(mock: sd.LanguageModel, table: bool
 def test_texts_are_option_numbers_in_traces(mock: sd.LanguageModel, handler: Callable) -> None:
     model = handler(one_step, data={"before": "sad", "heard": "loud"})
     trace = nh.trace(nh.seed(model, 0)).get_trace(mock)
-    assert int(trace["before"]["value"]) == 2 and int(trace["heard"]["value"]) == 1
+    assert int(trace["before"]["value"]) == 2
+    assert int(trace["heard"]["value"]) == 1
     for predictive in (Predictive, sd.Predictive):
         found = predictive(model, num_samples=3)(jax.random.key(0), mock)
-        assert found["before"].tolist() == [2] * 3 and found["heard"].tolist() == [1] * 3
+        assert found["before"].tolist() == [2] * 3
+        assert found["heard"].tolist() == [1] * 3
     with pytest.raises(sd.OptionError, match="site 'before' has no option 'glad'"):
         nh.seed(handler(one_step, data={"before": "glad"}), 0)(mock)
 

@@ -21,7 +21,7 @@ from numpyro.primitives import mutable
 
 import sdscm_jax as sd
 from sdscm_jax import testing
-from sdscm_jax.dsl.handlers import couple, counterfactual, do, exogenous
+from sdscm_jax.dsl.handlers import counterfactual, couple, do, exogenous
 
 LEVELS, DRUGS = ["low", "high"], ["wait", "treat"]
 P = np.array([[0.9, 0.1], [0.2, 0.8]])
@@ -134,8 +134,10 @@ def test_the_density_is_the_factual_one(mock: sd.LanguageModel) -> None:
         own = {k: v for k, v in own.items() if model is models[0] or k != "drug"}
         found, trace = log_density(nh.seed(model, 0), (mock,), {}, own)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
-        assert trace["level"]["type"] == "sample" and trace["level|do(level=high)"]["type"] == "deterministic"
-        assert trace["level|do(level=high)"]["value"] == 1 and trace["drug|do(drug=wait)"]["value"] == 0
+        assert trace["level"]["type"] == "sample"
+        assert trace["level|do(level=high)"]["type"] == "deterministic"
+        assert trace["level|do(level=high)"]["value"] == 1
+        assert trace["drug|do(drug=wait)"]["value"] == 0
 
 
 @pytest.mark.parametrize("how", ["inside", "outside", "evidence"])
@@ -224,7 +226,8 @@ def test_svi_steps_are_those_of_the_model(mock: sd.LanguageModel) -> None:
     low, high = treated(1.0)
     np.testing.assert_allclose(losses[0], -(np.log(0.5**3 * high * low * (1 - low)) - 0.5), rtol=1e-5)
     np.testing.assert_allclose(twins, losses, rtol=1e-5)
-    assert losses[2] < losses[0] and abs(heat) > 0.01
+    assert losses[2] < losses[0]
+    assert abs(heat) > 0.01
     np.testing.assert_allclose(other, heat, rtol=1e-4)
     assert runs == also
 
@@ -320,8 +323,8 @@ def test_what_cannot_be_told_to_other_worlds_is_refused(mock: sd.LanguageModel) 
     lm = testing.mock_lm(bent)
     with pytest.raises(sd.EvidenceError, match="'angle'"):
         exogenous(nh.condition(counterfactual(bent, {"level": "high"}), {"level": 0, "angle": 0.3}), 0)(lm)
+    seen = nh.condition(counterfactual(clinic, {"level": "high"}, evidence={"drug": 1}), {"drug": 1})
     with pytest.raises(sd.EvidenceError, match="'drug' is evidence and given a value around it"):
-        seen = nh.condition(counterfactual(clinic, {"level": "high"}, evidence={"drug": 1}), {"drug": 1})
         exogenous(seen, 0)(mock)
 
 

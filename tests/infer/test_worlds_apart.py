@@ -1,4 +1,4 @@
-"""Runs of a unit that handlers around do not see: they have its parameters, and nothing that was said of another world."""
+"""Runs of a unit that handlers around do not see: they have its parameters, and nothing that is said of another."""
 
 from __future__ import annotations
 
