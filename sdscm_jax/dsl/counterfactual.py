@@ -230,8 +230,8 @@ class _Run:
             told = any(not isinstance(data, Mapping) or inside.name in data for data in seen.loops_given)
             if told or inside.observed:
                 raise EvidenceError(
-                    f"site {inside.name!r} is inside scan or cond and observed or given a value, which cannot be told to "
-                    "other worlds; write the loop in Python"
+                    f"site {inside.name!r} is inside scan or cond and observed or given a value, which cannot be told "
+                    "to other worlds; write the loop in Python"
                 )
 
 
