@@ -48,11 +48,12 @@ class around(Messenger):
     def process_message(self, msg: dict[str, Any]) -> None:
         name = msg.get("name")
         for handler in self.handlers:
-            if isinstance(handler, _GIVING) and isinstance(handler, self.kinds):
+            acts = isinstance(handler, (*self.kinds, handlers.block, handlers.scope))
+            if acts and isinstance(handler, _GIVING):
                 # NumPyro's samplers add the density of a change of variables where they give a value.
                 with handlers.block():
                     handler.process_message(msg)
-            elif isinstance(handler, (*self.kinds, handlers.block, handlers.scope)):
+            elif acts:
                 handler.process_message(msg)
             if msg.get("stop"):
                 break
