@@ -7,8 +7,10 @@ from typing import Any
 
 from jax import Array
 
+from ..errors import EvidenceError
 from .abduction import Abduction, abduce, check_evidence, check_possible
 from .exogenous import exogenous
+from .factual import visited
 from .noise import as_key
 from .structure import structure
 
@@ -52,7 +54,15 @@ class abduct:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         found = self.posterior(*args, **kwargs)
-        return exogenous(self.fn, self.key, found.noise)(*args, **kwargs)
+        with visited() as seen:
+            returned = exogenous(self.fn, self.key, found.noise)(*args, **kwargs)
+        for name, site in seen.sites.items():
+            if site.given and not site.observed:
+                raise EvidenceError(
+                    f"site {name!r} is given a value around abduct (as NumPyro's samplers do), which drew its noise "
+                    "before, without that value; use numpyro.handlers.condition there, or counterfactual(…, evidence=…)"
+                )
+        return returned
 
     def posterior(self, *args: Any, **kwargs: Any) -> Abduction:
         """The noise itself, and the log-probability of the evidence."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import networkx as nx
-import numpyro
 from numpyro.primitives import Messenger
 
 from ..errors import InterventionError, nearest
+from .around import values_apart
 from .asked import NotSeparable
 from .do import do
 from .exogenous import exogenous, next_key, unit_noise
@@ -79,9 +79,8 @@ def along(
             other = exogenous(other, *unit)
         elif next_key() is not None:
             raise InterventionError("along runs the same unit twice, which needs handlers.exogenous")
-        with numpyro.handlers.block():
-            trace = numpyro.handlers.trace(other).get_trace(*args, **kwargs)
-        values = {name: trace[name]["value"] for name in natural.names}
+        found = values_apart(other, fn, base, args, kwargs)
+        values = {name: found[name] for name in natural.names}
         # What feels nothing is as in base, also where its coupling would draw it anew.
         same = frozenset(name for site in active for name in natural.descendants(site)) - felt
         with nullcontext() if tabled is None else LookUp(tabled.table_of), _Reads(values, inactive, same):

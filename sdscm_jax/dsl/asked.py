@@ -92,10 +92,13 @@ class asked(Messenger):
             raise NotSeparable(f"site {site!r} is given free text")
         indices = jnp.broadcast_arrays(*(jnp.asarray(phrase.index, jnp.int32) for phrase in choice.phrases))
         question = choice.question
+        # What is asked for has to be an option; where the phrase is none, the answer does not count.
+        inside = choice._given_inside()
+        indices = [jnp.clip(x, 0, len(p.options) - 1) for x, p in zip(indices, choice.phrases, strict=True)]
         scores = self._scores(site, Visit(site, question, which, indices[0].shape if indices else ()), indices)
-        if question.alone is None:
-            return scores
-        return scores - self._scores(f"{site} alone", Visit(site, question.alone, which, ()), [])
+        if question.alone is not None:
+            scores = scores - self._scores(f"{site} alone", Visit(site, question.alone, which, ()), [])
+        return scores if inside is None else jnp.where(inside[..., None], scores, jnp.nan)
 
     def _scores(self, what: str, visit: Visit, indices: list[Array]) -> Array:
         """Scores ``[*visit.shape, K]`` of what is asked."""

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
+from numpyro.distributions.batch_util import promote_batch_shape
+from numpyro.distributions.kl import kl_divergence
 
 from ..errors import OptionError, ScoreError, SiteError
 from ..models.language_model import LanguageModel, absent_lm
@@ -206,6 +208,10 @@ class Choice(Mechanism):
             scores = option_scores(self.scoring, tree, edges)
             if self.scoring == "pmi":
                 scores = scores - self._without_context() if self.texts else jnp.zeros_like(scores)
+            inside = self._given_inside()
+            if inside is not None:
+                # What is after a phrase that is none of its options is not known.
+                scores = jnp.where(inside[..., None], scores, jnp.nan)
             found = scores, after
             self.__dict__.setdefault("_memo", {})["scored"] = get_opaque_trace_state(), found
         return found
@@ -251,11 +257,35 @@ class Choice(Mechanism):
 
     def tree_flatten(self) -> Any:
         # What leaves a trace (NumPyro's scan stacks its sites) takes its scores, not the parameters.
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.phrases))
-        asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring != "uniform"
-        if self.known_scores is not None or not asked or not (traced or self._scored_here()):
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.inputs))
+        if not (traced or self._scored_here()):
             return super().tree_flatten()
-        return super(Choice, self.replace(lm=absent_lm(), known_scores=self.scores)).tree_flatten()
+        asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring != "uniform"
+        choice = self if self.known_scores is not None or not asked else self._with_known(self.scores)
+        return super(Choice, choice._spread()).tree_flatten()
+
+    def _with_known(self, scores: Array) -> Choice:
+        return self.replace(lm=absent_lm(), known_scores=scores)
+
+    def _spread(self) -> Choice:
+        """This choice with all that it depends on of one batch shape, so that a loop may put an axis before."""
+        shape, options = self._shape_of_inputs(), len(self.options)
+
+        def to(x: Any, *event: int) -> Any:
+            return None if x is None else jnp.broadcast_to(x, (*shape, *event))
+
+        phrases = tuple(
+            phrase.at(to(phrase.index) if phrase.options else to(phrase.tokens, *jnp.shape(phrase.tokens)[-1:]))  # type: ignore[attr-defined]
+            for phrase in self.phrases
+        )
+        own = {"phrases": phrases, "temperature": to(self.temperature), "bias": to(self.bias, options)}
+        return self.replace(**own, known_scores=to(self.known_scores, options))
+
+    def _shape_of_inputs(self) -> tuple[int, ...]:
+        """The batch shape, with axes that a loop or ``vmap`` has put before it."""
+        with_options = [jnp.shape(x)[:-1] for x in (self.bias, self.known_scores) if x is not None]
+        phrases = [phrase.batch_shape for phrase in self.phrases]
+        return jnp.broadcast_shapes(self.batch_shape, jnp.shape(self.temperature), *with_options, *phrases)
 
     # -- NumPyro ----------------------------------------------------------------------------------
 
@@ -268,7 +298,7 @@ class Choice(Mechanism):
         return draw_noise(self.coupling, key, self.options, shape)
 
     def respond(self, noise: Array) -> Array:
-        """The option numbers that the noise picks, int32; -1 where the options have no probabilities.
+        """The option numbers that the noise picks, int32; -1 where it is NaN, or the options have no probabilities.
 
         Raises:
             ScoreError: they have none, outside of a trace.
@@ -278,19 +308,31 @@ class Choice(Mechanism):
         unknown = jnp.isnan(logits).any(-1)
         if not isinstance(unknown, jax.core.Tracer) and unknown.any():
             raise ScoreError(f"{str(self.template)!r}: {without_probabilities(self.given)}")
-        return jnp.where(unknown, jnp.int32(-1), respond(self.coupling, logits, noise))
+        nothing = unknown | jnp.isnan(noise if noise.ndim < logits.ndim else noise[..., 0])
+        return jnp.where(nothing, jnp.int32(-1), respond(self.coupling, logits, noise))
 
     def posterior_noise(self, key: Array, value: Array) -> Array:
-        """Noise given the option numbers ``value`` ``[*batch_shape]``."""
-        return posterior_noise(self.coupling, key, self.options, self.logits, jnp.asarray(value))
+        """Noise given the option numbers ``value`` ``[*batch_shape]``; NaN where they are those of no option."""
+        value = jnp.asarray(value)
+        inside = (value >= 0) & (value < len(self.options))
+        noise = posterior_noise(self.coupling, key, self.options, self.logits, jnp.where(inside, value, 0))
+        return jnp.where(inside.reshape(*inside.shape, *(1,) * (noise.ndim - inside.ndim)), noise, jnp.nan)
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
-        """Log-probability of option numbers (or, on the host, of an option's text)."""
+        """Log-probability of option numbers (or, on the host, of an option's text); -inf of those of no option."""
         value = jnp.asarray(self.as_value(value))
         logits = self.logits
         shape = jnp.broadcast_shapes(value.shape, logits.shape[:-1])
         logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
-        return jnp.take_along_axis(logits, jnp.broadcast_to(value, shape)[..., None], axis=-1)[..., 0]
+        value = jnp.broadcast_to(value, shape)
+        inside = (value >= 0) & (value < len(self.options))
+        found = jnp.take_along_axis(logits, jnp.where(inside, value, 0)[..., None], axis=-1)[..., 0]
+        # NaN stays: where nothing is known of the options, nothing is known of what is none.
+        return jnp.where(inside | jnp.isnan(found), found, -jnp.inf)
+
+    def entropy(self) -> Array:
+        """Entropy ``[*batch_shape]`` in nats."""
+        return _expected(self.logits, -self.logits)
 
     def enumerate_support(self, expand: bool = True) -> Array:
         """All option numbers, along a new leading axis."""
@@ -308,6 +350,31 @@ class Choice(Mechanism):
     def phrase(self, value: Any, name: str | None = None) -> Phrase:
         """The phrase that an option number stands for."""
         return Phrase(value, self.template, self.options, name, self)
+
+
+def _expected(log_probs: Array, values: Array) -> Array:
+    """Mean of values over options; what has probability 0 counts nothing."""
+    probs = jnp.exp(log_probs)
+    return jnp.where(probs > 0, probs * values, 0.0).sum(-1)
+
+
+@kl_divergence.register(Choice, Choice)
+def _kl_divergence(p: Choice, q: Choice) -> Array:
+    """Of two choices among the same texts, in nats.
+
+    Raises:
+        OptionError: they are among others.
+    """
+    if sorted(p.options) != sorted(q.options):
+        raise OptionError(f"{str(p.template)!r} has the options {p.options}, {str(q.template)!r} has {q.options}")
+    order = [q.options.index(option) for option in p.options]
+    return _expected(p.logits, p.logits - q.logits[..., order])
+
+
+@promote_batch_shape.register
+def _promote(choice: Choice) -> Choice:
+    # What NumPyro asks of a site that a loop has stacked.
+    return choice.replace(_batch_shape=choice._shape_of_inputs())
 
 
 def _around(choice: Choice) -> tuple[str, tuple[str, ...], str]:

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-import numpyro
 from jax import Array
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..errors import EvidenceError, InterventionError, nearest
+from .around import values_apart
 from .asked import NotSeparable, asked
 from .control_flow import wrap_bodies
 from .exogenous import exogenous, next_key, unit_noise
@@ -165,11 +165,10 @@ class do(Messenger):
             raise InterventionError(
                 f"site {name!r}: a nested intervention runs the same unit twice, which needs handlers.exogenous"
             )
-        with numpyro.handlers.block():
-            trace = numpyro.handlers.trace(model).get_trace(*args, **kwargs)
-        if name not in trace:
-            raise InterventionError(f"the model has no site {name!r}; {nearest(name, list(trace))}")
-        return trace[name]["value"]
+        values = values_apart(model, self.fn, value.world, args, kwargs)
+        if name not in values:
+            raise InterventionError(f"the model has no site {name!r}; {nearest(name, list(values))}")
+        return values[name]
 
     def _upstream(self, name: str) -> Array | None:
         """A number that is 0 where no intervention is upstream of a site, else says which are."""

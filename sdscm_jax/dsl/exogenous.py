@@ -66,10 +66,11 @@ class exogenous(Messenger):
                 raise SiteError(f"two sites are named {msg['name']!r}; names are unique, since noise is keyed by them")
             self._check_texts(msg)
             self._names.add(msg["name"])
+        if msg["value"] is not None or msg["kwargs"].get("rng_key") is not None:
+            # Another handler, further in, has given it its noise.
+            return
         if msg["type"] == "control_flow":
             wrap_bodies(msg, lambda body: partial(self._run_inside, body))
-        if msg["value"] is not None or msg["kwargs"].get("rng_key") is not None:
-            return
         name = msg["infer"].get("noise_of", msg["name"]) if msg["type"] == "sample" else msg.get("name")
         if name is None:
             name, self._unnamed = f"{msg['type']} {self._unnamed}", self._unnamed + 1

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpyro.primitives import Messenger
@@ -79,7 +78,7 @@ class LookUp(Messenger):
 
 
 class TabledChoice(Choice):
-    """A choice whose scores come from a table; where they are NaN it has the value -1."""
+    """A choice whose scores come from a table."""
 
     _looked_up: tuple[Table, Array]
 
@@ -95,10 +94,6 @@ class TabledChoice(Choice):
         """The table that the scores come from; None where a handler or JAX has put others in their place."""
         table, scores = self.__dict__.get("_looked_up", (None, None))
         return table if scores is self.known_scores else None
-
-    def respond(self, noise: Array) -> Array:
-        """The option numbers that the noise picks, int32."""
-        return jnp.where(jnp.isnan(self.scores[..., 0]), jnp.int32(-1), super().respond(noise))
 
 
 def _refuse(error: SiteError, choice: Choice) -> Array:
@@ -131,7 +126,7 @@ def _sentence(phrase: Phrase, number: int) -> str:
 
 
 def check_known(sites: Sequence[Site], values: Mapping[str, np.ndarray]) -> None:
-    """Refuse values that tables could not give.
+    """Refuse values that are none: of sites in contexts that no table has, or that are given what has no value.
 
     Args:
         sites: the sites of a model.
@@ -149,13 +144,14 @@ def check_known(sites: Sequence[Site], values: Mapping[str, np.ndarray]) -> None
         if not bad.size:
             continue
         row, world = (int(i) for i in bad[0][:2])
-        said = []
+        said: list[str] = []
         for parent in site.text_parents:
             phrase = phrases[parent]
-            if phrase is not None and parent in values:
-                said += np.ravel(phrase.at(values[parent][row, world]).sentence).tolist()
+            if isinstance(phrase, Phrase) and phrase.options and parent in values:
+                said += [_sentence(phrase, int(number)) for number in np.ravel(values[parent][row, world])]
         why = (
-            "its probabilities are no numbers, or it was tabulated and this context is not in its table (contexts=…)"
+            "its probabilities are no numbers, something that it is given is no option, or it was tabulated and this "
+            "context is not in its table (contexts=…)"
             if site.phrase is not None
             else "the number drawn is NaN"
         )
@@ -170,7 +166,7 @@ def _without_value(site: Site, values: np.ndarray) -> np.ndarray:
     if site.kind == "text":
         return values == UNKNOWN
     if site.options:
-        return values < 0
+        return (values < 0) | (values >= len(site.options))
     if site.kind == "deterministic" or values.dtype.kind != "f":
         # What a program computes may be anything.
         return np.zeros(values.shape, bool)

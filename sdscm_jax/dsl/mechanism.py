@@ -7,11 +7,14 @@ responds to the same noise elsewhere; abduction draws the noise given the value.
 from __future__ import annotations
 
 import copy
+import functools
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
@@ -108,6 +111,17 @@ class Mechanism(dist.Distribution):
         """What the distribution depends on, besides the language model."""
 
     # -- the text before the template -----------------------------------------------------------
+
+    def _given_inside(self) -> Array | None:
+        """Has every given phrase a value, bool ``[...]``; None: it is known that they have.
+
+        Raises:
+            OptionError: it is known that one has none.
+        """
+        for phrase in self.phrases:
+            phrase.check_inside()
+        traced = [phrase for phrase in self.phrases if isinstance(jax.tree.leaves(phrase)[0], jax.core.Tracer)]
+        return functools.reduce(jnp.logical_and, (phrase.inside() for phrase in traced)) if traced else None
 
     @property
     def _leading_space(self) -> bool:

@@ -88,8 +88,27 @@ class Phrase:
         """Filled-in template on the host; like ``text``."""
         return self._lookup(self.sentences)
 
+    def inside(self) -> Array:
+        """Is the number one of an option, bool ``[...]``? (-1 is what has no value.)"""
+        return (jnp.asarray(self.index) >= 0) & (jnp.asarray(self.index) < len(self.options))
+
+    def check_inside(self) -> None:
+        """Refuse a number of no option, where the number is known.
+
+        Raises:
+            OptionError: with the number.
+        """
+        if not isinstance(self.index, jax.core.Tracer):
+            numbers = np.asarray(self.index)
+            outside = numbers[(numbers < 0) | (numbers >= len(self.options))]
+            if outside.size:
+                raise OptionError(
+                    f"{self._where} has {len(self.options)} options, numbered from 0; it has the value {outside[0]}"
+                )
+
     def _lookup(self, texts: tuple[str, ...]) -> Any:
         self._refuse_text()
+        self.check_inside()
         found = np.array(texts, dtype=object)[np.asarray(self.index)]
         return found if np.ndim(self.index) else str(found)
 
@@ -102,7 +121,7 @@ class Phrase:
         if isinstance(other, Phrase):
             if other.options != self.options:
                 raise OptionError(f"{self._where} and {other._where} have different options")
-            return jnp.equal(self.index, other.index)
+            return jnp.equal(self.index, other.index) & self.inside()
         if not isinstance(other, str):
             return NotImplemented
         return jnp.equal(self.index, option_index(other, self.options, self._where))
@@ -116,6 +135,8 @@ class Phrase:
     def map(self, values: Mapping[str, Any]) -> Array:
         """Numeric array ``[...]``: the number that ``values`` gives for the option.
 
+        Where the phrase is none of its options: NaN, False, or the least integer.
+
         Raises:
             OptionError: an option has no number, or a number has no option.
         """
@@ -125,7 +146,8 @@ class Phrase:
             raise OptionError(f"{self._where} has no option {unknown[0]!r}; {nearest(unknown[0], self.options)}")
         if missing:
             raise OptionError(f"{self._where}: map gives no number for {missing[0]!r}")
-        return jnp.stack([jnp.asarray(values[option]) for option in self.options])[self.index]
+        numbers = jnp.stack([jnp.asarray(values[option]) for option in self.options])
+        return _picked(numbers, jnp.asarray(self.index), self.inside())
 
     def one_hot(self, dtype: Any = jnp.float32) -> Array:
         """Indicators of the options, ``[..., K]``.
@@ -165,8 +187,22 @@ class Phrase:
             )
 
     def __repr__(self) -> str:
-        shown = "traced" if isinstance(self.index, jax.core.Tracer) else repr(self.text)
+        try:
+            shown = "traced" if isinstance(self.index, jax.core.Tracer) else repr(self.text)
+        except OptionError:
+            shown = f"no option: {np.asarray(self.index).tolist()}"
         return f"Phrase({self.name or str(self.template)!r}: {shown})"
+
+
+def _picked(numbers: Array, index: Array, inside: Array) -> Array:
+    """``numbers[index]`` where the index is inside; elsewhere what is no number of its type."""
+    found = numbers[jnp.where(inside, index, 0)]
+    nothing: Any = False
+    if jnp.issubdtype(numbers.dtype, jnp.inexact):
+        nothing = jnp.nan
+    elif jnp.issubdtype(numbers.dtype, jnp.integer):
+        nothing = jnp.iinfo(numbers.dtype).min
+    return jnp.where(inside.reshape(*inside.shape, *(1,) * (numbers.ndim - 1)), found, nothing).astype(numbers.dtype)
 
 
 def option_numbers(value: Any, options: tuple[str, ...], where: str) -> Any:

@@ -203,7 +203,9 @@ class Text(Mechanism):
         alive = (states[..., :-1] >= 0) & (jnp.asarray(self.form.automaton.ending)[states[..., :-1]] == 0)
         # Tokens up to the end and padding after it, and no token that is not allowed.
         right = (real == alive).all(-1) & (states[..., -1] >= 0)
-        return jnp.where(right, jnp.where(real, taken, 0.0).sum(-1), -jnp.inf)
+        found = jnp.where(right, jnp.where(real, taken, 0.0).sum(-1), -jnp.inf)
+        inside = self._given_inside()
+        return found if inside is None else jnp.where(inside, found, jnp.nan)
 
     def _along(self, tokens: Array) -> tuple[Array, Array]:
         """Log-probabilities ``[..., T, V]`` along tokens, and the states ``[..., T + 1]`` that they pass."""
@@ -284,6 +286,9 @@ class Text(Mechanism):
         if most > 1:
             (written, _, _), later = jax.lax.scan(step, (begun, token, state), jnp.arange(1, most, dtype=jnp.int32))
             tokens = jnp.concatenate([tokens, jnp.moveaxis(later, 0, -1)], axis=-1)
+        inside = self._given_inside()
+        if inside is not None:
+            tokens = jnp.where(inside[..., None], tokens, UNKNOWN)
         if not isinstance(tokens, jax.core.Tracer) and (tokens == UNKNOWN).any():
             raise ScoreError(f"{str(self.template)!r}: the language model gives the next token no probabilities")
         memo = self.__dict__.setdefault("_memo", {})

@@ -198,8 +198,22 @@ class TextPhrase(Phrase):
         """Filled-in template on the host; like ``text``."""
         return self._on_host(self.form.sentence)
 
+    def inside(self) -> Array:
+        """Is it a text, bool ``[...]``? (-2 are the tokens of what has no value.)"""
+        return (jnp.asarray(self.tokens) >= PADDING).all(-1)
+
+    def check_inside(self) -> None:
+        """Refuse what is no text, where the tokens are known.
+
+        Raises:
+            OptionError: with the number that is no token.
+        """
+        if not isinstance(self.tokens, jax.core.Tracer) and np.min(self.tokens, initial=PADDING) < PADDING:
+            raise OptionError(f"{self._where} is free text; it has the token number {np.min(self.tokens)}, so no value")
+
     def _on_host(self, say: Any) -> Any:
         self._refuse_text()
+        self.check_inside()
         tokens = np.asarray(self.tokens)
         if tokens.ndim == 1:
             return say(tokens)
@@ -256,7 +270,10 @@ class TextPhrase(Phrase):
         return self.tokens
 
     def __repr__(self) -> str:
-        shown = "traced" if isinstance(self.tokens, jax.core.Tracer) else repr(self.text)
+        try:
+            shown = "traced" if isinstance(self.tokens, jax.core.Tracer) else repr(self.text)
+        except OptionError:
+            shown = "no text"
         return f"Phrase({self.name or str(self.template)!r}: {shown})"
 
 

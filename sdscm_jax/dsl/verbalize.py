@@ -31,7 +31,7 @@ def verbalize(name: str, value: Any, edges: Sequence[float], options: Sequence[s
     Raises:
         SiteError: the name is not a non-empty string.
         TemplateError, OptionError: as for ``Choice``; or the edges do not increase, or are not one
-            fewer than the options.
+            fewer than the options; or a value is NaN (where JAX traces it, the phrase is none of its options).
 
     >>> age = verbalize("age", jnp.array([34.0, 60.0]), [40, 65], ["young", "middle-aged", "old"], "She is {}.")
     >>> age.text.tolist()
@@ -47,7 +47,12 @@ def verbalize(name: str, value: Any, edges: Sequence[float], options: Sequence[s
             raise OptionError(
                 f"site {name!r} has {len(texts)} options: edges are {len(texts) - 1} increasing numbers, got {edges!r}"
             )
-    index = jnp.searchsorted(jnp.asarray(edges, jnp.float32), jnp.asarray(value), side="right").astype(jnp.int32)
+    value = jnp.asarray(value)
+    number = ~jnp.isnan(value)
+    if not isinstance(number, jax.core.Tracer) and not number.all():
+        raise OptionError(f"site {name!r}: nan is no number that can be said in words")
+    index = jnp.searchsorted(jnp.asarray(edges, jnp.float32), value, side="right").astype(jnp.int32)
+    index = jnp.where(number, index, -1)
     phrase = Phrase(index, parsed, texts, name)
     # NumPyro's deterministic, with what the handlers of this package need to know.
     message = {"type": "deterministic", "name": name, "value": index, "cond_indep_stack": [], "phrase": phrase}

@@ -220,7 +220,7 @@ def test_a_fit_that_has_not_converged(lm: sd.LanguageModel) -> None:
     with pytest.warns(FitWarning, match="of 8 contexts"):
         fit_table(lm, FAMILY, FRAME, optax.sgd(1e-3), **common)
     for wrong in (0.0, -1.0, 2.0, float("nan")):
-        with pytest.raises(DataError, match="tolerance is a distance"):
+        with pytest.raises(DataError, match="tolerance is a finite number, above 0 and at most 1"):
             fit_table(lm, member, FRAME, optax.sgd(1e-3), tolerance=wrong, **common)
 
 

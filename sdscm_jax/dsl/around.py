@@ -1,0 +1,127 @@
+"""What the handlers around a model say of its sites, for runs of it that they must not see.
+
+A world beside the factual one is no part of the model's density, and a trace that saw its sites would see their names
+twice. But it is the same unit: a parameter has the value that a sampler gave it, a plate is as long.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpyro
+from numpyro import handlers
+from numpyro.primitives import _PYRO_STACK, Messenger
+
+from ..errors import EvidenceError
+from .couple import couple
+from .graph import graph
+from .look_up import LookUp
+
+# They say what a site is, in every world.
+_SHAPING = (numpyro.plate, handlers.reparam, couple, LookUp)
+# They give sites values: posterior samples, observations, what a guide drew.
+_GIVING = (handlers.substitute, handlers.condition, handlers.replay)
+
+
+class around(Messenger):
+    """Hides a run from the handlers around it, and does to its sites what those would do.
+
+    Args:
+        fn: the model function.
+        values: do they give sites their values too, as ``substitute``, ``condition`` and ``replay`` do? Else they
+            only say what a site is: plates, couplings, reparametrisations and tables.
+    """
+
+    def __init__(self, fn: Callable | None = None, values: bool = True):
+        self.kinds = (*_SHAPING, *_GIVING) if values else _SHAPING
+        self.handlers: tuple[Any, ...] = ()
+        super().__init__(fn)
+
+    def __enter__(self) -> around:
+        self.handlers = tuple(reversed(_PYRO_STACK))
+        super().__enter__()
+        return self
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        name = msg.get("name")
+        for handler in self.handlers:
+            acts = isinstance(handler, (*self.kinds, handlers.block, handlers.scope))
+            if acts and isinstance(handler, _GIVING):
+                # NumPyro's samplers add the density of a change of variables where they give a value.
+                with handlers.block():
+                    handler.process_message(msg)
+            elif acts:
+                handler.process_message(msg)
+            if msg.get("stop"):
+                break
+        if name is not None:
+            # Scopes rename sites for what is outside of them.
+            msg["name"] = name
+        msg["stop"] = True
+
+
+class _Otherwise(around):
+    """The same for a run in another world: there, a site that an intervention reaches has not the value it is given."""
+
+    def __init__(self, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any]):
+        self.world, self.call = frozenset(world), (fn, args, kwargs)
+        super().__init__()
+
+    @cached_property
+    def reached(self) -> frozenset[str]:
+        """Sites downstream of those that are set."""
+        fn, args, kwargs = self.call
+        found = graph(fn, *args, **kwargs)
+        return (
+            frozenset(name for site in self.world & set(found.names) for name in found.descendants(site)) - self.world
+        )
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        name, before = msg.get("name"), dict(msg)
+        if name in self.world:
+            self.kinds = _SHAPING
+        super().process_message(msg)
+        self.kinds = (*_SHAPING, *_GIVING)
+        given = msg["type"] == "sample" and msg["value"] is not None and not msg.get("_control_flow_done")
+        observed = before.get("is_observed") is True or before.get("value") is None
+        if given and observed and name not in self.world and name in self.reached:
+            raise EvidenceError(
+                f"site {name!r} is observed or given a value, and answers to an intervention in another world of the "
+                "same unit, for which its noise is not at hand; use counterfactual(model, …), or give it as evidence"
+            )
+
+
+def values_apart(
+    model: Callable, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Values of a unit's sites in another world, which handlers around do not see.
+
+    Args:
+        model: the model function in that world, with its noise.
+        fn: the model function.
+        world: the sites that are set there.
+        args, kwargs: arguments of the model.
+
+    Raises:
+        EvidenceError: a site is observed, or given a value by a handler around, that the world changes; or NumPyro
+            sums sites out, whose values are not known.
+    """
+    if sums_out():
+        raise EvidenceError("NumPyro sums sites out, so their values in another world of the same unit are not known")
+    with _Otherwise(fn, world, args, kwargs):
+        trace = handlers.trace(model).get_trace(*args, **kwargs)
+    return {name: msg["value"] for name, msg in trace.items() if "value" in msg}
+
+
+def gives_values() -> bool:
+    """May a handler around give sites values?"""
+    return any(isinstance(handler, _GIVING) for handler in _PYRO_STACK)
+
+
+def sums_out() -> bool:
+    """Does NumPyro sum discrete sites out?"""
+    funsor = sys.modules.get("numpyro.contrib.funsor.enum_messenger")
+    return funsor is not None and any(isinstance(handler, funsor.enum) for handler in _PYRO_STACK)
