@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 
 def wrap_bodies(msg: dict[str, Any], wrap: Callable[[Callable], Callable]) -> None:
     """Wrap the functions that a ``control_flow`` message will run."""
@@ -14,3 +17,23 @@ def wrap_bodies(msg: dict[str, Any], wrap: Callable[[Callable], Callable]) -> No
     for place in places:
         args[place] = wrap(args[place])
     msg["args"] = tuple(args)
+
+
+def count_steps(msg: dict[str, Any], told: Callable[[Callable, Any, int], Callable]) -> None:
+    """Tell the body of a ``scan`` which step it is at; ``cond`` has no steps.
+
+    Args:
+        msg: a ``control_flow`` message.
+        told: makes the body of one step, from the body, the step's number and how many there are.
+    """
+    if not callable(msg["args"][0]):
+        return
+    body, init, xs, length, *rest = msg["args"]
+    if length is None:
+        length = len(jax.tree.leaves(xs)[0])
+
+    def counted(carry: Any, x: Any) -> Any:
+        x, step = x
+        return told(body, step, length)(carry, x)
+
+    msg["args"] = (counted, init, (xs, jnp.arange(length)), length, *rest)
