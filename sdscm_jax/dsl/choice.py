@@ -254,7 +254,9 @@ class Choice(Mechanism):
         asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring != "uniform"
         if self.known_scores is not None or not asked or not (traced or self._scored_here()):
             return super().tree_flatten()
-        return super(Choice, self.replace(lm=absent_lm(), known_scores=self.scores)).tree_flatten()
+        # Nor the strings that it was given, which may differ between the branches of a cond.
+        known = self.replace(lm=absent_lm(), known_scores=self.scores, texts=(None,) * len(self.phrases))
+        return super(Choice, known).tree_flatten()
 
     # -- NumPyro ----------------------------------------------------------------------------------
 

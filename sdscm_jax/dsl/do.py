@@ -14,7 +14,7 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..errors import EvidenceError, InterventionError, nearest
 from .asked import NotSeparable, asked
-from .control_flow import count_steps, wrap_bodies
+from .control_flow import count_steps, has_steps, wrap_bodies
 from .exogenous import exogenous, next_key, unit_noise
 from .graph import graph
 from .intervened import Changed, Fixed, intervened, no_density
@@ -110,7 +110,7 @@ class do(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "control_flow":
-            if any(map(_is_array, self.data.values())):
+            if any(map(_is_array, self.data.values())) and has_steps(msg):
                 count_steps(msg, lambda body, step, length: partial(self._run_inside, body, (step, length)))
             else:
                 wrap_bodies(msg, lambda body: partial(self._run_inside, body, None))
@@ -199,8 +199,9 @@ class do(Messenger):
         if name is None:
             return
         if msg["type"] == "sample" and isinstance(found := intervened(msg["fn"]), Changed) and name in self.data:
-            given = not found.drawn and name not in self._scanned
-            if given and not (msg.get("followed") or msg.get("stand_in")) and not found.has_enumerate_support and not isinstance(found, Beside):
+            known = msg.get("followed") or msg.get("stand_in") or msg.get("_control_flow_done")
+            given = not known and not found.drawn
+            if given and not found.has_enumerate_support and not isinstance(found, Beside):
                 raise no_density(name)
         self._earlier.add(name, msg)
         if name in self.data:

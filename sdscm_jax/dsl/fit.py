@@ -69,12 +69,21 @@ def fit(value: Any, slot: Slot, units: int | None = None) -> tuple[Array, bool]:
     return jnp.asarray(array), per_unit
 
 
-def fitted(value: Any, slot: Slot) -> Array:
+def fitted(value: Any, slot: Slot, returned: bool = False) -> Array:
     """``fit``, for interventions.
+
+    Args:
+        value: the value.
+        slot: what the site takes.
+        returned: has a function given it? Then its dtype decides, whether it is traced or not.
 
     Raises:
         InterventionError: the site cannot take the value.
     """
+    if returned and _kind(slot.dtype) != "f" and _kind(getattr(value, "dtype", bool)) == "f":
+        raise InterventionError(
+            f"site {slot.name!r} takes whole numbers ({jnp.dtype(slot.dtype).name}); the function gives {value.dtype}"
+        )
     try:
         return fit(value, slot)[0]
     except (OptionError, TypeError, ValueError) as error:

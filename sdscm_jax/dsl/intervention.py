@@ -186,7 +186,7 @@ def intervene(
                 # Values have more axes than the site.
                 shape = jnp.shape(found.index if isinstance(found, Phrase) else found)
                 taken = slot._replace(shape=jnp.broadcast_shapes(jnp.shape(natural), shape))
-            return marked(fitted(found, taken), taken)
+            return marked(fitted(found, taken, returned=True), taken)
 
         if isinstance(known := unmasked(base), Fixed):
             return Fixed(change(known.v), fn)
@@ -219,9 +219,9 @@ def intervene_deterministic(msg: dict[str, Any], value: Any, steps: tuple[tuple[
         value = constant(value)
         if isinstance(value, dist.Distribution) or is_uniform(value, slot.options):
             raise InterventionError(f"site {name!r} is deterministic; set it to a value or a function, not to {value!r}")
-        if is_callable(value):
+        if function := is_callable(value):
             value = value(natural if phrase is None else phrase.at(natural))
-        return marked(fitted(value, slot), slot)
+        return marked(fitted(value, slot, returned=function), slot)
 
     if not isinstance(value, Alternatives):
         return changed(value)

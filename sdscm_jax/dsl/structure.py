@@ -12,6 +12,7 @@ import numpyro
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
+from ..errors import SiteError
 from .exogenous import exogenous
 from .fit import is_static
 from .intervened import Changed, Drawn, Fixed, Intervened, intervened, natural
@@ -39,7 +40,6 @@ class Site:
         text_parents: those of the parents that are in the text that its language model reads.
         coupling: how worlds share the noise of a site of a language model; None of other sites.
         random: is it intervened on, by what is drawn or made of its natural value?
-        dtype: of its value.
         event_dim: how many axes one value of its distribution has.
         support: NumPyro's constraint on its values, where that is known whatever the other sites' values.
     """
@@ -59,7 +59,6 @@ class Site:
     text_parents: tuple[str, ...] = ()
     coupling: str | None = None
     random: bool = False
-    dtype: Any = jnp.float32
     event_dim: int = 0
     support: Any = field(default=None, repr=False, compare=False)
 
@@ -94,7 +93,7 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
     (not by what the program says), so they are right however the model was written.
 
     Raises:
-        SiteError: two sites have one name.
+        SiteError: two sites have one name, or the branches of a ``cond`` have a site that differs between them.
     """
     kwargs = kwargs or {}
     found: dict[str, Site] = {}
@@ -119,7 +118,15 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
             found[name] = _describe(name, msg)
         return values, inputs, texts
 
-    shapes = jax.eval_shape(lambda: traced({})[0])
+    try:
+        shapes = jax.eval_shape(lambda: traced({})[0])
+    except TypeError as error:
+        if "branch outputs must have the same pytree structure" not in str(error):
+            raise
+        raise SiteError(
+            "the branches of a cond differ in a site of one name: its template, options or number of given phrases "
+            f"(other strings among given are fine); give it one name in each branch. JAX says: {error}"
+        ) from error
     if not shapes:
         return ()
     reads, texts = eval_provenance(lambda **values: traced(values)[1:], **shapes)

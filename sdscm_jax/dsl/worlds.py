@@ -113,6 +113,27 @@ def world_label(world: World) -> str:
     return "do(" + ", ".join(f"{quoted(name)}={describe(value)}" for name, value in world.items()) + ")"
 
 
+def told(world: World, sites: Sequence[Site], units: int | None) -> World:
+    """A world as people would say it: options by their texts, what is the same for all units once."""
+    known = {site.name: site for site in sites}
+    constants = _constants(world, sites, units)
+    said: dict[str, Any] = {}
+    for name, value in world.items():
+        number, options = constants[name], slot_of_site(known[name]).options
+        if isinstance(value, Nested):
+            said[name] = replace(value, world=dict(told(value.world, sites, units)))
+            continue
+        said[name] = value
+        if number is None or isinstance(number[0], jax.core.Tracer):
+            continue
+        array = np.asarray(number[0])
+        if number[1] and (array == array[:1]).all():
+            array = array[0]
+        if array.ndim == 0:
+            said[name] = options[int(array)] if options else array.item()
+    return said
+
+
 def _labels(worlds: Sequence[World], sites: Sequence[Site], units: int | None) -> tuple[str, ...]:
     """Names of worlds; those that would have the same one are numbered.
 

@@ -18,7 +18,6 @@ from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError, nearest
 from .copies import Copies, PathWorld, Target, World
 from .estimate import Estimate
-from .labels import world_of
 from .responses import joint_responses, with_axes
 from .sites import Sites
 
@@ -207,11 +206,7 @@ class Sampled(Sites):
 
 def of_simulation(data: Simulation) -> Sampled:
     """A source of effects from the worlds that a simulation has."""
-    drawn = []
-    for w, label in enumerate(data.worlds):
-        world = world_of(label, data.graph, {name: x[:, w] for name, x in data.values.items()})
-        if world is not None:
-            drawn.append(_drawn(data, w, world))
+    drawn = [_drawn(data, w, world) for w, world in enumerate(data.interventions) if _chosen(world)]
     return Sampled(data.graph, data.draws, None, tuple(getattr(data, "evidence", ())), drawn)
 
 
@@ -257,6 +252,11 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
         return found
 
     return Sampled(first.graph, first.draws, more, evidence, [_drawn(first, 0, {})])
+
+
+def _chosen(world: World) -> bool:
+    """Does a world set sites to options only, by their texts?"""
+    return all(_chosen(x.world) if isinstance(x, Nested) else isinstance(x, str) for x in world.values())
 
 
 def _drawn(data: Simulation, w: int, world: World) -> _Drawn:
