@@ -18,7 +18,17 @@ from .control_flow import count_steps, has_steps, wrap_bodies
 from .exogenous import exogenous, next_key, unit_noise
 from .graph import graph
 from .intervened import Changed, Fixed, intervened, no_density
-from .intervention import Alternatives, Beside, Earlier, Nested, bind, intervene, intervene_deterministic, is_callable, slot_of
+from .intervention import (
+    Alternatives,
+    Beside,
+    Earlier,
+    Nested,
+    bind,
+    intervene,
+    intervene_deterministic,
+    is_callable,
+    slot_of,
+)
 from .lineage import Words, added, redraw, signature, where
 from .mechanism import mechanism_of
 
@@ -269,7 +279,7 @@ def _is_array(value: Any) -> bool:
     """May a value have an axis of steps?"""
     if isinstance(value, Alternatives):
         return True
-    return isinstance(value, Sequence) and not isinstance(value, str) or np.ndim(getattr(value, "index", value)) > 0
+    return (isinstance(value, Sequence) and not isinstance(value, str)) or np.ndim(getattr(value, "index", value)) > 0
 
 
 def intervened_sites(model: Any) -> set[str]:

@@ -123,7 +123,7 @@ def _cast(array: Any, slot: Slot, value: Any) -> Any:
         raise ValueError(f"{where} takes numbers, got {shown}")
     if want == "f" and not traced and np.isnan(np.asarray(array, np.float64)).any():
         raise ValueError(f"{where} takes numbers, got {shown}, which has NaN")
-    if want == "b" and have == "f" or want == "i" and have == "f":
+    if want in "bi" and have == "f":
         # A float that is known to be whole is exact; 2.7 for a count is not.
         whole = not traced and bool((np.asarray(array, np.float64) % 1 == 0).all())
         if not whole or slot.options:

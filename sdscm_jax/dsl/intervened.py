@@ -135,7 +135,7 @@ class Changed(Intervened):
     pytree_data_fields = ("base_dist", "_table")
 
     def __init__(
-        self, base_dist: dist.Distribution, change: Change, replaced: dist.Distribution, name: str, dtype: Any = jnp.int32
+        self, base_dist: dist.Distribution, change: Change, replaced: dist.Distribution, name: str, dtype: Any
     ):
         super().__init__(replaced, name)
         self.base_dist, self.change, self.dtype = base_dist, change, dtype
@@ -165,7 +165,16 @@ class Changed(Intervened):
         return () if change is None else change(jnp.zeros(self.shape(), self.dtype), None)
 
     def enumerate_support(self, expand: bool = True) -> Array:
-        return self.base_dist.enumerate_support(expand)
+        values = self.base_dist.enumerate_support(expand=False).reshape(-1, *(1,) * len(self.batch_shape))
+        return jnp.broadcast_to(values, (len(values), *self.batch_shape)) if expand else values
+
+    def widened(self) -> Changed:
+        """The same with the axes of enumerated sites that the change reads."""
+        images, log_probs = self.table
+        shape = jnp.broadcast_shapes(self.batch_shape, images.shape[:-1], log_probs.shape[:-1])
+        new = copy.copy(self)
+        dist.Distribution.__init__(new, shape, self.event_shape)
+        return new
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         self.drawn.append(True)

@@ -177,12 +177,12 @@ def intervene(
         check_law(value, slot)
         return Drawn(value, fn, slot.name, lambda drawn: marked(fitted(drawn, slot), slot))
     if is_callable(value):
-        mechanism = mechanism_of(fn)
+        mechanism, enumerating = mechanism_of(fn), _enumerating()
 
         def change(natural: Any, key: Any = None) -> Array:
             found = value(natural if mechanism is None else mechanism.phrase(natural, slot.name))
             taken = slot
-            if _enumerating():
+            if enumerating:
                 # Values have more axes than the site.
                 shape = jnp.shape(found.index if isinstance(found, Phrase) else found)
                 taken = slot._replace(shape=jnp.broadcast_shapes(jnp.shape(natural), shape))
@@ -190,7 +190,8 @@ def intervene(
 
         if isinstance(known := unmasked(base), Fixed):
             return Fixed(change(known.v), fn)
-        return Changed(base, change, fn, slot.name, slot.dtype)
+        changed = Changed(base, change, fn, slot.name, slot.dtype)
+        return changed.widened() if enumerating and changed.has_enumerate_support else changed
     return Fixed(marked(fitted(constant(value), slot), slot), fn)
 
 
@@ -218,7 +219,7 @@ def intervene_deterministic(msg: dict[str, Any], value: Any, steps: tuple[tuple[
     def changed(value: Any) -> Array:
         value = constant(value)
         if isinstance(value, dist.Distribution) or is_uniform(value, slot.options):
-            raise InterventionError(f"site {name!r} is deterministic; set it to a value or a function, not to {value!r}")
+            raise InterventionError(f"site {name!r} is deterministic: set it to a value or a function, not {value!r}")
         if function := is_callable(value):
             value = value(natural if phrase is None else phrase.at(natural))
         return marked(fitted(value, slot, returned=function), slot)

@@ -68,7 +68,7 @@ class GumbelReparam(Reparam):
         found = set()
         for place, handler in enumerate(_PYRO_STACK):
             config = handler.config if isinstance(handler, numpyro.handlers.reparam) else None
-            if config is None or isinstance(config, dict) and config.get(name) is not self:
+            if config is None or (isinstance(config, dict) and config.get(name) is not self):
                 continue
             outer = name
             for around in reversed(_PYRO_STACK[:place]):

@@ -171,11 +171,12 @@ def test_no_option_is_refused_or_found(said: sd.LanguageModel) -> None:
     # What a function gives is known when it has been drawn.
     for execution in ("staged", "in_graph"):
         for spelled in ({"do": {"level": lambda x: x.index + 2}}, {"worlds": [{"level": lambda x: x.index + 2}]}):
-            with pytest.raises(sd.InterventionError, match="site 'level': in .* of 30 rows the intervention .*one of its 3 options"):
+            refused = r"site 'level': in .* of 30 rows the intervention .*one of its 3 options"
+            with pytest.raises(sd.InterventionError, match=refused):
                 sd.simulate(words, 0, 30, said, execution=execution, **spelled)
     with pytest.raises(sd.InterventionError, match="site 'share': in 3 of 3 rows"):
         sd.simulate(numbers, 0, 3, worlds=[{"share": lambda share: share + 1}])
-    with pytest.raises(sd.InterventionError, match="site 'count': in .* rows"):
+    with pytest.raises(sd.InterventionError, match=r"site 'count': in .* rows"):
         sd.simulate(numbers, 0, 30, do={"count": lambda count: count - 4})
 
 
