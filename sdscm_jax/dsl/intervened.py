@@ -22,7 +22,7 @@ from .noise import option_gumbels, stream
 # Values of a site that a change is applied to one after another.
 _ONE_BY_ONE = 64
 # What changes a natural value: of that value and the site's key (not the one that the natural value is drawn with).
-Change = Callable[[Any, Array], Array]
+Change = Callable[[Any, Any], Array]
 
 
 class Fixed(dist.Delta):
@@ -101,7 +101,7 @@ class Drawn(Intervened):
         return self.law.support
 
     @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+    def has_enumerate_support(self) -> bool:
         return self.law.has_enumerate_support
 
     @property
@@ -155,7 +155,7 @@ class Changed(Intervened):
         return self.base_dist.support
 
     @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+    def has_enumerate_support(self) -> bool:
         return self.base_dist.has_enumerate_support and not self.event_shape
 
     @property

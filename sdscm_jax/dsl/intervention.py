@@ -122,7 +122,7 @@ class Alternatives:
 class Beside(Changed):
     """A site in several worlds, which of them is traced; its law is no single one."""
 
-    has_enumerate_support = False  # type: ignore[assignment]
+    has_enumerate_support = False
 
 
 def slot_of(

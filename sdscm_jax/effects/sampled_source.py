@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -206,7 +206,14 @@ class Sampled(Sites):
 
 def of_simulation(data: Simulation) -> Sampled:
     """A source of effects from the worlds that a simulation has."""
-    drawn = [_drawn(data, w, world) for w, world in enumerate(data.interventions) if _chosen(world)]
+    drawn = []
+    for w, world in enumerate(data.interventions):
+        if not _chosen(world):
+            continue
+        for site, value in world.items():
+            if isinstance(value, str) and (data.values[site][:, w] != data.graph[site].options.index(value)).any():
+                raise EffectError(f"world {w} sets {site!r} to {value!r}, and the simulation has other values there")
+        drawn.append(_drawn(data, w, world))
     return Sampled(data.graph, data.draws, None, tuple(getattr(data, "evidence", ())), drawn)
 
 
@@ -254,7 +261,7 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
     return Sampled(first.graph, first.draws, more, evidence, [_drawn(first, 0, {})])
 
 
-def _chosen(world: World) -> bool:
+def _chosen(world: Mapping[str, Any]) -> bool:
     """Does a world set sites to options only, by their texts?"""
     return all(_chosen(x.world) if isinstance(x, Nested) else isinstance(x, str) for x in world.values())
 
