@@ -114,6 +114,12 @@ def latent_causes(evidence: Sequence[str], sites: Sequence[Site]) -> tuple[Site,
                 f"site {site.name!r} is inside scan or cond and may cause what is observed after it; it cannot be "
                 "inferred. Write the loop in Python"
             )
+    for site in sites:
+        if site.random and observed & set(graph.descendants(site.name)):
+            raise EvidenceError(
+                f"site {site.name!r} has a stochastic or soft intervention and causes what is observed; what it was "
+                "cannot be inferred. Observe it without do, or set it to a constant"
+            )
     for site in found:
         if site.kind == "text":
             raise EvidenceError(

@@ -14,7 +14,7 @@ from jax import Array
 
 from ..errors import EvidenceError
 from .coupling import posterior_noise, respond
-from .intervention import Fixed, Intervened, natural
+from .intervened import Fixed, Intervened, natural
 from .mechanism import with_mechanism
 from .residual import core, moved, same
 
@@ -59,8 +59,7 @@ class Residual:
             return fn
         if isinstance(fn, Intervened):
             # Of a soft intervention the natural value; a drawn one is no draw of this noise.
-            base = getattr(fn, "base_dist", None)
-            if base is None or (type(fn) is Intervened and base is not fn.replaced):
+            if getattr(fn, "base_dist", None) is None:
                 return fn
             new = copy.copy(fn)
             new.base_dist = self.carried_to(fn.base_dist, name)

@@ -27,7 +27,7 @@ from numpyro.primitives import Messenger
 from ..errors import EvidenceError
 from .carry import enumerable
 from .exogenous import exogenous
-from .intervention import Fixed, Intervened, natural
+from .intervened import Fixed, Intervened, natural
 from .mechanism import Mechanism, mechanism_of, with_mechanism
 from .noise import fold_in, stream
 from .residual import core

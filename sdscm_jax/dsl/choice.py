@@ -262,7 +262,8 @@ class Choice(Mechanism):
             return super().tree_flatten()
         asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring != "uniform"
         choice = self if self.known_scores is not None or not asked else self._with_known(self.scores)
-        return super(Choice, choice._spread()).tree_flatten()
+        # Nor the strings that it was given, which may differ between the branches of a cond.
+        return super(Choice, choice.replace(texts=(None,) * len(self.phrases))._spread()).tree_flatten()
 
     def _with_known(self, scores: Array) -> Choice:
         return self.replace(lm=absent_lm(), known_scores=scores)

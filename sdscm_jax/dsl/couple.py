@@ -60,6 +60,9 @@ class couple(Messenger):
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "control_flow":
             wrap_bodies(msg, lambda body: partial(self._run_inside, body))
+        noise_of = msg["infer"].get("noise_of") if msg["type"] == "sample" else None
+        if noise_of and self.coupling != "gumbel" and (self.sites is None or noise_of in self.sites):
+            raise OptionError(f"site {msg['name']!r} is the Gumbel noise of a choice: it has no other coupling")
         if msg["type"] != "sample" or (mechanism := mechanism_of(msg["fn"])) is None:
             return
         self._seen.add(msg["name"])

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..errors import EvidenceError, InterventionError, nearest
 from .around import values_apart
 from .asked import NotSeparable, asked
-from .control_flow import wrap_bodies
+from .control_flow import count_steps, has_steps, wrap_bodies
 from .exogenous import exogenous, next_key, unit_noise
 from .graph import graph
-from .intervention import Alternatives, Earlier, Fixed, Nested, bind, intervene, intervene_deterministic
-from .lineage import redraw, signature
+from .intervened import Changed, Fixed, intervened, no_density
+from .intervention import (
+    Alternatives,
+    Beside,
+    Earlier,
+    Nested,
+    bind,
+    intervene,
+    intervene_deterministic,
+    is_callable,
+    slot_of,
+)
+from .lineage import Words, added, redraw, signature, where
 from .mechanism import mechanism_of
 
 # In place of True while a message goes outward: an observation by an outer handler overwrites it.
@@ -39,13 +50,17 @@ class do(Messenger):
               == "high", 0, 1)``. Values are phrases at sites of a language model;
             - ``nested(world)``: the value that the site has in another world of the same unit.
 
-    An intervened site keeps its place in the trace under its own name, with the value that it was
-    set to; it adds nothing to the density, and (unless the value is a callable of the natural one)
-    its language model is not run. It acts inside ``scan``, ``cond`` and plates too. Applied twice
-    to a site, the outer one holds.
+    A value is broadcast to the site's shape, plates included; in a ``scan`` it may have a leading axis of steps. An
+    intervened site keeps its place in the trace under its own name, and (unless the value is a callable of the natural
+    one) its language model is not run. A constant adds nothing to the density and holds whatever ``substitute`` says of
+    the site. A stochastic intervention has noise of its own, which is that of no other site and the same in all
+    worlds. For NumPyro's inference stochastic and soft interventions are latent sites with the intervened law; that of
+    a callable is known where the site has finitely many values. It acts inside ``scan``, ``cond`` and plates too.
+    Applied twice to a site, the outer one holds.
 
     Raises:
-        InterventionError: a site is unknown or exogenous, or cannot take the value.
+        InterventionError: a site is unknown or exogenous, or cannot take the value; or inference asks for the density
+            of a callable at a site with infinitely many values.
         EvidenceError: a site is observed and intervened on.
 
     >>> import jax, numpyro, sdscm_jax as sd
@@ -74,7 +89,13 @@ class do(Messenger):
         self._seen: set[str] = set()
         self._scanned: set[str] = set()
         self._earlier = Earlier()
-        self._signatures: dict[str, Array] = {}
+        self._signatures: dict[str, Words] = {}
+        # The loops around this handler's sites: the step, and how many there are.
+        self._steps: tuple[tuple[Any, int], ...] = ()
+        # By message: its name here (outer handlers may put another before it), and the handlers that it has
+        # passed while it was held.
+        self._names: dict[int, str] = {}
+        self._held: dict[int, list[Messenger]] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fn is None:
@@ -99,52 +120,104 @@ class do(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "control_flow":
-            wrap_bodies(msg, lambda body: partial(self._run_inside, body))
+            if any(map(_is_array, self.data.values())) and has_steps(msg):
+                count_steps(msg, lambda body, step, length: partial(self._run_inside, body, (step, length)))
+            else:
+                wrap_bodies(msg, lambda body: partial(self._run_inside, body, None))
             return
         if msg["type"] not in ("sample", "deterministic"):
             return
-        name = msg["name"]
+        name = self._names[id(msg)] = msg["name"]
         self._seen.add(name)
         if name in self._scanned:
             return
+        value = bind(self.data[name], self._earlier) if name in self.data else None
+        of_natural = name not in self.data or isinstance(value, Alternatives) or is_callable(value)
+        if msg["type"] == "sample" and of_natural and mechanism_of(msg["fn"]) is not None:
+            # Asked only where it matters: finding descendants takes a look at the whole model. A site that is
+            # intervened on may have its natural value in some worlds, or be set to what is made of that.
+            upstream = partial(self._upstream, name)
+            if msg["kwargs"].get("rng_key") is not None:
+                redraw(msg, upstream)
+            else:
+                msg["redraw"] = [*msg.get("redraw", ()), upstream]
         if name not in self.data:
-            if msg["type"] == "sample" and mechanism_of(msg["fn"]) is not None:
-                # Asked only where it matters: finding descendants takes a look at the whole model.
-                upstream = partial(self._upstream, name)
-                if msg["kwargs"].get("rng_key") is not None:
-                    redraw(msg, upstream)
-                else:
-                    msg["redraw"] = [*msg.get("redraw", ()), upstream]
             return
-        value = bind(self.data[name], self._earlier)
         if isinstance(value, Nested):
             raise InterventionError(f"site {name!r}: a nested intervention needs the model: do(fn, data)(…)")
         if msg["type"] == "deterministic":
-            msg["value"] = intervene_deterministic(msg, value)
+            self._hold(msg, intervene_deterministic(msg, value, self._steps))
             return
         if msg["infer"].get("exogenous"):
             raise InterventionError(f"site {name!r} is exogenous: it is part of U and cannot be intervened on")
         if msg["is_observed"] is True:
             raise EvidenceError(f"site {name!r} is observed and intervened on; drop one of the two")
-        msg["fn"] = intervene(msg["fn"], value, name)
-        msg["is_observed"], msg["value"] = _HERE, None
+        self._intervene(msg, name, value)
+
+    def _intervene(self, msg: dict[str, Any], name: str, value: Any) -> None:
+        if sample_shape := msg["kwargs"].get("sample_shape"):
+            msg["fn"] = msg["fn"].expand((*sample_shape, *msg["fn"].batch_shape))
+            msg["kwargs"]["sample_shape"] = ()
+        fn = msg["fn"]
+        # A handler inside has given it a value: that is the natural one.
+        base = fn if msg["value"] is None else Fixed(jnp.asarray(msg["value"]), fn)
+        msg["fn"] = intervene(fn, value, slot_of(name, fn, steps=self._steps), base)
+        msg["value"], msg["intermediates"] = None, []
+        if not msg["fn"].has_enumerate_support:
+            msg["infer"] = {key: x for key, x in msg["infer"].items() if key != "enumerate"}
+        if isinstance(msg["fn"], Fixed):
+            msg["is_observed"] = _HERE
+            self._hold(msg)
+        else:
+            # Latent, with the intervened law.
+            msg["is_observed"] = False
+
+    def _hold(self, msg: dict[str, Any], value: Any = None) -> None:
+        """Let the handlers around this one see a site now; whatever value they give it, it has the intervened one.
+
+        They look at what has happened to it from the outside in, so after them it would be too late.
+        """
+        if value is not None:
+            msg["value"] = value
+        passed: list[Messenger] = []
+        for handler in reversed(_PYRO_STACK[: _PYRO_STACK.index(self)]):
+            passed.append(handler)
+            handler.process_message(msg)
+            if msg.get("stop"):
+                break
+        self._held[id(msg)] = passed
+        msg["stop"] = True
+        if any(id(msg) in handler._held for handler in passed if isinstance(handler, do)):
+            return
+        if msg["type"] == "sample" and msg["is_observed"] is True:
+            raise EvidenceError(f"site {self._names[id(msg)]!r} is observed and intervened on; drop one of the two")
+        if msg.get("followed"):
+            return
+        if msg["type"] == "deterministic":
+            msg["value"] = value
+        elif isinstance(fixed := intervened(msg["fn"]), Fixed):
+            # (None where an outer intervention draws it instead.)
+            msg["value"], msg["is_observed"] = fixed.v, True
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        name = msg.get("name")
-        if msg["type"] not in ("sample", "deterministic"):
+        passed = self._held.pop(id(msg), None)
+        if passed is not None:
+            msg.pop("stop", None)
+            for handler in reversed(passed):
+                handler.postprocess_message(msg)
+        name = self._names.pop(id(msg), None)
+        if name is None:
             return
-        if msg["type"] == "sample" and name in self.data and name not in self._scanned:
-            if msg["is_observed"] is True and not msg.get("by_do"):
-                raise EvidenceError(f"site {name!r} is observed and intervened on; drop one of the two")
-            msg["is_observed"] = msg["by_do"] = True
-            if isinstance(msg["fn"], Fixed) and not msg.get("followed"):
-                # Whatever an outer handler substituted, such as a posterior sample.
-                msg["value"] = msg["fn"].v
-        self._earlier.add(msg)
+        if msg["type"] == "sample" and isinstance(found := intervened(msg["fn"]), Changed) and name in self.data:
+            known = msg.get("followed") or msg.get("stand_in") or msg.get("_control_flow_done")
+            given = not known and not found.drawn
+            if given and not found.has_enumerate_support and not isinstance(found, Beside):
+                raise no_density(name)
+        self._earlier.add(name, msg)
         if name in self.data:
             done = signature(name, msg["value"])
             value = self.data[name]
-            self._signatures[name] = jnp.where(value.which > 0, done, 0) if isinstance(value, Alternatives) else done
+            self._signatures[name] = where(value.which > 0, done) if isinstance(value, Alternatives) else done
 
     def _without_nesting(self, value: Any, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         if isinstance(value, Alternatives):
@@ -170,8 +243,8 @@ class do(Messenger):
             raise InterventionError(f"the model has no site {name!r}; {nearest(name, list(values))}")
         return values[name]
 
-    def _upstream(self, name: str) -> Array | None:
-        """A number that is 0 where no intervention is upstream of a site, else says which are."""
+    def _upstream(self, name: str) -> Words | None:
+        """Two words that are 0 where no intervention is upstream of a site, else say which are."""
         if not self.data:
             return None
         if self._descendants is None:
@@ -184,20 +257,28 @@ class do(Messenger):
             found = graph(self.fn, *args, **kwargs)
             self._descendants = {site: found.descendants(site) for site in self.data if site in found.names}
         done = [s for site, s in self._signatures.items() if name in self._descendants.get(site, ())]
-        return sum(done[1:], done[0]) if done else None
+        return added(done) if done else None
 
-    def _run_inside(self, body: Callable, *args: Any) -> Any:
+    def _run_inside(self, body: Callable, step: tuple[Any, int] | None, *args: Any) -> Any:
         inner = do(data=self.data)
         inner._strict = False
         inner.fn, inner._arguments, inner._descendants = self.fn, self._arguments, self._descendants
         with inner:
             inner._earlier.update(self._earlier)
             inner._signatures.update(self._signatures)
+            inner._steps = self._steps if step is None else (*self._steps, step)
             result = body(*args)
         # The loop sends its sites on afterwards, with values that were intervened on already.
         self._seen |= inner._seen
         self._scanned |= inner._seen & set(self.data)
         return result
+
+
+def _is_array(value: Any) -> bool:
+    """May a value have an axis of steps?"""
+    if isinstance(value, Alternatives):
+        return True
+    return (isinstance(value, Sequence) and not isinstance(value, str)) or np.ndim(getattr(value, "index", value)) > 0
 
 
 def intervened_sites(model: Any) -> set[str]:

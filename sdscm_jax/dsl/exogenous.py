@@ -12,6 +12,7 @@ from numpyro.primitives import Messenger, apply_stack
 
 from ..errors import GivenError, SiteError
 from .control_flow import wrap_bodies
+from .intervened import takes_noise
 from .lineage import redraw
 from .mechanism import mechanism_of
 from .noise import as_key, fold_text
@@ -91,9 +92,9 @@ class exogenous(Messenger):
     def _give_noise(self, msg: dict[str, Any], name: str) -> None:
         """Noise that is at hand, and fresh noise for what interventions redraw."""
         noise = self.noise.get(name)
-        if noise is not None:
+        if noise is not None and takes_noise(msg["fn"]):
             msg["fn"] = noise.carried_to(msg["fn"], name)
-        for upstream in msg.get("redraw", ()):
+        for upstream in msg.pop("redraw", ()):
             redraw(msg, upstream)
 
     def _run_inside(self, body: Callable, *args: Any) -> Any:

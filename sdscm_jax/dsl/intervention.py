@@ -1,8 +1,10 @@
-"""Values that an intervention may set a site to, and the distributions that carry them out."""
+"""Values that an intervention may set a site to, and what a site becomes under them."""
 
 from __future__ import annotations
 
 import inspect
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,53 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from numpyro.primitives import _PYRO_STACK
 
-from ..errors import InterventionError, OptionError, nearest
-from .mechanism import Mechanism, mechanism_of
-from .noise import option_gumbels
+from ..errors import InterventionError, nearest
+from .fit import Slot, check_law, fitted, marked
+from .intervened import Changed, Drawn, Fixed, Uniform, natural, unmasked
+from .mechanism import mechanism_of
 from .phrase import Phrase
 
 UNIFORM = "uniform"
-
-
-class Intervened(dist.Distribution):
-    """A site whose value is a function of its natural value: a stochastic or soft intervention.
-
-    It adds nothing to the density of the model (the site's mechanism is replaced).
-    """
-
-    pytree_data_fields = ("base_dist",)
-    pytree_aux_fields = ("change",)
-
-    def __init__(self, base_dist: dist.Distribution, change: Callable[[Any, Array], Any], replaced: dist.Distribution):
-        self.base_dist, self.change, self.replaced = base_dist, change, replaced
-        super().__init__(base_dist.batch_shape, base_dist.event_shape)
-
-    @property
-    def support(self) -> Any:
-        return self.base_dist.support
-
-    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        return self.change(self.base_dist.sample(key, sample_shape), key)
-
-    def log_prob(self, value: Any, intermediates: Any = None) -> Array:
-        return jnp.zeros(jnp.shape(value)[: jnp.ndim(value) - self.event_dim])
-
-
-def natural(fn: dist.Distribution) -> dist.Distribution:
-    """The distribution of a site's natural value, which a soft intervention changes."""
-    while isinstance(fn, Intervened):
-        fn = fn.base_dist
-    return fn
-
-
-class Fixed(dist.Delta):
-    """A site that is set to a constant; it remembers what it replaced, so that another intervention
-    on the same site knows its options."""
-
-    def __init__(self, value: Array, replaced: dist.Distribution):
-        super().__init__(value, event_dim=replaced.event_dim)
-        self.replaced = replaced
 
 
 @dataclass(frozen=True)
@@ -88,15 +52,15 @@ def nested(world: Mapping[str, Any]) -> Nested:
 class Earlier(dict):
     """Values of the sites before an intervened one, for policies; phrases where they are language."""
 
-    def add(self, msg: dict[str, Any]) -> None:
+    def add(self, name: str, msg: dict[str, Any]) -> None:
         mechanism = mechanism_of(msg["fn"]) if msg["type"] == "sample" else None
         phrase = msg.get("phrase")
         if mechanism is not None:
-            self[msg["name"]] = mechanism.phrase(msg["value"], msg["name"])
+            self[name] = mechanism.phrase(msg["value"], name)
         elif phrase is not None:
-            self[msg["name"]] = phrase.at(msg["value"])
+            self[name] = phrase.at(msg["value"])
         else:
-            self[msg["name"]] = msg["value"]
+            self[name] = msg["value"]
 
     def __missing__(self, name: str) -> Any:
         raise InterventionError(f"a policy asks for {name!r}, which is no earlier site; {nearest(name, list(self))}")
@@ -139,24 +103,57 @@ class Alternatives:
     constant: Array
     changes: tuple[Any, ...]
 
-    def apply(self, fn: dist.Distribution, name: str) -> Intervened:
+    def apply(self, fn: dist.Distribution, slot: Slot, base: dist.Distribution) -> Changed:
         """The site's distribution."""
-        mechanism = mechanism_of(fn)
 
-        def change(natural: Array, key: Array) -> Array:
-            values = [natural, as_value(fn, self.constant, name, natural)]
-            for value in self.changes:
-                if is_callable(value):
-                    drawn: Any = call(value, mechanism, natural, name)
+        def change(value: Array, key: Any) -> Array:
+            values = [value, marked(fitted(self.constant, slot), slot)]
+            for other in self.changes:
+                found = intervene(fn, other, slot, base)
+                if isinstance(found, Changed):
+                    values.append(found.change(value, key))
                 else:
-                    drawn = intervene(fn, value, name).sample(key, natural.shape[: natural.ndim - fn.event_dim])
-                values.append(as_value(fn, drawn, name, natural))
+                    values.append(jnp.broadcast_to(found.sample(key), slot.shape))
             return jnp.stack(values)[self.which]
 
-        return Intervened(fn, change, fn)
+        return Beside(base, change, fn, slot.name, slot.dtype)
 
 
-def intervene(fn: dist.Distribution, value: Any, name: str) -> dist.Distribution:
+class Beside(Changed):
+    """A site in several worlds, which of them is traced; its law is no single one."""
+
+    has_enumerate_support = False
+
+
+def slot_of(
+    name: str, fn: dist.Distribution, sample_shape: tuple[int, ...] = (), steps: tuple[tuple[Any, int], ...] = ()
+) -> Slot:
+    """What a sample site takes.
+
+    Args:
+        name: of the site.
+        fn: its distribution, intervened on or not.
+        sample_shape: of independent draws from it.
+        steps: see ``Slot``.
+    """
+    mechanism, shape = mechanism_of(fn), (*sample_shape, *fn.shape())
+    if mechanism is not None:
+        return Slot(name, shape, jnp.int32, mechanism, None, fn.event_dim, steps)
+    own = natural(fn)
+    return Slot(name, shape, dtype_of(own), None, own.support, fn.event_dim, steps)
+
+
+def dtype_of(fn: dist.Distribution) -> Any:
+    """The dtype of what a distribution draws."""
+    try:
+        return jax.eval_shape(fn.sample, jax.eval_shape(lambda: jax.random.key(0))).dtype
+    except NotImplementedError:  # an improper distribution
+        return jnp.result_type(float)
+
+
+def intervene(
+    fn: dist.Distribution, value: Any, slot: Slot, base: dist.Distribution | None = None
+) -> Fixed | Drawn | Changed:
     """The distribution of a site under an intervention.
 
     Args:
@@ -165,90 +162,84 @@ def intervene(fn: dist.Distribution, value: Any, name: str) -> dist.Distribution
             as likely as another; an option with that text comes first), a distribution
             (stochastic intervention), or a callable of the natural value, which is a ``Phrase``
             at a site of a language model and an array elsewhere (shift or soft intervention).
-        name: the site, for messages.
+        slot: what the site takes.
+        base: the distribution of the natural value, where that is not ``fn``.
 
     Raises:
         InterventionError: the site cannot take the value.
     """
+    base = fn if base is None else base
     if isinstance(value, Alternatives):
-        return value.apply(fn, name)
-    mechanism = mechanism_of(fn)
-    where = f"site {name!r}"
-    if isinstance(value, Phrase) and mechanism is None:
-        raise InterventionError(f"{where} takes numbers, so it cannot be set to {value!r}")
-    options = getattr(mechanism, "options", ())
-    if isinstance(value, str) and value == UNIFORM and options and value not in options:
-        shape = fn.batch_shape
-        return Intervened(
-            dist.Delta(jnp.zeros(shape, jnp.int32)),
-            lambda natural, key: jnp.argmax(option_gumbels(key, options, jnp.shape(natural)), -1).astype(jnp.int32),
-            fn,
-        )
-    if isinstance(value, dist.Distribution):
-        if value.event_shape != fn.event_shape:
-            raise InterventionError(f"{where} has event shape {fn.event_shape}, the intervention {value.event_shape}")
-        return Intervened(value, lambda drawn, key: as_value(fn, drawn, name), fn)
+        return value.apply(fn, slot, base)
+    if is_uniform(value, slot.options):
+        value = Uniform(slot.options, fn.batch_shape)
+    if isinstance(value, dist.Distribution) and not isinstance(value, dist.Delta):
+        check_law(value, slot)
+        return Drawn(value, fn, slot.name, lambda drawn: marked(fitted(drawn, slot), slot))
     if is_callable(value):
-        return Intervened(
-            fn, lambda natural, key: as_value(fn, call(value, mechanism, natural, name), name, natural), fn
-        )
-    return Fixed(as_value(fn, value, name), fn)
+        mechanism, enumerating = mechanism_of(fn), _enumerating()
+
+        def change(natural: Any, key: Any = None) -> Array:
+            found = value(natural if mechanism is None else mechanism.phrase(natural, slot.name))
+            taken = slot
+            if enumerating:
+                # Values have more axes than the site.
+                shape = jnp.shape(found.index if isinstance(found, Phrase) else found)
+                taken = slot._replace(shape=jnp.broadcast_shapes(jnp.shape(natural), shape))
+            return marked(fitted(found, taken, returned=True), taken)
+
+        if isinstance(known := unmasked(base), Fixed):
+            return Fixed(change(known.v), fn)
+        changed = Changed(base, change, fn, slot.name, slot.dtype)
+        return changed.widened() if enumerating and changed.has_enumerate_support else changed
+    return Fixed(marked(fitted(constant(value), slot), slot), fn)
 
 
-def intervene_deterministic(msg: dict[str, Any], value: Any) -> Any:
+def _enumerating() -> bool:
+    """Is the program run by NumPyro's enumeration?"""
+    # By name: importing that handler needs funsor.
+    return any(type(handler).__name__ == "enum" for handler in _PYRO_STACK)
+
+
+def is_uniform(value: Any, options: tuple[str, ...]) -> bool:
+    """Does an intervention's value stand for one option as likely as another?"""
+    return isinstance(value, str) and value == UNIFORM and bool(options) and UNIFORM not in options
+
+
+def constant(value: Any) -> Any:
+    """A value, or the one that a distribution with a single one has."""
+    return value.v if isinstance(value, dist.Delta) else value
+
+
+def intervene_deterministic(msg: dict[str, Any], value: Any, steps: tuple[tuple[Any, int], ...] = ()) -> Any:
     """The value of a deterministic site (a ``verbalize`` one has options) under an intervention."""
     natural, phrase, name = msg["value"], msg.get("phrase"), msg["name"]
-    where = f"site {name!r}"
-
-    def number(value: Any) -> Array:
-        try:
-            return jnp.asarray(value if phrase is None else phrase.as_value(value, where))
-        except (OptionError, TypeError, ValueError) as error:
-            raise InterventionError(str(error) if phrase is not None else f"{where} takes numbers: {error}") from error
+    slot = Slot(name, jnp.shape(natural), jnp.result_type(natural), phrase, steps=steps)
 
     def changed(value: Any) -> Array:
-        return number(value(natural if phrase is None else phrase.at(natural)) if is_callable(value) else value)
+        value = constant(value)
+        if isinstance(value, dist.Distribution) or is_uniform(value, slot.options):
+            raise InterventionError(f"site {name!r} is deterministic: set it to a value or a function, not {value!r}")
+        if function := is_callable(value):
+            value = value(natural if phrase is None else phrase.at(natural))
+        return marked(fitted(value, slot, returned=function), slot)
 
-    if isinstance(value, dist.Distribution) or (isinstance(value, str) and phrase is None):
-        raise InterventionError(f"{where} is deterministic; set it to a value or a function, not to {value!r}")
     if not isinstance(value, Alternatives):
         return changed(value)
-    choices = [jnp.asarray(natural), number(value.constant), *map(changed, value.changes)]
-    return jnp.stack(jnp.broadcast_arrays(*choices))[value.which].astype(jnp.result_type(natural))
+    choices = [jnp.asarray(natural), changed(value.constant), *map(changed, value.changes)]
+    return jnp.stack(choices)[value.which]
 
 
-def call(change: Callable[[Any], Any], mechanism: Mechanism | None, natural: Any, name: str) -> Any:
-    """Apply a callable intervention to the natural value."""
-    return change(natural if mechanism is None else mechanism.phrase(natural, name))
+_BARE = re.compile(r"""[^\s=,|()"](?:[^=,|()"\n]*[^\s=,|()"])?""")
 
 
-def as_value(fn: dist.Distribution, value: Any, name: str, like: Any = None) -> Array:
-    """A constant as the array that the site takes (of the shape of ``like``, if that is given).
+def quoted(text: str) -> str:
+    """A name or text as it stands in a label: bare, or in quotes where a label could be read in two ways.
 
-    Raises:
-        InterventionError: the value is no option of the site, no number, or has another shape.
+    >>> quoted("PD-L1 level"), quoted("low, b=go")
+    ('PD-L1 level', '"low, b=go"')
     """
-    mechanism = mechanism_of(fn)
-    where = f"site {name!r}"
-    if mechanism is not None:
-        try:
-            array = jnp.asarray(mechanism.as_value(value, where), jnp.int32)
-        except OptionError as error:
-            raise InterventionError(str(error)) from error
-    else:
-        try:
-            array = jnp.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise InterventionError(f"{where} takes numbers, got {value!r}") from error
-    if like is not None:
-        try:
-            fits = jnp.broadcast_shapes(array.shape, jnp.shape(like)) == jnp.shape(like)
-        except ValueError:
-            fits = False
-        if not fits:
-            raise InterventionError(f"{where}: the intervention has shape {array.shape}, expected {jnp.shape(like)}")
-        array = jnp.broadcast_to(array, jnp.shape(like)).astype(jnp.result_type(like))
-    return array
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
 def describe(value: Any) -> str:
@@ -257,16 +248,17 @@ def describe(value: Any) -> str:
     >>> describe("low"), describe(2.0), describe(lambda x: x + 1), describe(nested({"t": "low"}))
     ('low', '2.0', '<lambda>', 'nested(t=low)')
     """
+    value = constant(value)
     if isinstance(value, str):
-        return value
+        return quoted(value)
     if isinstance(value, Nested):
-        return "nested(" + ", ".join(f"{name}={describe(v)}" for name, v in value.world.items()) + ")"
+        return "nested(" + ", ".join(f"{quoted(name)}={describe(v)}" for name, v in value.world.items()) + ")"
     if isinstance(value, Phrase):
         return describe(value.text) if value.batch_shape == () else f"{value.batch_shape}"
     if isinstance(value, dist.Distribution):
         return type(value).__name__
     if callable(value):
-        return getattr(value, "__name__", type(value).__name__)
+        return quoted(getattr(value, "__name__", type(value).__name__))
     if isinstance(value, jax.core.Tracer) or np.ndim(value):
         return f"{np.shape(value)[0]} values" if np.ndim(value) else "traced"
     return str(value)

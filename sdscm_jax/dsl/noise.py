@@ -98,6 +98,12 @@ def stream(key: Array, name: str) -> Array:
     return fold_text(key, name, "stream")
 
 
+def hashed(text: str, numbers: Array) -> tuple[Array, Array]:
+    """A hash of 64 bits, as two words, of each of some uint32 numbers ``[n]``, its place and a text."""
+    words = tuple(jnp.broadcast_to(word, numbers.shape) for word in text_words(text))
+    return _threefry(words, (_places(numbers.shape), numbers))  # type: ignore[arg-type]
+
+
 def chosen_key(condition: Any, key: Array, other: Array) -> Array:
     """``key`` where the condition (a boolean that may be traced) holds, else ``other``."""
     return _typed([jnp.where(condition, a, b) for a, b in zip(_words(key), _words(other), strict=True)])

@@ -10,10 +10,13 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.infer.reparam import Reparam
+from numpyro.primitives import _PYRO_STACK
 
 from ..errors import SiteError
 from .choice import Choice
 from .coupling import truncated_gumbels
+from .exogenous import exogenous
+from .intervened import Changed, Drawn, Fixed, intervened
 from .mechanism import mechanism_of
 from .noise import option_gumbels
 
@@ -43,7 +46,8 @@ class GumbelReparam(Reparam):
     Use it as ``numpyro.handlers.reparam(model, config={"pdl1": GumbelReparam()})``.
 
     Raises:
-        SiteError: the site is no ``Choice`` with Gumbel noise.
+        SiteError: the site is no ``Choice`` with the coupling ``"gumbel"`` (under ``"independent"`` worlds do not
+            share the noise that would be inferred), or has a soft intervention inside.
 
     >>> import jax, numpyro, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -55,16 +59,45 @@ class GumbelReparam(Reparam):
     True
     """
 
-    def __call__(self, name: str, fn: Any, obs: Any) -> tuple[None, Array]:
-        choice = mechanism_of(fn)
-        if not isinstance(choice, Choice) or choice.coupling == "inverse_cdf":
-            raise SiteError(f"site {name!r} is no choice with Gumbel noise; GumbelReparam cannot take it apart")
+    def _as_noise_sees(self, name: str) -> str:
+        """The name that a site has where its noise is keyed: with the prefixes of the scopes from here on outward.
+
+        Raises:
+            SiteError: which scopes these are is open.
+        """
+        found = set()
+        for place, handler in enumerate(_PYRO_STACK):
+            config = handler.config if isinstance(handler, numpyro.handlers.reparam) else None
+            if config is None or (isinstance(config, dict) and config.get(name) is not self):
+                continue
+            outer = name
+            for around in reversed(_PYRO_STACK[:place]):
+                if isinstance(around, exogenous):
+                    break
+                if isinstance(around, numpyro.handlers.scope) and "sample" not in around.hide_types:
+                    outer = f"{around.prefix}{around.divider}{outer}"
+            found.add(outer)
+        if len(found) > 1:
+            raise SiteError(f"site {name!r}: several reparam handlers with scopes between them; use one of them")
+        return found.pop() if found else name
+
+    def __call__(self, name: str, fn: Any, obs: Any) -> tuple[Any, Any]:
+        choice, done = mechanism_of(fn), intervened(fn)
+        if isinstance(done, Fixed | Drawn):
+            # An intervention has taken the choice's place.
+            return fn, obs
+        if isinstance(done, Changed):
+            raise SiteError(f"site {name!r} has a soft intervention; put GumbelReparam inside of do")
+        if not isinstance(choice, Choice) or choice.coupling != "gumbel":
+            raise SiteError(
+                f"site {name!r} is no choice with Gumbel noise that worlds share; GumbelReparam cannot take it apart"
+            )
         logits = jnp.broadcast_to(choice.logits, (*fn.batch_shape, len(choice.options)))
         noise = numpyro.sample(
             f"{name}_noise",
             OptionNoise(choice.options, fn.batch_shape).to_event(1),
             # Keyed as the site itself: the reparametrised model draws the same values.
-            infer={"noise_of": name},
+            infer={"noise_of": self._as_noise_sees(name)},
         )
         if obs is None:
             return None, jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)

@@ -13,7 +13,7 @@ from numpyro.primitives import Messenger
 
 from .do import do
 from .exogenous import exogenous
-from .intervention import Fixed
+from .intervened import Drawn, Fixed, intervened
 from .mechanism import mechanism_of
 from .phrase import Phrase
 from .worlds import Grid, World, Worlds
@@ -123,7 +123,7 @@ class _Scored(Messenger):
 
     def wanted(self, msg: dict[str, Any]) -> Any:
         """The choice whose log-probabilities are wanted, at its site."""
-        if msg["type"] != "sample" or isinstance(msg["fn"], Fixed):
+        if msg["type"] != "sample" or isinstance(intervened(msg["fn"]), Fixed | Drawn):
             return None
         mechanism = mechanism_of(msg["fn"])
         named = self.names is None or msg["name"] in self.names

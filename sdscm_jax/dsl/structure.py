@@ -12,8 +12,10 @@ import numpyro
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
+from ..errors import SiteError
 from .exogenous import exogenous
-from .intervention import Fixed, Intervened, natural
+from .fit import is_static
+from .intervened import Changed, Drawn, Fixed, Intervened, intervened, natural
 from .mechanism import mechanism_of
 from .phrase import Phrase
 from .template import Template
@@ -37,6 +39,9 @@ class Site:
         looped: is it inside NumPyro's ``scan`` or ``cond``?
         text_parents: those of the parents that are in the text that its language model reads.
         coupling: how worlds share the noise of a site of a language model; None of other sites.
+        random: is it intervened on, by what is drawn or made of its natural value?
+        event_dim: how many axes one value of its distribution has.
+        support: NumPyro's constraint on its values, where that is known whatever the other sites' values.
     """
 
     name: str
@@ -53,6 +58,9 @@ class Site:
     looped: bool = False
     text_parents: tuple[str, ...] = ()
     coupling: str | None = None
+    random: bool = False
+    event_dim: int = 0
+    support: Any = field(default=None, repr=False, compare=False)
 
 
 class _Placeholders(Messenger):
@@ -60,7 +68,7 @@ class _Placeholders(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "sample" and msg["value"] is None and mechanism_of(msg["fn"]) is not None:
-            msg["value"] = jnp.zeros(msg["fn"].shape(), jnp.int32)
+            msg["value"], msg["stand_in"] = jnp.zeros(msg["fn"].shape(), jnp.int32), True
 
 
 class _Replaced(Messenger):
@@ -85,7 +93,7 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
     (not by what the program says), so they are right however the model was written.
 
     Raises:
-        SiteError: two sites have one name.
+        SiteError: two sites have one name, or the branches of a ``cond`` have a site that differs between them.
     """
     kwargs = kwargs or {}
     found: dict[str, Site] = {}
@@ -110,7 +118,15 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
             found[name] = _describe(name, msg)
         return values, inputs, texts
 
-    shapes = jax.eval_shape(lambda: traced({})[0])
+    try:
+        shapes = jax.eval_shape(lambda: traced({})[0])
+    except TypeError as error:
+        if "branch outputs must have the same pytree structure" not in str(error):
+            raise
+        raise SiteError(
+            "the branches of a cond differ in a site of one name: its template, options or number of given phrases "
+            f"(other strings among given are fine); give it one name in each branch. JAX says: {error}"
+        ) from error
     if not shapes:
         return ()
     reads, texts = eval_provenance(lambda **values: traced(values)[1:], **shapes)
@@ -134,15 +150,22 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
 
 
 def _natural_mechanism(msg: dict[str, Any]) -> Any:
-    if msg["type"] != "sample" or isinstance(msg["fn"], (Fixed, Intervened)):
+    if msg["type"] != "sample" or intervened(msg["fn"]) is not None:
         return None
     return mechanism_of(msg["fn"])
 
 
 def _inputs(fn: Any) -> Any:
     """What a distribution reads; of a mechanism not the language model's parameters."""
-    fn = natural(fn)
-    mechanism = None if isinstance(fn, Fixed) else mechanism_of(fn)
+    found = intervened(fn)
+    if isinstance(found, Fixed):
+        return ()
+    if isinstance(found, Drawn):
+        return _inputs(found.law)
+    if isinstance(found, Changed):
+        # (One that a loop has sent on is no function any more.)
+        return _inputs(found.base_dist), found.inputs
+    mechanism = mechanism_of(fn)
     return fn if mechanism is None else mechanism.inputs
 
 
@@ -155,17 +178,21 @@ def _describe(name: str, msg: dict[str, Any]) -> Site:
     fn = msg["fn"]
     mechanism = mechanism_of(fn)
     common: dict[str, Any] = {"exogenous": bool(msg["infer"].get("exogenous"))}
-    intervened = isinstance(fn, (Fixed, Intervened))
-    if not intervened:
+    done = intervened(fn)
+    common |= {"random": isinstance(done, Intervened), "event_dim": fn.event_dim}
+    if done is None:
         common["observed"] = bool(msg["is_observed"])
     if mechanism is not None:
-        kind = "intervened" if intervened else mechanism.kind
+        kind = mechanism.kind if done is None else "intervened"
         options, scoring = getattr(mechanism, "options", ()), getattr(mechanism, "scoring", None)
         # No origin: it would keep traced values alive.
         phrase = mechanism.phrase(0, name)
         phrase.origin = None
         common |= {"phrase": phrase, "coupling": mechanism.coupling}
         return Site(name, kind, (), mechanism.template, options, scoring, **common)
-    while not intervened and hasattr(fn, "base_dist"):
+    own = natural(fn)
+    support = getattr(own, "support", None)
+    common["support"] = support if is_static(support) else None
+    while done is None and hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return Site(name, "intervened" if intervened else type(fn).__name__, **common)
+    return Site(name, type(fn).__name__ if done is None else "intervened", **common)

@@ -14,7 +14,8 @@ import numpyro.distributions as dist
 from jax import Array
 
 from ..errors import InterventionError, OptionError, nearest
-from .intervention import UNIFORM, Alternatives, Nested, describe, is_callable
+from .fit import Slot, check_law, fit
+from .intervention import Alternatives, Nested, constant, describe, is_callable, is_uniform, quoted
 from .structure import Site
 
 World = Mapping[str, Any]
@@ -104,31 +105,81 @@ class Worlds:
 
 
 def world_label(world: World) -> str:
-    """Name of a world.
+    """Name of a world; names and texts that a label could not tell apart stand in quotes.
 
-    >>> world_label({"pdl1": "low", "age": "55"})
-    'do(pdl1=low, age=55)'
+    >>> world_label({"pdl1": "low", "age": "55"}), world_label({"a": "low, b=go"})
+    ('do(pdl1=low, age=55)', 'do(a="low, b=go")')
     """
-    return "do(" + ", ".join(f"{name}={describe(value)}" for name, value in world.items()) + ")"
+    return "do(" + ", ".join(f"{quoted(name)}={describe(value)}" for name, value in world.items()) + ")"
 
 
-def _labels(worlds: Sequence[World]) -> tuple[str, ...]:
-    """Names of worlds; those whose values have no name of their own are numbered.
+def told(world: World, sites: Sequence[Site], units: int | None) -> World:
+    """A world as people would say it: options by their texts, what is the same for all units once."""
+    known = {site.name: site for site in sites}
+    constants = _constants(world, sites, units)
+    said: dict[str, Any] = {}
+    for name, value in world.items():
+        number, options = constants[name], slot_of_site(known[name]).options
+        if isinstance(value, Nested):
+            said[name] = replace(value, world=dict(told(value.world, sites, units)))
+            continue
+        said[name] = value
+        if number is None or isinstance(number[0], jax.core.Tracer):
+            continue
+        array = np.asarray(number[0])
+        if number[1] and (array == array[:1]).all():
+            array = array[0]
+        if array.ndim == 0:
+            said[name] = options[int(array)] if options else array.item()
+    return said
+
+
+def _labels(worlds: Sequence[World], sites: Sequence[Site], units: int | None) -> tuple[str, ...]:
+    """Names of worlds; those that would have the same one are numbered.
 
     Raises:
-        InterventionError: two worlds are the same.
+        InterventionError: two worlds set the same sites to the same values.
     """
     labels: list[str] = []
+    first: dict[Any, str] = {}
     for world in worlds:
         label = plain = world_label(world)
-        if label in labels and all(isinstance(value, (str, int, float)) for value in world.values()):
-            raise InterventionError(f"the world {label} is listed twice")
         again = 1
         while label in labels:
             again += 1
             label = f"{plain} ({again})"
         labels.append(label)
+        key = _identity(world, sites, units)
+        if key in first:
+            other = "" if first[key] == plain else f" (once as {first[key]})"
+            raise InterventionError(f"the world {plain} is listed twice{other}")
+        first[key] = plain
     return tuple(labels)
+
+
+def _identity(world: World, sites: Sequence[Site], units: int | None) -> Any:
+    """What a world sets, hashable: worlds are the same where this is, whatever they are called."""
+    constants = _constants(world, sites, units)
+    return frozenset((name, _value_identity(world[name], constants[name], sites, units)) for name in world)
+
+
+def _value_identity(value: Any, constant: _Constant, sites: Sequence[Site], units: int | None) -> Any:
+    if constant is not None:
+        if isinstance(constant[0], jax.core.Tracer):
+            return _ByIdentity(constant[0])
+        array = np.asarray(constant[0])
+        if constant[1] and (array == array[:1]).all():
+            array = array[0]
+        return array.tobytes(), array.shape
+    if isinstance(value, Nested):
+        return "nested", _identity(value.world, sites, units)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dist.Distribution):
+        leaves = jax.tree.leaves(value)
+        if not any(isinstance(x, jax.core.Tracer) for x in leaves):
+            return type(value), tuple((np.asarray(x).tobytes(), np.shape(x)) for x in leaves)
+    return _ByIdentity(value)
 
 
 def _constants(world: World, sites: Sequence[Site], units: int | None) -> dict[str, _Constant]:
@@ -158,34 +209,31 @@ def _constants(world: World, sites: Sequence[Site], units: int | None) -> dict[s
     return found
 
 
+def slot_of_site(site: Site) -> Slot:
+    """What a site takes; inside a loop that is one value for each step."""
+    return Slot(site.name, site.shape, site.dtype, site.phrase, site.support)
+
+
 def site_value(value: Any, site: Site, units: int | None) -> tuple[Array, bool]:
-    """A value that a site may take as an array, and whether it has a leading axis of units.
+    """A value that a site may take as an array of its shape and dtype, and whether it has a leading axis of units.
 
     Raises:
         OptionError: it is no option.
-        TypeError, ValueError: it is no number, or has another shape.
+        ValueError: it is no number, has another shape or dtype, or is out of the site's support.
     """
-    where = f"site {site.name!r}"
-    array = jnp.asarray(value if site.phrase is None else site.phrase.as_value(value, where))
-    shapes = [(False, site.shape)] + ([] if units is None else [(True, (units, *site.shape))])
-    for per_unit, shape in shapes:
-        try:
-            if jnp.broadcast_shapes(array.shape, shape) == shape and (not per_unit or array.ndim == len(shape)):
-                return array, per_unit
-        except ValueError:
-            continue
-    expected = f"{site.shape}" if units is None else f"{site.shape}, or {(units, *site.shape)} for each of the units"
-    raise ValueError(f"{where} takes a value of shape {expected}; got {array.shape}")
+    return fit(value, slot_of_site(site), units)
 
 
 def _constant(value: Any, site: Site, units: int | None) -> _Constant:
-    if is_callable(value) or isinstance(value, (dist.Distribution, Nested)):
-        if site.kind == "deterministic" and isinstance(value, dist.Distribution):
+    value = constant(value)
+    options = slot_of_site(site).options
+    if isinstance(value, dist.Distribution) or is_uniform(value, options):
+        if site.kind == "deterministic":
             raise InterventionError(f"site {site.name!r} is deterministic; set it to a value or a function")
+        if isinstance(value, dist.Distribution) and not site.looped:
+            check_law(value, slot_of_site(site)._replace(event_dim=site.event_dim))
         return None
-    if isinstance(value, str) and site.phrase is None:
-        raise InterventionError(f"site {site.name!r} takes numbers, got {value!r}")
-    if isinstance(value, str) and value == UNIFORM and site.options and UNIFORM not in site.options:
+    if is_callable(value) or isinstance(value, Nested):
         return None
     try:
         return site_value(value, site, units)
@@ -224,7 +272,7 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
         found_in.append(_constants(world, structure, units))
         if not world:
             raise InterventionError("the factual world {} is always there; leave it out of worlds")
-    labels = _labels(worlds)
+    labels = _labels(worlds, structure, units)
     which: dict[str, Array] = {}
     constants: dict[str, Array] = {}
     per_unit: dict[str, Array] = {}
@@ -233,7 +281,7 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
         name = site.name
         if not any(name in world for world in worlds):
             continue
-        nothing = jnp.int32(0)
+        nothing = jnp.zeros(site.shape, site.dtype)
         codes, numbers, others, differ = [0], [nothing], [], False
         for world, constant_of in zip(worlds, found_in, strict=True):
             found = constant_of.get(name)
@@ -247,8 +295,7 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
                 codes.append(1 + len(others))
             numbers.append(nothing if found is None else found[0])
         which[name] = jnp.array(codes, jnp.int32)
-        # Not the site's shape: inside a loop it has one axis fewer.
-        shape = (units, *site.shape) if differ else jnp.broadcast_shapes(*map(jnp.shape, numbers))
+        shape = (units, *site.shape) if differ else site.shape
         stacked = jnp.stack([jnp.broadcast_to(number, shape) for number in numbers], axis=1 if differ else 0)
         (per_unit if differ else constants)[name] = stacked
         changes.append((name, tuple(others)))
@@ -274,7 +321,7 @@ def _grid(worlds: Sequence[World], found: Sequence[dict[str, _Constant]], struct
     sizes = tuple(len(site.options) for site in sites)
     places = []
     for world, constants in zip(worlds, found, strict=True):
-        static = [_static_number(world.get(site.name), constants.get(site.name), site) for site in sites]
+        static = [_static_number(constants.get(site.name), site) for site in sites]
         numbers = [number for number in static if number is not None]
         if not len(world) == len(sites) == len(numbers):
             return None
@@ -282,9 +329,8 @@ def _grid(worlds: Sequence[World], found: Sequence[dict[str, _Constant]], struct
     return Grid(tuple(names), sizes, tuple(places)) if len(set(places)) == math.prod(sizes) else None
 
 
-def _static_number(value: Any, constant: _Constant, site: Site) -> int | None:
+def _static_number(constant: _Constant, site: Site) -> int | None:
     """The option number of a value, if it is one for all units that is known before the program runs."""
     if constant is None or constant[1] or site.phrase is None:
         return None
-    number = site.phrase.as_value(value, site.name)
-    return None if isinstance(number, jax.core.Tracer) else int(number)
+    return None if isinstance(constant[0], jax.core.Tracer) else int(constant[0])

@@ -19,7 +19,7 @@ from numpyro.primitives import Messenger
 from ..dsl.asked import language_models
 from ..dsl.coupling import parse_coupling
 from ..dsl.exogenous import exogenous
-from ..dsl.intervention import Fixed, Intervened
+from ..dsl.intervened import Fixed, Intervened, unmasked
 from ..dsl.mechanism import Mechanism
 from ..dsl.structure import Site, structure
 from ..dsl.table import all_contexts
@@ -262,14 +262,14 @@ def _evaluated(
 
 def _law(fn: Any, name: str) -> tuple[Any, tuple[str, ...], str | None]:
     """Log-probabilities ``[K]``, option texts and the coupling of a site's distribution."""
-    fn = _unwrapped(fn)
+    fn = unmasked(fn)
     if fn is None or isinstance(fn, Intervened):
         what = "has a value that a handler gives it" if fn is None else "has a soft or stochastic intervention"
         raise EffectError(f"exact effects need the mechanisms of sites: site {name!r} {what}; use effects.sampled")
     # What an intervention replaced is not asked.
     own = fn
     while isinstance(own, Fixed | Intervened):
-        own = _unwrapped(own.replaced)
+        own = unmasked(own.replaced)
     mechanism = own if isinstance(own, Mechanism) else None
     values = _support(own, name) if mechanism is None else np.arange(len(mechanism.options))
     options = tuple(str(int(value)) for value in values) if mechanism is None else mechanism.options
@@ -278,13 +278,6 @@ def _law(fn: Any, name: str) -> tuple[Any, tuple[str, ...], str | None]:
         return jnp.log(jnp.eye(len(options))[fn.v]), options, coupling
     logits = jnp.stack([fn.log_prob(value) for value in values]) if mechanism is None else mechanism.logits
     return logits, options, coupling
-
-
-def _unwrapped(fn: Any) -> Any:
-    """A distribution without masks, which are of its density and not of its draws."""
-    while isinstance(fn, dist.MaskedDistribution | dist.ExpandedDistribution):
-        fn = fn.base_dist
-    return fn
 
 
 def _support(fn: Any, name: str) -> np.ndarray:

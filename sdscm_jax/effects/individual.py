@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dsl.worlds import world_label
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
 from .copies import Target
@@ -152,7 +153,7 @@ def contrast(data: Simulation, treatment: str, outcome: str, low: str, high: str
         if name not in data.log_probs:
             raise SiteError(f"the simulation kept no log-probabilities of site {name!r}")
     levels = data.graph[treatment].options
-    worlds = [data.world(f"do({treatment}={level})") for level in (low, high)]
+    worlds = [data.world(world_label({treatment: level})) for level in (low, high)]
     options = data.graph[outcome].options
     factual = data.values[outcome][:, 0]
     given = data.values[treatment][:, 0]

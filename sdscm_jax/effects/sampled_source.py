@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError, nearest
 from .copies import Copies, PathWorld, Target, World
 from .estimate import Estimate
-from .labels import world_of
 from .responses import joint_responses, with_axes
 from .sites import Sites
 
@@ -208,10 +207,13 @@ class Sampled(Sites):
 def of_simulation(data: Simulation) -> Sampled:
     """A source of effects from the worlds that a simulation has."""
     drawn = []
-    for w, label in enumerate(data.worlds):
-        world = world_of(label, data.graph, {name: x[:, w] for name, x in data.values.items()})
-        if world is not None:
-            drawn.append(_drawn(data, w, world))
+    for w, world in enumerate(data.interventions):
+        if not _chosen(world):
+            continue
+        for site, value in world.items():
+            if isinstance(value, str) and (data.values[site][:, w] != data.graph[site].options.index(value)).any():
+                raise EffectError(f"world {w} sets {site!r} to {value!r}, and the simulation has other values there")
+        drawn.append(_drawn(data, w, world))
     return Sampled(data.graph, data.draws, None, tuple(getattr(data, "evidence", ())), drawn)
 
 
@@ -257,6 +259,11 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
         return found
 
     return Sampled(first.graph, first.draws, more, evidence, [_drawn(first, 0, {})])
+
+
+def _chosen(world: Mapping[str, Any]) -> bool:
+    """Does a world set sites to options only, by their texts?"""
+    return all(_chosen(x.world) if isinstance(x, Nested) else isinstance(x, str) for x in world.values())
 
 
 def _drawn(data: Simulation, w: int, world: World) -> _Drawn:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ..dsl.structure import Site
 from ..dsl.text_phrase import TextPhrase
+from ..errors import SiteError
 
 
 def indexed(name: str, index: tuple[int, ...]) -> str:
@@ -33,6 +34,41 @@ def labelled(name: str, label: str) -> str:
 def log_prob_column(name: str, index: tuple[int, ...], option: str, label: str) -> str:
     """Name of the column with an option's log-probability."""
     return labelled(f"logp({indexed(name, index)}={option})", label)
+
+
+def check_columns(sites: Sequence[Site], worlds: Sequence[str], kept: Sequence[str]) -> None:
+    """Refuse sites whose names make two columns of ``to_pandas`` one.
+
+    Args:
+        sites: of the model.
+        worlds: labels, the factual world's first.
+        kept: sites whose log-probabilities are there.
+
+    Raises:
+        SiteError: two columns would have one name; it says of which sites they are.
+    """
+    # Only such a name can be that of another site's column: so nearly always there is nothing to do.
+    if not any(set(site.name) & set("|[(=") or any(")|" in option for option in site.options) for site in sites):
+        return
+    seen: dict[str, str] = {}
+
+    def add(column: str, site: str) -> None:
+        if column in seen:
+            raise SiteError(
+                f"sites {seen[column]!r} and {site!r} both have a column {column!r} in tables; give one another name"
+            )
+        seen[column] = site
+
+    for label in worlds:
+        for site in sites:
+            if isinstance(site.phrase, TextPhrase):
+                for name in (site.name, f"parts({site.name})", f"tokens({site.name})"):
+                    add(labelled(name, label), site.name)
+                continue
+            for i in np.ndindex(site.shape):
+                add(labelled(indexed(site.name, i), label), site.name)
+                for option in site.options if site.name in kept else ():
+                    add(log_prob_column(site.name, i, option, label), site.name)
 
 
 def texts(column: np.ndarray, options: tuple[str, ...]) -> object:

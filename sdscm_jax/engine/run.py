@@ -12,6 +12,7 @@ import numpy as np
 
 from ..dsl.abduction import Abduction, abduce
 from ..dsl.do import do
+from ..dsl.fit import check_marks
 from ..dsl.noise import chosen_key, fold_in, stream
 from ..dsl.run_worlds import WorldResults
 from ..dsl.structure import Site
@@ -74,6 +75,24 @@ class Run:
     def observed(self) -> tuple[str, ...]:
         """Sites that there is evidence on."""
         return (*self.shared.evidence, *self.per_unit.evidence)
+
+    def check_set(self, values: Mapping[str, np.ndarray]) -> None:
+        """Refuse values that interventions gave and that their sites cannot take.
+
+        Args:
+            values: site -> array ``[n, worlds, ...]``.
+
+        Raises:
+            InterventionError: with the first such site.
+        """
+        regime, which = self.shared.regime, self.shared.worlds.which
+        everywhere = {*regime.constants, *self.per_unit.regime, *(name for name, _ in regime.changes)}
+        set_in = {
+            site.name: (np.asarray(which.get(site.name, np.zeros(self.worlds))) > 0) | (site.name in everywhere)
+            for site in self.sites
+            if site.name in which or site.name in everywhere
+        }
+        check_marks(values, set_in, {site.name: site.options for site in self.sites})
 
     def inputs(self, rows: np.ndarray) -> tuple[Any, ...]:
         """What the program of some rows takes: key, units, draws, and what differs between units.

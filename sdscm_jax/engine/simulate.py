@@ -21,9 +21,9 @@ from ..dsl.graph import Graph
 from ..dsl.look_up import check_known
 from ..dsl.noise import as_key
 from ..dsl.structure import structure
-from ..dsl.worlds import World, as_regime, as_worlds
+from ..dsl.worlds import World, as_regime, as_worlds, told
 from ..errors import SDSCMError, SiteError, nearest
-from .columns import arrays_of
+from .columns import arrays_of, check_columns
 from .in_graph import InGraph, rows_in_memory
 from .manifest import open_parts
 from .memory import default_memory
@@ -122,6 +122,7 @@ def simulate(
     chunk = None if chunk is None else count(chunk, "chunk, a number of rows,")
     execution = None if execution is None else parse_execution(execution)
     run, labels = prepare(model, key, n, args, do, worlds, evidence, draws, logp)
+    interventions = ({}, *(told(world, run.sites, n) for world in worlds or ()))
     started = time.perf_counter()
     executor = _executor(run, execution, memory, store, chunk)
     results: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
@@ -129,7 +130,7 @@ def simulate(
     starts = range(0, run.rows, executor.size)
     with (
         nullcontext() if out is None else open_parts(out, run, executor, labels, len(starts)) as parts,
-        progress_bar("units", run.rows, progress) as told,
+        progress_bar("units", run.rows, progress) as bar,
     ):
         done: frozenset[int] = frozenset() if parts is None else parts.done
         for number, start in enumerate(starts):
@@ -137,11 +138,11 @@ def simulate(
             if parts is not None and number in done:
                 results.append(arrays_of(parts.read(number), run.sites, ("", *labels), run.kept))
             else:
-                part = _part(run, executor, rows, partial(_within, told, rows), anew=parts is not None, labels=labels)
+                part = _part(run, executor, rows, partial(_within, bar, rows), anew=parts is not None, labels=labels)
                 results.append(part)
                 if parts is not None:
                     parts.write(number, _simulation(run, labels, part, {}).to_arrow())
-            told(int(rows[-1]) + 1)
+            bar(int(rows[-1]) + 1)
     executor.finish()
     result = joined(results)
     del results
@@ -153,7 +154,7 @@ def simulate(
         "cpu_seconds": time.process_time() - cpu_started,
         **figures,
     }
-    return _simulation(run, labels, result, stats)
+    return replace(_simulation(run, labels, result, stats), interventions=interventions)
 
 
 def _within(told: Callable[[float], None], rows: np.ndarray, share: float) -> None:
@@ -184,6 +185,7 @@ def _part(
 
 def _simulation(run: Run, labels: tuple[str, ...], part: Any, stats: dict[str, float]) -> Simulation:
     values, log_probs = ({site.name: x[site.name] for site in run.sites if site.name in x} for x in part)
+    run.check_set(values)
     check_known(run.sites, values)
     return Simulation(Graph(run.sites), ("", *labels), values, log_probs, run.draws, stats, run.observed)
 
@@ -223,6 +225,7 @@ def prepare(
         regime.per_unit, prepared.per_unit, {name: value for name, (value, differ) in observed.items() if differ}
     )
     kept = tuple(choices if logp is None else logp)
+    check_columns(sites, ("", *prepared.labels), kept)
     return Run(model, key, args, sites, kept, shared, per_unit, n, draws), prepared.labels
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ..checks import count
 from ..dsl.graph import Graph
 from ..dsl.text_phrase import TextPhrase
+from ..dsl.worlds import World
 from ..errors import SiteError, nearest
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 
@@ -30,6 +31,8 @@ class Simulation:
             text.
         log_probs: choice site -> float32 ``[n, worlds, K]``: log-probabilities of its options given
             its parents in that world.
+        interventions: what the worlds set, site -> value, ``{}`` for the first: an option by its text, a number that
+            is the same for all units as a number, and anything else as it was given.
         evidence: sites whose observed values the units' noise was drawn given.
         draws: rows for each unit; those of unit i are ``i * draws`` to ``(i + 1) * draws - 1``.
         stats: figures of the run: ``units``, ``chunk``, ``seconds`` (wall, without compilation),
@@ -47,6 +50,7 @@ class Simulation:
     draws: int = 1
     stats: dict[str, float] = field(default_factory=dict)
     evidence: tuple[str, ...] = ()
+    interventions: tuple[World, ...] = ({},)
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values()))) if self.values else 0

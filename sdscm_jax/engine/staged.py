@@ -118,6 +118,9 @@ class Staged:
             names = self.program.levels[number]
             outputs = self._outputs(rows, answers, own, size)
             contexts = {name: np.asarray(outputs.contexts[name])[: len(own)] for name in names}
+            if any((context < 0).any() for context in contexts.values()):
+                # What an intervention gave is no option; nobody is asked about it.
+                self.run.check_set({name: np.asarray(x)[: len(own)] for name, x in outputs.results.values.items()})
             group = self._group(number)
             if group < len(own) and not self._fits(contexts):
                 # Rows whose contexts are alike go together.

@@ -37,7 +37,7 @@ def test_policies_read_earlier_phrases(lm: sd.LanguageModel) -> None:
     chex.assert_trees_all_equal(under.values["m"][:, 0], m[:, 1])
     with pytest.raises(sd.InterventionError, match="'y', which is no earlier site"):
         exogenous(do(mediation, {"m": lambda natural, earlier: earlier["y"].index}), 0)(lm)
-    with pytest.raises(sd.InterventionError, match="site 'm': the intervention has shape"):
+    with pytest.raises(sd.InterventionError, match="site 'm' takes a value of shape"):
         exogenous(do(mediation, {"m": lambda natural: jnp.zeros(3, int)}), 0)(lm)
 
 

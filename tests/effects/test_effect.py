@@ -33,7 +33,8 @@ def simulation() -> Simulation:
         Site("depth", "Normal", parents=("rain",)),
     )
     values = {"rain": levels, "wet": wet, "depth": depth}
-    return Simulation(Graph(sites), ("", "do(rain=no)", "do(rain=yes)"), values, {"wet": np.log(probs)})
+    labels, interventions = ("", "do(rain=no)", "do(rain=yes)"), ({}, {"rain": "no"}, {"rain": "yes"})
+    return Simulation(Graph(sites), labels, values, {"wet": np.log(probs)}, interventions=interventions)
 
 
 def test_text_of_an_exact_effect() -> None:

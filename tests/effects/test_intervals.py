@@ -11,6 +11,7 @@ import pytest
 
 from sdscm_jax import effects
 from sdscm_jax.dsl.graph import Graph
+from sdscm_jax.dsl.intervention import nested
 from sdscm_jax.dsl.structure import Site
 from sdscm_jax.effects.estimate import Estimate
 from sdscm_jax.engine.simulation import Simulation
@@ -49,7 +50,9 @@ def simulation(seed: int, n: int = UNITS) -> Simulation:
     for name in MODEL.names:
         probs = MODEL.tables[name][tuple(values[p] for p in MODEL.parents[name])]
         log_probs[name] = np.log(np.broadcast_to(probs, (n, len(worlds), MODEL.size(name)))).astype(np.float32)
-    return Simulation(GRAPH, labels, values, log_probs)
+    mediator = {"t": "t2", "m": nested({"t": "t0"})}
+    interventions = ({}, *({"t": f"t{k}"} for k in range(3)), mediator)
+    return Simulation(GRAPH, labels, values, log_probs, interventions=interventions)
 
 
 FUNCTIONS: dict[str, Callable[..., effects.Effect]] = {
@@ -118,7 +121,8 @@ def test_distance_of_equal_laws(f: Callable[..., effects.Effect]) -> None:
             Site(n, "choice", model.parents[n], options=model.options(n), coupling="independent") for n in model.names
         ]
         values = {n: np.stack([world[n] for world in worlds], 1).astype(np.int32) for n in model.names}
-        found = f(Simulation(Graph(tuple(sites)), ("", "do(t=t0)", "do(t=t1)"), values, {}), "t", "y")
+        labels, interventions = ("", "do(t=t0)", "do(t=t1)"), ({}, {"t": "t0"}, {"t": "t1"})
+        found = f(Simulation(Graph(tuple(sites)), labels, values, {}, interventions=interventions), "t", "y")
         assert found.value[0] >= 0
         zeros += found.lower[0] == 0
     assert 0.90 <= zeros / FEWER <= 1
@@ -140,6 +144,7 @@ def test_rows_of_one_unit_are_one_observation() -> None:
         {name: np.repeat(x, 2, 0) for name, x in data.values.items()},
         {name: np.repeat(x, 2, 0) for name, x in data.log_probs.items()},
         draws=2,
+        interventions=data.interventions,
     )
     for name, f in FUNCTIONS.items():
         one, two = (f(source, "t", "y", "t0", "t2") for source in (data, twice))

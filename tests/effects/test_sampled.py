@@ -133,6 +133,7 @@ def test_values_handed_on_are_not_the_mechanism_s(simulated: sd.Simulation) -> N
     backwards = replace(
         simulated,
         worlds=tuple(simulated.worlds[w] for w in order),
+        interventions=tuple(simulated.interventions[w] for w in order),
         values={name: x[:, order] for name, x in simulated.values.items()},
         log_probs={name: x[:, order] for name, x in simulated.log_probs.items()},
     )
