@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import ROOT
+from .needs import ROOT
 
 # Numbers that no benchmark measured: definitions, a worked example, the published data, standard errors.
 GIVEN = {

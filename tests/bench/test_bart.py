@@ -13,7 +13,9 @@ from sdscm_jax.bench.estimators.bcf import Bcf
 from sdscm_jax.bench.estimators.protocol import Estimator
 from sdscm_jax.errors import EstimatorError
 
-pytest.importorskip("bartz")
+from ..needs import needs
+
+needs("bartz")
 # one shape and one set of options, hence one compilation, for most tests
 FEW = Options(trees=30, chains=2, burn=100, draws=60)
 FEW_BCF = bcf.Options(outcome_trees=30, effect_trees=15, chains=2, burn=100, draws=60)

@@ -36,7 +36,7 @@ def theirs(name: str) -> Any:
         try:
             return importlib.import_module(f"catenets.models.jax.{name}")
         except ImportError as error:
-            pytest.skip(f"catenets 0.2.4 is missing (extra: oracle): {error}")
+            pytest.skip(f"catenets 0.2.4 is absent ({error}): pip install '.[oracle]'")
 
 
 def trained(

@@ -12,11 +12,10 @@ import pytest
 import sdscm_jax as sd
 from sdscm_jax.families import Family
 
-from ..conftest import shared_path
+from ..needs import needs, shared_path
 from .torch_pairs import Pair, benchmark_module, load_pair, one_thread, random_gpt2_pair
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+torch = needs("torch", "oracle")
 pytestmark = pytest.mark.oracle
 
 

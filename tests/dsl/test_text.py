@@ -15,6 +15,7 @@ import sdscm_jax as sd
 from sdscm_jax.dsl.handlers import abduct, counterfactual, couple, do, exogenous
 
 from ..dice import die
+from ..needs import needs
 
 STEPS = 6
 
@@ -205,7 +206,7 @@ def test_texts_in_worlds(embedded: sd.LanguageModel) -> None:
 
 
 def test_constrained_text(embedded: sd.LanguageModel) -> None:
-    pytest.importorskip("outlines_core")
+    needs("outlines_core")
 
     def model(lm: sd.LanguageModel) -> None:
         age = sd.sample("age", sd.Text(lm, "age: {}", max_tokens=8, pattern=r"4\d", temperature=5.0))

@@ -11,7 +11,9 @@ import pytest
 import sdscm_jax as sd
 from sdscm_jax import effects
 
-pytest.importorskip("funsor")
+from ..needs import absent
+
+pytest.importorskip("funsor", reason=absent("funsor"))
 
 from numpyro.contrib.funsor import config_enumerate, enum
 from numpyro.contrib.funsor import log_density as enumerated_log_density

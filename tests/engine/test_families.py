@@ -19,6 +19,7 @@ from .. import plain
 from ..conftest import make_tiny_lm
 from ..models.family_models import MODELS, SHORT
 from ..models.make_golden import random_model, torch_logits
+from ..needs import needs
 
 TEMPLATES = {"weather": "The weather outside is {}.", "run": "My friend goes for {}.", "age": "She is {} years old."}
 OPTIONS = {"weather": ["low", "very high"], "run": ["a run", "sunny"], "age": ["25", "low or high", "a friend"]}
@@ -61,7 +62,7 @@ def test_live_program(
     family: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scores are those that PyTorch's logits give."""
-    pytest.importorskip("torch")
+    needs("torch", "oracle")
     settings = MODELS[family][1] | {"vocab_size": len(tiny_tokenizer)}
     model = random_model(family, settings, 5)
     model.save_pretrained(tmp_path)

@@ -18,9 +18,10 @@ from numpyro.infer.util import initialize_model
 
 import sdscm_jax as sd
 
+from ..needs import absent
 from ..plain import option_log_probs
 
-pytest.importorskip("funsor")
+pytest.importorskip("funsor", reason=absent("funsor"))
 
 from numpyro.contrib.funsor import config_enumerate, enum, infer_discrete
 from numpyro.contrib.funsor import log_density as enumerated_log_density

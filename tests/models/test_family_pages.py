@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import ROOT
+from ..needs import ROOT
 from .family_models import MODELS, WAYS
 from .test_families import FLOAT32
 
