@@ -43,9 +43,9 @@ def test_a_run_says_at_its_end_what_did_not_run(tmp_path: Path) -> None:
     for file in ("conftest.py", "pyproject.toml", "tests/__init__.py", "tests/needs.py"):
         shutil.copy(ROOT / file, tmp_path / file)
     (tmp_path / "tests" / "test_it.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "tests"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist.plugin", "-n", "2", "-p", "no:cacheprovider", "tests"]
     here = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    here |= {"SDSCM_SHARED": str(tmp_path / "absent"), "PYTHONPATH": ""}
+    here |= {"SDSCM_SHARED": str(tmp_path / "absent"), "PYTHONPATH": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     ran = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, check=False)
     assert "1 passed, 4 skipped" in ran.stdout, ran.stdout + ran.stderr
     said = [line for line in ran.stdout.splitlines() if re.match(r" +\d+ (skipped|not selected)", line)]
