@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from .needs import ROOT, what_did_not_run
+from .printed import differing
 
 TESTS = """
 import pytest
@@ -66,3 +67,13 @@ def test_every_skip_says_what_turns_it_on() -> None:
             assert "SDSCM_SHARED" not in text, path
             for call in re.findall(r"(?:importorskip|skipif|pytest\.skip)\(.*?\)\n", text, re.DOTALL):
                 assert "reason=absent(" in call or "pip install" in call, f"{path}: {call}; see tests/needs.py"
+
+
+def test_pages_are_compared_to_rounding() -> None:
+    shown = ["effect -0.4316 of 12", "1.1e+02 operations"]
+    assert differing(shown, shown) == differing(["effect -0.4318 of 12", "1.3e+02 operations"], shown) == []
+    assert differing(["no +0.0000"], ["no -0.0000"]) == []
+    for other in ("effect -0.4319 of 12", "effect +0.4316 of 12", "effect -0.4316 of 13", "an effect", ""):
+        assert differing([other, shown[1]], shown) == [(other, shown[0])]
+    assert differing([shown[0], "1.4e+02 operations"], shown) == [("1.4e+02 operations", shown[1])]
+    assert differing(shown[:1], shown) == [(None, shown[1])]

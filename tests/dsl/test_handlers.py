@@ -98,7 +98,7 @@ def test_an_intervened_site_adds_nothing_to_the_density(lm: sd.LanguageModel) ->
     values = {"a": 0, "dose": 0.3, "c": 1}
     cut, _ = log_density(do(model, {"b": "high"}), (lm,), {}, values)
     whole, trace = log_density(model, (lm,), {}, {**values, "b": 1})
-    chex.assert_trees_all_close(cut, whole - trace["b"]["fn"].log_prob(1), atol=1e-5)
+    chex.assert_trees_all_close(cut, whole - trace["b"]["fn"].log_prob(1), atol=1e-4)
 
 
 def test_numpyro_uses_a_model_as_any_other(lm: sd.LanguageModel) -> None:
@@ -173,7 +173,7 @@ def test_sites_in_loops_have_log_probabilities(lm: sd.LanguageModel) -> None:
     looped = jax.jit(lambda lm, states: log_density(visits, (lm,), {}, {"first": 1, "state": states})[0])
     values = {"first": 1, **{f"{i}/state": jnp.array(s) for i, s in enumerate(states)}}
     unrolled = jax.jit(lambda lm: log_density(visits, (lm, False), {}, values)[0])
-    np.testing.assert_allclose(looped(lm, jnp.array(states)), unrolled(lm), rtol=1e-5)
+    np.testing.assert_allclose(looped(lm, jnp.array(states)), unrolled(lm), rtol=1e-4)
     assert sd.simulate(visits, 0, 4, lm).log_probs["state"].shape == (4, 1, 3, 2)
 
 

@@ -147,7 +147,7 @@ def test_a_text_is_read_as_it_was_written(embedded: sd.LanguageModel) -> None:
             places = range(len(bos + head), len(bos + whole))
             scores.append(sum(table[p - 1, row[p]] for p in places) / 4.0)
         expected = np.array(scores) - np.logaddexp.reduce(scores)
-        np.testing.assert_allclose(result.log_probs["drug"][i, 0], expected, atol=2e-4)
+        np.testing.assert_allclose(result.log_probs["drug"][i, 0], expected, atol=5e-4)
 
 
 def test_counterfactual_texts(embedded: sd.LanguageModel) -> None:

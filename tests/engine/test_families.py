@@ -38,12 +38,12 @@ def check(lm: sd.LanguageModel) -> None:
     staged = sd.simulate(day, 0, 2, lm, worlds=worlds)
     graph = sd.simulate(day, 0, 2, lm, worlds=worlds, execution="in_graph")
     for site in OPTIONS:
-        np.testing.assert_allclose(staged.log_probs[site], graph.log_probs[site], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(staged.log_probs[site], graph.log_probs[site], atol=5e-4, rtol=0)
     for world, (weather, run) in enumerate(contexts, start=1):
         context = f"{TEMPLATES['weather'].format(weather)} {TEMPLATES['run'].format(run)}"
         scores = plain.option_log_probs(lm, context, TEMPLATES["age"], OPTIONS["age"])
         expected = scores - np.logaddexp.reduce(scores)
-        np.testing.assert_allclose(staged.log_probs["age"][0, world], expected, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(staged.log_probs["age"][0, world], expected, atol=5e-4, rtol=0)
     ages = staged.log_probs["age"][0, 1:]
     assert np.abs(ages - ages[:1]).max() > 1e-2
 

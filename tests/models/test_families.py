@@ -36,8 +36,9 @@ from ..needs import needs
 from .family_models import GOLDEN_NAMES, LONG, MODELS, SHORT, WAYS, random_family_model, random_tokens, relative
 from .make_golden import FAMILIES_GOLDEN, torch_logits
 
-# Of the largest difference of two logits over the largest logit: float32 rounds to 6e-8, in every operation.
-FLOAT32 = 2e-6
+# Of the largest difference of two logits over the largest logit: float32 rounds to 6e-8, in every operation, and to
+# 1e-6 in all (docs/parity.md). A switch that is forgotten moves them by ten times as much at least.
+FLOAT32 = 2e-5
 
 GOLDEN = [MODELS[name][0] for name in GOLDEN_NAMES]
 
@@ -106,7 +107,7 @@ def test_a_forgotten_switch_shows(family: str, change: dict[str, Any]) -> None:
     if "rope" in change:
         change = {"rope": lm.config.rope[:1] * lm.config.layers}
     other = load(FAMILIES_GOLDEN / family, config=replace(lm.config, **change))
-    assert relative(WAYS["one pass"](other, tokens), expected) > 100 * FLOAT32
+    assert relative(WAYS["one pass"](other, tokens), expected) > 10 * FLOAT32
 
 
 @pytest.mark.parametrize("family", GOLDEN)
@@ -146,9 +147,9 @@ def test_rows_far_from_their_beginning(family: str) -> None:
     hidden, new = encode_rows(lm, tokens[before:], np.arange(before, len(tokens)), rows, pool)
     expected = np.asarray(lm.decoder.logits(encode(lm, tokens, np.arange(100), np.tri(100, dtype=bool))[0]))[before:]
     assert relative(np.asarray(lm.decoder.logits(hidden)), expected) < FLOAT32
-    chex.assert_trees_all_close(new, jax.tree.map(lambda x: x[:, before:], pool), atol=1e-5)
+    chex.assert_trees_all_close(new, jax.tree.map(lambda x: x[:, before:], pool), atol=1e-4)
     log_probs = lm.decoder.log_probs(hidden, np.arange(after), np.arange(after))
-    chex.assert_trees_all_close(log_probs, np.diag(jax.nn.log_softmax(expected)[:, :after]), atol=1e-5)
+    chex.assert_trees_all_close(log_probs, np.diag(jax.nn.log_softmax(expected)[:, :after]), atol=1e-4)
 
 
 def test_windows_need_the_positions_of_the_cache() -> None:
