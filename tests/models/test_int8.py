@@ -139,7 +139,7 @@ def test_logits_are_those_of_dequantized_kernels(directory: Path, dtype: str) ->
     lm = sd.load_lm(directory, dtype=dtype, weights="int8")
     assert lm.dtype == jnp.dtype(dtype)
     # In bfloat16 the dequantized kernels are rounded once more.
-    check_logits(lm, of_floats(lm), 1e-5 if dtype == "float32" else 0.1)
+    check_logits(lm, of_floats(lm), 2e-5 if dtype == "float32" else 0.2)
 
 
 def test_the_integers_do_not_depend_on_the_dtype(directory: Path) -> None:
@@ -252,7 +252,7 @@ def test_low_rank_adds_what_it_adds_to_floats(small: sd.LanguageModel) -> None:
     first = disturbed(LowRank(small, 2, targets=["query", "down"], alpha=3.0), 0)
     second = disturbed(LowRank(small, 3, targets=["down", "gate"]), 1)
     once, twice = first(small), second(first(small))
-    check_logits(LowRank(small, 2)(small), small, 1e-6)
+    check_logits(LowRank(small, 2)(small), small, 2e-5)
     check_logits(once, first(floats))
     check_logits(twice, second(first(floats)))
     assert twice.config.low_rank == (("down", 5), ("gate", 3), ("query", 2))
