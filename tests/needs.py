@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("SDSCM_SHARED", ROOT / ".." / "shared")).resolve()
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+# What ``pytest.importorskip`` says by itself.
+_UNEXPLAINED = re.compile(r"could not import '([\w.]+)'.*")
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium or Chrome is absent: put one on the PATH")
 
@@ -33,14 +37,14 @@ def shared_models() -> list[str]:
     return found or ["stories260K"]
 
 
-def absent(module: str, extra: str = "test") -> str:
+def absent(module: str) -> str:
     """Why a test without an optional module is skipped."""
-    return f"{module} is absent: pip install '.[{extra}]'"
+    return f"{module} is absent: pip install '.[{'oracle' if module in ('torch', 'catenets') else 'test'}]'"
 
 
-def needs(module: str, extra: str = "test") -> ModuleType:
+def needs(module: str) -> ModuleType:
     """An optional module, which an extra of the package installs."""
-    return pytest.importorskip(module, reason=absent(module, extra), exc_type=ImportError)
+    return pytest.importorskip(module, reason=absent(module), exc_type=ImportError)
 
 
 def what_did_not_run(skipped: Iterable[str], deselected: dict[str, int], markers: Iterable[str]) -> list[str]:
@@ -51,7 +55,7 @@ def what_did_not_run(skipped: Iterable[str], deselected: dict[str, int], markers
         deselected: how many tests with a marker were not selected.
         markers: ``name: what it marks; the command that runs it`` of each, as pytest's settings have them.
     """
-    reasons = [reason.removeprefix("Skipped: ") for reason in skipped]
+    reasons = [_UNEXPLAINED.sub(lambda found: absent(found[1]), reason.removeprefix("Skipped: ")) for reason in skipped]
     counts = sorted(((reasons.count(reason), reason) for reason in set(reasons)), key=lambda pair: (-pair[0], pair[1]))
     lines = [f"{count:5} skipped: {reason}" for count, reason in counts]
     for marker in markers:

@@ -21,6 +21,8 @@ from sdscm_jax.bench.estimators.nets import pseudo_outcome_nets as pseudo
 from sdscm_jax.bench.estimators.nets.estimator import Options
 from sdscm_jax.bench.estimators.nets.train import Params, Training, Units
 
+from ..needs import absent
+
 pytestmark = pytest.mark.oracle
 
 L2, PRIVATE_L2, BALANCE, ORTHOGONALITY = 0.03, 0.05, 0.2, 0.04
@@ -36,7 +38,7 @@ def theirs(name: str) -> Any:
         try:
             return importlib.import_module(f"catenets.models.jax.{name}")
         except ImportError as error:
-            pytest.skip(f"catenets 0.2.4 is absent ({error}): pip install '.[oracle]'")
+            pytest.skip(f"{absent('catenets')} ({error})")
 
 
 def trained(

@@ -20,7 +20,7 @@ from sdscm_jax.families import Family, Member
 from ..needs import needs, shared_path
 from .torch_pairs import Pair, benchmark_module, load_pair, one_thread, random_gpt2_pair
 
-torch = needs("torch", "oracle")
+torch = needs("torch")
 pytestmark = pytest.mark.oracle
 
 UNITS = 12

@@ -62,7 +62,7 @@ def test_live_program(
     family: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scores are those that PyTorch's logits give."""
-    needs("torch", "oracle")
+    needs("torch")
     settings = MODELS[family][1] | {"vocab_size": len(tiny_tokenizer)}
     model = random_model(family, settings, 5)
     model.save_pretrained(tmp_path)

@@ -166,7 +166,7 @@ def test_windows_need_the_positions_of_the_cache() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_live(name: str, tmp_path: Path) -> None:
     """Other weights than the golden ones, from files in shards; windows shorter and longer than the text."""
-    needs("torch", "oracle")
+    needs("torch")
     family, settings = MODELS[name]
     model = random_family_model(family, settings, 5)
     model.save_pretrained(tmp_path, max_shard_size="60KB")
@@ -183,7 +183,7 @@ def test_live(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["gpt_neox", "mistral", "qwen3", "gemma2", "gemma3_text"])
 def test_live_bfloat16(family: str, tmp_path: Path) -> None:
     """About as far from float32 as PyTorch's own bfloat16 is."""
-    torch = needs("torch", "oracle")
+    torch = needs("torch")
     model = random_family_model(family, MODELS[family][1], 5)
     model.save_pretrained(tmp_path)
     tokens = random_tokens(5)

@@ -20,7 +20,7 @@ import sdscm_jax as sd
 from ..needs import needs, shared_models, shared_path
 from .make_golden import LENGTH, MODELS, cases, random_model, torch_logits
 
-torch = needs("torch", "oracle")
+torch = needs("torch")
 pytestmark = pytest.mark.oracle
 
 REAL = shared_models()
