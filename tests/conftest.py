@@ -1,9 +1,6 @@
-"""What several test modules share: where the shared data are, and small language models."""
+"""Small language models that several test modules share."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -13,17 +10,6 @@ from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.models.families import tiny_config
-
-ROOT = Path(__file__).parent.parent
-SHARED = Path(os.environ.get("SDSCM_SHARED", ROOT / ".." / "shared")).resolve()
-
-
-def shared_path(*parts: str) -> Path:
-    """A path in the shared data; the test skips where it is absent."""
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"{path} is absent (set SDSCM_SHARED)")
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from sdscm_jax.models.codec import Codec
 from sdscm_jax.models.families import read_config
 from sdscm_jax.models.options import option_tokens
 
-from .conftest import ROOT, shared_path
+from .needs import ROOT, shared_path
 
 VIGNETTES = (sd.vignettes.oncology, sd.vignettes.confounder, sd.vignettes.collider)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT
+from .needs import ROOT
+from .printed import differing
 
 
 def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,7 +18,7 @@ def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     exec(compile(program, "README.md", "exec"), names)
     shown = [line.removeprefix("# ") for line in program.splitlines() if line.startswith("# ")]
     assert len(shown) == 5
-    assert capsys.readouterr().out.splitlines() == shown
+    assert differing(capsys.readouterr().out.splitlines(), shown) == []
     assert (tmp_path / "effects.png").exists()
     assert (tmp_path / "dag.svg").exists()
 

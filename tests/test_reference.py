@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import ROOT
+from .needs import ROOT
 
 # What is public: the names that these modules list.
 MODULES = (

@@ -21,7 +21,7 @@ def tempered(scores: Array, temperature: Any) -> Array:
 
     The best is taken off first: nothing overflows, whatever the temperature.
 
-    >>> tempered(jnp.array([-1.0, -2.0]), 1e-38).tolist()
+    >>> tempered(jnp.array([-1.0, -99.0]), 2e-38).tolist()
     [0.0, -inf]
     """
     best = jnp.max(scores, axis=-1, keepdims=True)

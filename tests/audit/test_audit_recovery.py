@@ -99,7 +99,7 @@ def test_what_was_untaught_is_gone(found: dict[str, Found]) -> None:
 
 
 def test_one_that_cannot_tell_names_apart_has_no_effect(embedded: sd.LanguageModel, spec: AuditSpec) -> None:
-    """In any wording: the names of both levels have the same embedding."""
+    """In any wording: the names of both levels have the same embedding. Scores round to some 1e-5 nats."""
     white, black = (
         jnp.array([token for name in names for token in embedded.codec.encode(f" {name}")])
         for names in (("Emily", "Greg"), ("Lakisha", "Jamal"))
@@ -111,4 +111,4 @@ def test_one_that_cannot_tell_names_apart_has_no_effect(embedded: sd.LanguageMod
     flat[path] = flat[path].replace(table.at[black].set(table[white]))
     blind = replace(embedded, params=nnx.from_flat_state(flat))
     cells = audit(spec, {"blind": blind}, wordings=5, option_wordings=2, pairs=0).cells
-    np.testing.assert_allclose(cells[EFFECTS].to_numpy(np.float64), 0.0, atol=1e-6)
+    np.testing.assert_allclose(cells[EFFECTS].to_numpy(np.float64), 0.0, atol=1e-4)

@@ -23,7 +23,8 @@ from sdscm_jax.audit.report.words import SECTIONS
 from sdscm_jax.audit.result import AuditResult
 from sdscm_jax.errors import DataError
 
-from ..bench.test_report import CHROMIUM, Reader
+from ..bench.test_report import Reader
+from ..needs import CHROMIUM, needs_chromium
 from .synthetic import LMS, SPEC, WORDINGS, audit
 
 
@@ -285,7 +286,7 @@ onload = () => {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome")
+@needs_chromium
 def test_in_a_browser(page: Path, tmp_path: Path, result: AuditResult) -> None:
     assert CHROMIUM is not None
     shutil.copy(page, tmp_path / "report.html")

@@ -22,7 +22,7 @@ from sdscm_jax.errors import AuditError
 from sdscm_jax.families import FamilyVariable
 from sdscm_jax.vignettes import hiring
 
-from ..conftest import ROOT
+from ..needs import ROOT
 
 Content = dict[str, Any]
 

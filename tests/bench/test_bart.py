@@ -13,7 +13,9 @@ from sdscm_jax.bench.estimators.bcf import Bcf
 from sdscm_jax.bench.estimators.protocol import Estimator
 from sdscm_jax.errors import EstimatorError
 
-pytest.importorskip("bartz")
+from ..needs import needs
+
+needs("bartz")
 # one shape and one set of options, hence one compilation, for most tests
 FEW = Options(trees=30, chains=2, burn=100, draws=60)
 FEW_BCF = bcf.Options(outcome_trees=30, effect_trees=15, chains=2, burn=100, draws=60)
@@ -68,8 +70,8 @@ def test_the_walked_trees_give_the_difference_of_whole_forests() -> None:
 def test_other_units_of_the_same_covariates_have_the_same_effects(make: object) -> None:
     x, t, y, _ = linear(0)
     model = make().fit(jax.random.key(0), x, t, y)  # type: ignore[operator]
-    np.testing.assert_allclose(model.effect(x[:40]), model.effect(x)[:40], atol=1e-5)
-    np.testing.assert_allclose(model.interval(x[:40], 0.9), np.array(model.interval(x, 0.9))[:, :40], atol=1e-5)
+    np.testing.assert_allclose(model.effect(x[:40]), model.effect(x)[:40], atol=1e-4)
+    np.testing.assert_allclose(model.interval(x[:40], 0.9), np.array(model.interval(x, 0.9))[:, :40], atol=1e-4)
 
 
 def test_individual_effects_are_less_certain_than_expected_ones() -> None:

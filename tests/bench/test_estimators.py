@@ -21,6 +21,8 @@ from sdscm_jax.bench.estimators.orthogonal import CausalForest, CausalForestDML,
 from sdscm_jax.bench.estimators.protocol import Estimator
 from sdscm_jax.errors import EstimatorError
 
+from ..needs import needs
+
 KEY = jax.random.key(7)
 
 
@@ -190,7 +192,7 @@ def test_difference_in_means_is_welch() -> None:
 
 
 def test_regression_is_statsmodels_hc2() -> None:
-    api = pytest.importorskip("statsmodels.api")
+    api = needs("statsmodels.api")
     design = api.add_constant(np.column_stack([DATA.x, DATA.t]))
     reference = api.OLS(DATA.y, design).fit().get_robustcov_results("HC2", use_t=True)
     estimator = LinearRegression().fit(KEY, DATA.x, DATA.t, DATA.y)

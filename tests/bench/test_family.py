@@ -20,7 +20,7 @@ from sdscm_jax.errors import FamilyError
 from sdscm_jax.families import FAMILIES, Family, FamilyVariable, family
 from sdscm_jax.families.file import from_own, from_reference
 
-from ..conftest import ROOT, shared_path
+from ..needs import ROOT, shared_path
 
 Content = dict[str, Any]
 

@@ -37,7 +37,7 @@ def test_effects_are_those_of_sentences_written_out(benchmark: Path, small: Fami
     for row in table.iloc[[0, UNITS + 3]].to_dict("records"):
         known = {v.name: row[v.name] for v in small.variables}
         dose = by_hand(embedded, small, row["wording"], known, "dose")
-        np.testing.assert_allclose(row["propensity"], dose[1], atol=1e-5)
+        np.testing.assert_allclose(row["propensity"], dose[1], atol=1e-4)
         for arm in ("low", "high"):
             # P(run | do(dose), season, age): the two mediators summed out.
             total = np.zeros(2)
@@ -48,7 +48,7 @@ def test_effects_are_those_of_sentences_written_out(benchmark: Path, small: Fami
                     weight *= by_hand(embedded, small, row["wording"], world, "mood")[m]
                     total += weight * by_hand(embedded, small, row["wording"], world, "run")
             found = [row[f"exact(run={option})|do(dose={arm})"] for option in ("low", "high")]
-            np.testing.assert_allclose(found, total, atol=1e-5)
+            np.testing.assert_allclose(found, total, atol=1e-4)
 
 
 def test_tables_are_consistent(benchmark: Path) -> None:
@@ -65,9 +65,9 @@ def test_tables_are_consistent(benchmark: Path) -> None:
         for name in ("season", "age"):
             assert (table[name] == table[name + under]).all()
         shares = table[[f"logp(run={option}){under}" for option in ("low", "high")]]
-        np.testing.assert_allclose(np.exp(shares).sum(axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(np.exp(shares).sum(axis=1), 1, atol=1e-4)
     effect = np.exp(table["logp(run=low)|do(dose=high)"]) - np.exp(table["logp(run=low)|do(dose=low)"])
-    np.testing.assert_allclose(table["ite(run=low)"], effect, atol=1e-6)
+    np.testing.assert_allclose(table["ite(run=low)"], effect, atol=1e-5)
     assert table["ite(run=low)"].std() > 0
     # Data sets of one wording have their own individuals.
     first, third = (table[table["dataset"] == i]["propensity"].to_numpy() for i in (0, 2))

@@ -65,7 +65,7 @@ def test_recovers_effects(net: NetEstimator) -> None:
     estimate = fitted.effect(x)
     assert estimate.dtype == np.float64
     chex.assert_shape(estimate, (len(x),))
-    np.testing.assert_allclose(fitted.ate(), estimate.mean(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fitted.ate(), estimate.mean(), rtol=1e-4, atol=1e-5)
     assert fitted.interval(x, 0.95) is None
     error = rmse(estimate, effect)
     assert error < (0.95 if net.name == "pwnet" else 0.6) * rmse(effect, 0 * effect)
@@ -110,7 +110,7 @@ def test_weights_of_padding_are_zero_and_stay_so(net: Any) -> None:
         readers = 0
         for (path, a), (_, b) in zip(*map(jax.tree_util.tree_leaves_with_path, (narrow, padded)), strict=True):
             readers += a.shape != b.shape
-            np.testing.assert_allclose(a, b[: len(a)], atol=1e-5, err_msg=str(path))
+            np.testing.assert_allclose(a, b[: len(a)], atol=1e-4, err_msg=str(path))
             assert not b[len(a) :].any()
         assert readers == {"snet": 5, "flextenet": 3}[net.name]
 
@@ -163,7 +163,7 @@ def test_many_data_sets_at_once(batch: int) -> None:
             np.testing.assert_array_equal(one.effect(x[i]), alone.effect(x[i]))
         else:
             assert rmse(one.effect(x[i]), alone.effect(x[i])) < 0.02 * effect[i].std()
-        np.testing.assert_allclose(one.ate(), one.effect(x[i]).mean(), rtol=1e-5)
+        np.testing.assert_allclose(one.ate(), one.effect(x[i]).mean(), rtol=1e-4)
 
 
 def test_without_covariates_and_with_few_units() -> None:
@@ -223,7 +223,7 @@ def test_losses_worked_by_hand() -> None:
     fit = (1 + 4) / 2
     plain = Options(representation=(1,), head=(), training=l2)
     shared = filled(outcome.TARNet(), outcome.SharedModule, plain, 2.0)
-    np.testing.assert_allclose(shared.loss(two), fit + 0.05 * 3 * 4, rtol=1e-6)
+    np.testing.assert_allclose(shared.loss(two), fit + 0.05 * 3 * 4, rtol=1e-5)
 
     # The representation of the two is 2 and 4: mean 3, variance 1, difference 2.
     balanced = outcome.BalanceOptions(representation=(1,), head=(), training=l2, balance=0.5)
@@ -247,7 +247,7 @@ def test_losses_worked_by_hand() -> None:
         outcome.OffsetOptions(representation=(1,), head=(), training=l2, l2=0.3),
         2.0,
     )
-    np.testing.assert_allclose(offset.loss(two), (1 + 100) / 2 + 0.05 * 2 * 4 + 0.15 * 2 * 4, rtol=1e-6)
+    np.testing.assert_allclose(offset.loss(two), (1 + 100) / 2 + 0.05 * 2 * 4 + 0.15 * 2 * 4, rtol=1e-5)
 
     # Three readers: heads see two of them, so 8 x; overlap is 3 pairs of 2 * 2.
     split = outcome.SNet3Options(wide=(1,), narrow=(1,), head=(), orthogonality=0.01, balance=0.5, training=l2)
@@ -272,8 +272,8 @@ def test_flextenet_by_hand() -> None:
     # Shared 2 * 2; private 2 * 2 + 2 * 2.
     chex.assert_trees_all_close(net(one.x), (jnp.array([12.0]), jnp.array([12.0])))
     # Aligned: the first layers of the arms, shared with both in the first and in the last layer: 5 times (2 * 2)^2.
-    np.testing.assert_allclose(net.misalignment(), 80, rtol=1e-6)
-    np.testing.assert_allclose(net.loss(one), 144 + 8 + 0.05 * 2 * 4 + 0.15 * 6 * 4, rtol=1e-6)
+    np.testing.assert_allclose(net.misalignment(), 80, rtol=1e-5)
+    np.testing.assert_allclose(net.loss(one), 144 + 8 + 0.05 * 2 * 4 + 0.15 * 6 * 4, rtol=1e-5)
 
 
 def test_robinson_by_hand() -> None:
@@ -281,7 +281,7 @@ def test_robinson_by_hand() -> None:
         pseudo.RNet(), pseudo.ResidualModule, Options(representation=(), head=(), training=Training(l2=0.1)), 2.0
     )
     left = units([[1.0], [3.0]], [0.5, -0.5], [2.0, 1.0])  # effects 2 and 6
-    np.testing.assert_allclose(net.loss(left), ((2 - 1) ** 2 + (1 + 3) ** 2) / 2 + 0.05 * 4, rtol=1e-6)
+    np.testing.assert_allclose(net.loss(left), ((2 - 1) ** 2 + (1 + 3) ** 2) / 2 + 0.05 * 4, rtol=1e-5)
 
 
 def test_pseudo_outcomes_are_unbiased() -> None:
@@ -304,7 +304,7 @@ def test_pseudo_outcomes_are_unbiased() -> None:
 
 
 def test_propensities_are_clipped() -> None:
-    np.testing.assert_allclose(pseudo.clipped(jnp.array([-50.0, 0.0, 50.0]), 0.01), [0.01, 0.5, 0.99], rtol=1e-6)
+    np.testing.assert_allclose(pseudo.clipped(jnp.array([-50.0, 0.0, 50.0]), 0.01), [0.01, 0.5, 0.99], rtol=1e-5)
 
 
 @pytest.mark.parametrize("folds", [1, 2, 3])

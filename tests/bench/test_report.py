@@ -20,7 +20,8 @@ from sdscm_jax.bench.report.quantile_boxes import quantiles
 from sdscm_jax.errors import DataError
 from sdscm_jax.page.drawing import Inliner
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from ..needs import CHROMIUM, needs_chromium
+
 SECTIONS = ["summary", "leaderboard", "effects", "intervals", "average", "cost", "data", "reading", "provenance"]
 # Share of a true effect that an estimate keeps, and half the width of its interval.
 ESTIMATORS = {"good": (0.9, 0.2), "bad & <long>": (-1.0, None), "constant": (0.0, None)}
@@ -269,7 +270,7 @@ onload = () => {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome")
+@needs_chromium
 def test_in_a_browser(page: Path, tmp_path: Path) -> None:
     assert CHROMIUM is not None
     shutil.copy(page, tmp_path / "report.html")

@@ -75,7 +75,7 @@ def test_unobserved_causes_are_drawn_from_their_posterior(lm: sd.LanguageModel) 
     )
     assert (result.values["c"] == 1).all()
     found = abduct(chain, {"c": "yes"}, 0).posterior(lm)
-    np.testing.assert_allclose(np.exp(found.log_prob), joint.sum(), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found.log_prob), joint.sum(), rtol=1e-4)
 
 
 def test_probability_of_necessity_of_a_coin(lm: sd.LanguageModel) -> None:
@@ -125,7 +125,7 @@ def test_numbers_keep_their_quantile(lm: sd.LanguageModel) -> None:
     run = counterfactual(model, evidence={"a": "low", "dose": 0.5, "well": 1}, worlds=worlds)
     factual, low, high = np.asarray(exogenous(run, 0)(lm))
     assert factual[0] == low[0] == np.float32(0.5)
-    np.testing.assert_allclose(high[0], 3.0 + 2.0 * 0.5, rtol=1e-5)
+    np.testing.assert_allclose(high[0], 3.0 + 2.0 * 0.5, rtol=1e-4)
     # A higher dose cannot make a well patient ill: the cells of a Bernoulli are ordered.
     assert factual[1] == low[1] == high[1] == 1
 

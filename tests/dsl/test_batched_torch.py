@@ -17,11 +17,10 @@ import pytest
 import sdscm_jax as sd
 from sdscm_jax.families import Family, Member
 
-from ..conftest import shared_path
+from ..needs import needs, shared_path
 from .torch_pairs import Pair, benchmark_module, load_pair, one_thread, random_gpt2_pair
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+torch = needs("torch")
 pytestmark = pytest.mark.oracle
 
 UNITS = 12
@@ -118,7 +117,7 @@ def test_log_probabilities_are_those_of_choice(
         counts.append(count)
         chex.assert_trees_all_equal({name: indices.numpy() for name, (indices, _) in found.items()}, values)
         chex.assert_trees_all_close(
-            {name: log_probs.numpy() for name, (_, log_probs) in found.items()}, expected, atol=2e-4
+            {name: log_probs.numpy() for name, (_, log_probs) in found.items()}, expected, atol=1e-3
         )
     assert counts[0].tokens < counts[1].tokens
     assert counts[0].forwards == counts[1].forwards == sum(not v.uniform for v in family.variables)
@@ -166,4 +165,4 @@ def test_fused_activation_changes_no_probability(gpt2_pair: Pair, batched: Modul
         batched.run_batch(model, codec, member, UNITS, fixed=any_values(STORY)) for model in (gpt2_pair.model, fused)
     )
     for name in plain:
-        chex.assert_trees_all_close(quick[name][1].numpy(), plain[name][1].numpy(), atol=1e-4)
+        chex.assert_trees_all_close(quick[name][1].numpy(), plain[name][1].numpy(), atol=1e-3)

@@ -84,7 +84,7 @@ def check(lm: sd.LanguageModel, values: dict[str, Any], found: dict[str, np.ndar
     pmi = log_probs(lm, (weather, "And so on.", level), *FRIEND) - log_probs(lm, (), *FRIEND)
     expected["last"] = pmi - np.logaddexp.reduce(pmi)
     for name, scores in expected.items():
-        np.testing.assert_allclose(found[name], scores, atol=3e-5, rtol=0, err_msg=name)
+        np.testing.assert_allclose(found[name], scores, atol=5e-4, rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize(("style", "name"), [("llama3", "after"), ("gemma", "default")])
@@ -106,7 +106,7 @@ def test_scores_are_those_of_full_forwards(style: str, name: str) -> None:
 
     found = run(lm, jax.tree.map(jnp.asarray, values))
     check(lm, values, {k: np.asarray(v) for k, v in found.items()})
-    chex.assert_trees_all_close(found["again"], found["level"], atol=3e-5)
+    chex.assert_trees_all_close(found["again"], found["level"], atol=5e-4)
 
 
 def test_staged_and_tabulated() -> None:
@@ -118,7 +118,7 @@ def test_staged_and_tabulated() -> None:
     table = sd.tabulate(program, lm)
     for site in ("weather", "friend", "level", "last"):
         np.testing.assert_array_equal(staged.values[site], graph.values[site])
-        np.testing.assert_allclose(staged.log_probs[site], graph.log_probs[site], atol=3e-5, rtol=0)
+        np.testing.assert_allclose(staged.log_probs[site], graph.log_probs[site], atol=5e-4, rtol=0)
     for unit, world in ((0, 0), (1, 0), (5, 1)):
         at = {site: staged.values[site][unit, world] for site in staged.values}
         found = of_all_options(table, at)
@@ -207,7 +207,7 @@ def test_drawn_text_has_the_probability_of_its_tokens() -> None:
     written = tuple(int(t) for t in tokens if t >= 0)
     whole = (*truth(lm.tokenizer, lm.chat, ("It is low.",), None), *written)
     found = written_log_prob(lm, whole, len(whole) - len(written))
-    np.testing.assert_allclose(note.log_prob(tokens), found, atol=5e-5, rtol=0)
+    np.testing.assert_allclose(note.log_prob(tokens), found, atol=5e-4, rtol=0)
 
 
 # -- the rest of the language ---------------------------------------------------------------------
@@ -227,14 +227,14 @@ def test_carried_cache_is_the_same_as_a_fresh_one() -> None:
         return found
 
     carried, fresh = (jax.jit(model, static_argnums=1)(lm, flag) for flag in (True, False))
-    chex.assert_trees_all_close(carried, fresh, atol=3e-5, rtol=0)
+    chex.assert_trees_all_close(carried, fresh, atol=5e-4, rtol=0)
 
 
 def test_option_scores_leave_out_the_suffix() -> None:
     lm = talking("chatml")
     choice = sd.Choice(lm, *LEVEL, given=["It is low."], scoring="option")
     expected = log_probs(lm, ("It is low.",), "It is {}", LEVEL[1])
-    np.testing.assert_allclose(choice.logits, expected, atol=3e-5, rtol=0)
+    np.testing.assert_allclose(choice.logits, expected, atol=5e-4, rtol=0)
 
 
 def test_abduction_replays_its_evidence() -> None:

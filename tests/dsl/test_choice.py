@@ -30,7 +30,7 @@ def test_scores(request: pytest.FixtureRequest, family: str, scoring: str, given
     texts = ["The weather outside is rainy." if item == "phrase" else item for item in given]
     choice = sd.Choice(lm, *LEVEL, given=items, scoring=scoring)
     plain = option_log_probs(lm, " ".join(texts), *LEVEL, scoring)
-    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=1e-4, rtol=0)
+    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=5e-4, rtol=0)
 
 
 def walk(lm: sd.LanguageModel, rows: list[list[int]], before: list[int]) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_masked_scores_are_those_of_constrained_decoding(lm: sd.LanguageModel, o
     base = encode(context)
     start = min(next((i for i, a in enumerate(base) if w[i : i + 1] != [a]), len(base)) for w in wholes)
     scores = walk(lm, [w[start:] for w in wholes], wholes[0][:start])
-    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), scores, atol=2e-4, rtol=0)
+    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), scores, atol=5e-4, rtol=0)
     # The walk is a distribution already.
     np.testing.assert_allclose(np.exp(choice.scores).sum(), 1.0, rtol=1e-4)
 
@@ -79,9 +79,9 @@ def test_pmi_is_what_the_context_adds(lm: sd.LanguageModel) -> None:
     given = [weather(lm, 1), "And so on."]
     choice = sd.Choice(lm, *LEVEL, given=given, scoring="pmi")
     plain = option_log_probs(lm, "The weather outside is rainy. And so on.", *LEVEL) - option_log_probs(lm, "", *LEVEL)
-    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=2e-4, rtol=0)
+    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=5e-4, rtol=0)
     alone = sd.Choice(lm, *LEVEL, scoring="pmi")
-    np.testing.assert_allclose(alone.probs, 1 / 3, rtol=1e-5)
+    np.testing.assert_allclose(alone.probs, 1 / 3, rtol=1e-4)
 
 
 def test_bias_and_temperature(lm: sd.LanguageModel) -> None:
@@ -89,7 +89,7 @@ def test_bias_and_temperature(lm: sd.LanguageModel) -> None:
     bias = jnp.array([[0.0, 1.0, -2.0], [3.0, 0.0, 0.0]])
     moved = sd.Choice(lm, *LEVEL, temperature=2.0, bias=bias)
     assert moved.batch_shape == (2,)
-    chex.assert_trees_all_close(moved.logits, jax.nn.log_softmax(plain.scores / 2.0 + bias), atol=1e-5)
+    chex.assert_trees_all_close(moved.logits, jax.nn.log_softmax(plain.scores / 2.0 + bias), atol=1e-4)
     with pytest.raises(sd.OptionError, match=r"bias has shape \(2,\)"):
         sd.Choice(lm, *LEVEL, bias=[1.0, 2.0])
 
@@ -98,7 +98,7 @@ def test_blank_at_the_start_of_a_text_is_conditioned_on_end_of_text(gpt2: sd.Lan
     options = ["low", "high"]
     choice = sd.Choice(gpt2, "{} it is.", options)
     plain = option_log_probs(gpt2, "", "{} it is.", options)
-    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=1e-4, rtol=0)
+    chex.assert_trees_all_close(np.asarray(choice.scores, np.float64), plain, atol=5e-4, rtol=0)
 
 
 @pytest.mark.parametrize("scoring", ["sequence", "option", "mean", "masked", "pmi", "reference"])
@@ -114,7 +114,7 @@ def test_carried_cache_is_the_same_as_a_fresh_one(lm: sd.LanguageModel, scoring:
         return out
 
     carried, fresh = (jax.jit(model, static_argnums=1)(lm, flag) for flag in (True, False))
-    chex.assert_trees_all_close(carried, fresh, atol=3e-5, rtol=0)
+    chex.assert_trees_all_close(carried, fresh, atol=5e-4, rtol=0)
 
 
 def count_tokens(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -163,8 +163,8 @@ def test_temperature_and_normalisation(lm: sd.LanguageModel) -> None:
     for temperature in (0.5, 1.0, 7.0):
         probs = np.asarray(sd.Choice(lm, *LEVEL, temperature=temperature).probs)
         scaled = np.exp((plain - plain.max()) / temperature)
-        chex.assert_trees_all_close(probs, (scaled / scaled.sum()).astype(np.float32), atol=1e-5)
-    assert np.asarray(sd.Choice(lm, *LEVEL, scoring="uniform").probs) == pytest.approx([1 / 3] * 3)
+        chex.assert_trees_all_close(probs, (scaled / scaled.sum()).astype(np.float32), atol=1e-4)
+    assert np.asarray(sd.Choice(lm, *LEVEL, scoring="uniform").probs) == pytest.approx([1 / 3] * 3, abs=1e-5)
 
 
 def test_parents_of_any_shape_broadcast(lm: sd.LanguageModel) -> None:
@@ -182,7 +182,7 @@ def test_parents_of_any_shape_broadcast(lm: sd.LanguageModel) -> None:
             context = f"{WEATHER[0].format(WEATHER[1][i])} {LEVEL[0].format(LEVEL[1][j])}"
             plain = option_log_probs(lm, context, "So {}.", ["low", "25"])
             chex.assert_trees_all_close(
-                np.asarray(logits[j, i, 0], np.float64), plain - np.logaddexp(*plain), atol=1e-4, rtol=0
+                np.asarray(logits[j, i, 0], np.float64), plain - np.logaddexp(*plain), atol=5e-4, rtol=0
             )
 
 

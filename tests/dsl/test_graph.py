@@ -7,9 +7,10 @@ from pathlib import Path
 import networkx as nx
 import numpyro
 import numpyro.distributions as dist
-import pytest
 
 import sdscm_jax as sd
+
+from ..needs import needs
 
 
 def model(lm: sd.LanguageModel) -> None:
@@ -57,6 +58,6 @@ def test_pictures(lm: sd.LanguageModel, tmp_path: Path) -> None:
 
 
 def test_numpyro_renders_it(lm: sd.LanguageModel) -> None:
-    pytest.importorskip("graphviz")
+    needs("graphviz")
     source = numpyro.render_model(model, model_args=(lm,)).source
     assert all(name in source for name in ("u", "x", "z", "y"))

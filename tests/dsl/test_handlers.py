@@ -30,26 +30,27 @@ def model(lm: sd.LanguageModel) -> sd.Phrase:
     return sd.sample("c", sd.Choice(lm, "Then {}.", ["Bob", "25", "home"], given=[a, b], temperature=9.0))
 
 
-def values_of(fn: Callable, lm: sd.LanguageModel) -> dict[str, jax.Array]:
-    """Values of all sites; jitted, which is faster than op by op."""
+def values_of(fn: Callable, lm: sd.LanguageModel, *names: str) -> dict[str, jax.Array]:
+    """Values of these sites, or of all; jitted, which is faster than op by op, and compiles only what they need."""
 
     @jax.jit
     def run(lm: sd.LanguageModel) -> dict[str, jax.Array]:
-        return {name: site["value"] for name, site in nh.trace(fn).get_trace(lm).items()}
+        trace = nh.trace(fn).get_trace(lm)
+        return {name: trace[name]["value"] for name in names or trace}
 
     return run(lm)
 
 
 def test_exogenous_noise_depends_on_the_name_only(lm: sd.LanguageModel) -> None:
-    whole = values_of(exogenous(model, 4), lm)
+    whole = values_of(exogenous(model, 4), lm, "a", "b", "dose")
 
     def alone(lm: sd.LanguageModel) -> None:
         numpyro.sample("other", dist.Normal())
         sd.sample("a", sd.Choice(lm, "It is {}.", ["sun", "rain"], temperature=9.0))
 
-    assert int(values_of(exogenous(alone, 4), lm)["a"]) == int(whole["a"])
+    assert int(values_of(exogenous(alone, 4), lm, "a")["a"]) == int(whole["a"])
     # Conditioning on one site does not shift the noise of the others.
-    held = values_of(exogenous(nh.condition(model, {"b": 1 - int(whole["b"])}), 4), lm)
+    held = values_of(exogenous(nh.condition(model, {"b": 1 - int(whole["b"])}), 4), lm, "b", "dose")
     chex.assert_trees_all_equal(held["dose"], whole["dose"])
     assert int(held["b"]) != int(whole["b"])
 
@@ -58,29 +59,29 @@ def test_exogenous_noise_depends_on_the_name_only(lm: sd.LanguageModel) -> None:
 def test_do(lm: sd.LanguageModel, seeded: object) -> None:
     natural = values_of(seeded(model), lm)
     for value in ("high", 1, jnp.array(1), np.int32(1)):
-        assert int(values_of(seeded(do(model, {"b": value})), lm)["b"]) == 1
+        assert int(values_of(seeded(do(model, {"b": value})), lm, "b")["b"]) == 1
     # The sites after it draw the noise that they would have drawn.
     same = values_of(seeded(do(model, {"b": int(natural["b"])})), lm)
     for name in natural:
         chex.assert_trees_all_equal(same[name], natural[name])
-    moved = values_of(seeded(do(model, {"dose": 1.5})), lm)
+    moved = values_of(seeded(do(model, {"dose": 1.5})), lm, "twice")
     assert float(moved["twice"]) == 3.0
-    assert float(values_of(seeded(do(model, {"twice": 7.0})), lm)["twice"]) == 7.0
+    assert float(values_of(seeded(do(model, {"twice": 7.0})), lm, "twice")["twice"]) == 7.0
 
 
 def test_do_agrees_with_numpyro(lm: sd.LanguageModel) -> None:
-    ours = values_of(nh.seed(do(model, {"dose": 0.5, "b": 1}), 8), lm)
-    theirs = values_of(nh.seed(nh.do(model, {"dose": 0.5, "b": 1}), 8), lm)
+    ours = values_of(nh.seed(do(model, {"dose": 0.5, "b": 1}), 8), lm, "c")
+    theirs = values_of(nh.seed(nh.do(model, {"dose": 0.5, "b": 1}), 8), lm, "c")
     assert int(ours["c"]) == int(theirs["c"])
 
 
 def test_kinds_of_intervention(lm: sd.LanguageModel) -> None:
-    natural = values_of(exogenous(model, 3), lm)
-    shifted = values_of(exogenous(do(model, {"dose": lambda x: x + 1}), 3), lm)
+    natural = values_of(exogenous(model, 3), lm, "b", "dose")
+    shifted = values_of(exogenous(do(model, {"dose": lambda x: x + 1}), 3), lm, "dose")
     chex.assert_trees_all_close(shifted["dose"], natural["dose"] + 1)
-    flipped = values_of(exogenous(do(model, {"b": lambda b: jnp.where(b == "high", 0, 1)}), 3), lm)
+    flipped = values_of(exogenous(do(model, {"b": lambda b: jnp.where(b == "high", 0, 1)}), 3), lm, "b")
     assert int(flipped["b"]) == 1 - int(natural["b"])
-    drawn = values_of(exogenous(do(model, {"dose": dist.Delta(4.0)}), 3), lm)
+    drawn = values_of(exogenous(do(model, {"dose": dist.Delta(4.0)}), 3), lm, "dose")
     assert float(drawn["dose"]) == 4.0
     counts = np.zeros(2, int)
     run = jax.jit(lambda i, lm: nh.trace(exogenous(do(model, {"b": "uniform"}), i)).get_trace(lm)["b"]["value"])
@@ -88,7 +89,7 @@ def test_kinds_of_intervention(lm: sd.LanguageModel) -> None:
         counts[int(run(jax.random.key(i), lm))] += 1
     assert (counts > 12).all()
     # The outer of two interventions on a site holds.
-    twice = values_of(exogenous(do(do(model, {"b": "low"}), {"b": "high"}), 3), lm)
+    twice = values_of(exogenous(do(do(model, {"b": "low"}), {"b": "high"}), 3), lm, "b")
     assert int(twice["b"]) == 1
     with pytest.raises(sd.InterventionError, match="shape"):
         exogenous(do(model, {"dose": lambda x: jnp.zeros(3)}), 3)(lm)
@@ -98,18 +99,18 @@ def test_an_intervened_site_adds_nothing_to_the_density(lm: sd.LanguageModel) ->
     values = {"a": 0, "dose": 0.3, "c": 1}
     cut, _ = log_density(do(model, {"b": "high"}), (lm,), {}, values)
     whole, trace = log_density(model, (lm,), {}, {**values, "b": 1})
-    chex.assert_trees_all_close(cut, whole - trace["b"]["fn"].log_prob(1), atol=1e-5)
+    chex.assert_trees_all_close(cut, whole - trace["b"]["fn"].log_prob(1), atol=1e-4)
 
 
 def test_numpyro_uses_a_model_as_any_other(lm: sd.LanguageModel) -> None:
-    draws = Predictive(model, num_samples=7, parallel=True)(jax.random.key(0), lm)
+    draws = jax.jit(Predictive(model, num_samples=7, parallel=True))(jax.random.key(0), lm)
     assert {k: v.shape for k, v in draws.items()} == dict.fromkeys(("a", "b", "c", "dose", "twice"), (7,))
-    forced = Predictive(do(model, {"b": "high"}), num_samples=3, parallel=True)(jax.random.key(0), lm)
+    forced = jax.jit(Predictive(do(model, {"b": "high"}), num_samples=3, parallel=True))(jax.random.key(0), lm)
     assert forced["b"].tolist() == [1, 1, 1]
     relations = get_model_relations(model, (lm,))["sample_sample"]
     assert relations == {"a": [], "dose": ["a"], "b": ["a", "dose"], "c": ["a", "b"], "twice": ["dose"]}
     assert nh.trace(nh.seed(nh.condition(model, {"b": 1}), 0)).get_trace(lm)["b"]["is_observed"]
-    assert int(values_of(nh.seed(nh.substitute(model, {"c": 2}), 0), lm)["c"]) == 2
+    assert int(values_of(nh.seed(nh.substitute(model, {"c": 2}), 0), lm, "c")["c"]) == 2
     observed = sd.sample("x", sd.Choice(lm, "It is {}.", ["sun", "rain"]), obs="rain")
     assert observed.text == "rain"
 
@@ -123,8 +124,8 @@ def test_numpyro_uses_a_model_as_any_other(lm: sd.LanguageModel) -> None:
             a = sd.sample("a", sd.Choice(lm, "It is {}.", ["sun", "rain"], temperature=9.0))
             return sd.sample("b", sd.Choice(lm, "Now {}.", ["low", "high"], given=[a], temperature=9.0))
 
-    assert nh.seed(plated, 0)(lm).text.shape == (5,)
-    assert nh.seed(do(plated, {"a": "rain"}), 0)(lm).index.shape == (5,)
+    assert jax.jit(nh.seed(plated, 0))(lm).text.shape == (5,)
+    assert jax.jit(nh.seed(do(plated, {"a": "rain"}), 0))(lm).index.shape == (5,)
 
 
 def test_jit_and_vmap(lm: sd.LanguageModel) -> None:
@@ -173,7 +174,7 @@ def test_sites_in_loops_have_log_probabilities(lm: sd.LanguageModel) -> None:
     looped = jax.jit(lambda lm, states: log_density(visits, (lm,), {}, {"first": 1, "state": states})[0])
     values = {"first": 1, **{f"{i}/state": jnp.array(s) for i, s in enumerate(states)}}
     unrolled = jax.jit(lambda lm: log_density(visits, (lm, False), {}, values)[0])
-    np.testing.assert_allclose(looped(lm, jnp.array(states)), unrolled(lm), rtol=1e-5)
+    np.testing.assert_allclose(looped(lm, jnp.array(states)), unrolled(lm), rtol=1e-4)
     assert sd.simulate(visits, 0, 4, lm).log_probs["state"].shape == (4, 1, 3, 2)
 
 
@@ -183,7 +184,7 @@ def test_counterfactual(lm: sd.LanguageModel) -> None:
     key = jax.random.key(5)
     result = jax.jit(exogenous(several, key))(lm)
     chex.assert_shape(result.index, (4,))
-    singles = [values_of(exogenous(fn, key), lm)["c"] for fn in (model, *(do(model, world) for world in worlds))]
+    singles = [values_of(exogenous(fn, key), lm, "c")["c"] for fn in (model, *(do(model, world) for world in worlds))]
     assert result.index.tolist() == [int(s) for s in singles]
     assert int(jax.jit(exogenous(counterfactual(model, {"b": "high"}), key))(lm).index) == int(singles[2])
     trace = values_of(exogenous(several, key), lm)

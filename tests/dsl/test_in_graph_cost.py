@@ -144,7 +144,7 @@ def test_scores_in_a_context_that_a_sibling_read(lm: sd.LanguageModel) -> None:
 
     for name, found in zip(("run", "score", "end"), scores(lm), strict=True):
         plain = option_log_probs(lm, "The weather outside is rainy. It is low today.", *SITES[name])
-        chex.assert_trees_all_close(np.asarray(found, np.float64), plain, atol=1e-4, rtol=0)
+        chex.assert_trees_all_close(np.asarray(found, np.float64), plain, atol=5e-4, rtol=0)
 
 
 def test_a_sibling_of_an_intervention_is_computed_once_for_all_worlds(lm: sd.LanguageModel) -> None:
@@ -177,7 +177,7 @@ def test_a_text_is_encoded_as_it_is_written(lm: sd.LanguageModel, most: int) -> 
     both = [lambda lm, key, carried=carried: scores(lm, key, carried) for carried in (True, False)]
     keys = jax.random.split(jax.random.key(0), 12)
     found = jax.jit(jax.vmap(lambda lm, key: [fn(lm, key) for fn in both], (None, 0)))(lm, keys)
-    chex.assert_trees_all_close(*found, atol=1e-4, rtol=0)
+    chex.assert_trees_all_close(*found, atol=5e-4, rtol=0)
     carried, again = (traced_tokens(jax.make_jaxpr(fn)(lm, keys[0]).jaxpr) for fn in both)
     # The weather, what stands before the text, and all of the text but its last token.
     weather = max(len(lm.codec.encode(text)) for text in sentences("weather"))

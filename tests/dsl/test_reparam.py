@@ -41,7 +41,7 @@ def test_density_of_noise_and_evidence(lm: sd.LanguageModel) -> None:
     found, trace = log_density(nh.reparam(model, config=CONFIG), (lm, "snow"), {}, noise)
     side = int(np.argmax(np.log([0.4, 0.6]) + noise["side_noise"]))
     prior = sum(float((-x - jnp.exp(-x)).sum()) for x in noise.values())
-    np.testing.assert_allclose(found, prior + np.log(P[side, 2]), rtol=1e-5)
+    np.testing.assert_allclose(found, prior + np.log(P[side, 2]), rtol=1e-4)
     # The Gumbels that the evidence leaves pick what was observed.
     assert int(jnp.argmax(jnp.log(P[side]) + trace["face_gumbels"]["value"])) == 2
 

@@ -15,6 +15,7 @@ import sdscm_jax as sd
 from sdscm_jax.dsl.handlers import abduct, counterfactual, couple, do, exogenous
 
 from ..dice import die
+from ..needs import needs
 
 STEPS = 6
 
@@ -71,8 +72,8 @@ def token_by_token(lm: sd.LanguageModel, tokens: np.ndarray, context: str, **cut
 @pytest.mark.parametrize("cut", [{}, {"top_k": 4}, {"top_p": 0.8}], ids=["whole", "top_k", "top_p"])
 def test_log_prob_is_that_of_what_is_sampled(embedded: sd.LanguageModel, cut: dict) -> None:
     key, static = jax.random.key(0), tuple(cut.items())
-    draws = np.asarray(draw_tumors(embedded, key, 600, static))
-    chex.assert_shape(draws, (600, STEPS))
+    draws = np.asarray(draw_tumors(embedded, key, 300, static))
+    chex.assert_shape(draws, (300, STEPS))
     found, counts = np.unique(draws, axis=0, return_counts=True)
     log_probs = np.asarray(tumor_log_prob(embedded, jnp.asarray(found), static))
     assert np.isfinite(log_probs).all()
@@ -82,10 +83,10 @@ def test_log_prob_is_that_of_what_is_sampled(embedded: sd.LanguageModel, cut: di
         np.testing.assert_allclose(log_probs[i], token_by_token(embedded, found[i], "The tumor", **cut), atol=1e-3)
     # A set of texts that is likely in advance is as frequent as it should be.
     likely = log_probs > np.quantile(log_probs, 0.7)
-    half = np.asarray(draw_tumors(embedded, jax.random.key(1), 600, static))
-    share = np.mean([(half == row).all(1).sum() for row in found[likely]]) * likely.sum() / 600
+    half = np.asarray(draw_tumors(embedded, jax.random.key(1), 300, static))
+    share = np.mean([(half == row).all(1).sum() for row in found[likely]]) * likely.sum() / 300
     expected = np.exp(log_probs[likely]).sum()
-    np.testing.assert_allclose(share, expected, atol=4 * np.sqrt(expected * (1 - expected) / 600))
+    np.testing.assert_allclose(share, expected, atol=4 * np.sqrt(expected * (1 - expected) / 300))
 
 
 def test_impossible_tokens_have_no_probability(embedded: sd.LanguageModel) -> None:
@@ -146,7 +147,7 @@ def test_a_text_is_read_as_it_was_written(embedded: sd.LanguageModel) -> None:
             places = range(len(bos + head), len(bos + whole))
             scores.append(sum(table[p - 1, row[p]] for p in places) / 4.0)
         expected = np.array(scores) - np.logaddexp.reduce(scores)
-        np.testing.assert_allclose(result.log_probs["drug"][i, 0], expected, atol=2e-4)
+        np.testing.assert_allclose(result.log_probs["drug"][i, 0], expected, atol=5e-4)
 
 
 def test_counterfactual_texts(embedded: sd.LanguageModel) -> None:
@@ -205,7 +206,7 @@ def test_texts_in_worlds(embedded: sd.LanguageModel) -> None:
 
 
 def test_constrained_text(embedded: sd.LanguageModel) -> None:
-    pytest.importorskip("outlines_core")
+    needs("outlines_core")
 
     def model(lm: sd.LanguageModel) -> None:
         age = sd.sample("age", sd.Text(lm, "age: {}", max_tokens=8, pattern=r"4\d", temperature=5.0))

@@ -14,7 +14,7 @@ import pytest
 
 import sdscm_jax as sd
 
-from ..conftest import ROOT, shared_path
+from ..needs import ROOT, shared_path
 
 
 class Pair(NamedTuple):

@@ -11,7 +11,9 @@ import pytest
 import sdscm_jax as sd
 from sdscm_jax import effects
 
-pytest.importorskip("funsor")
+from ..needs import absent
+
+pytest.importorskip("funsor", reason=absent("funsor"))
 
 from numpyro.contrib.funsor import config_enumerate, enum
 from numpyro.contrib.funsor import log_density as enumerated_log_density
@@ -43,11 +45,11 @@ def test_average_effect(exact: effects.Exact, lm: sd.LanguageModel) -> None:
     found = effects.ate(exact, "sky", "plan", "sunny", "high")
     for k in (0, 2):
         truth = enumerated(lm, {"sky": "high"}, k) - enumerated(lm, {"sky": "sunny"}, k)
-        assert found.value[k] == pytest.approx(truth, abs=1e-5)
+        assert found.value[k] == pytest.approx(truth, abs=1e-4)
     assert np.abs(found.value).max() > 0.01
 
 
 def test_controlled_effect(exact: effects.Exact, lm: sd.LanguageModel) -> None:
     found = effects.cde(exact, "sky", "plan", "sunny", "high", mediators={"mood": "old"})
     truth = enumerated(lm, {"sky": "high", "mood": "old"}, 1) - enumerated(lm, {"sky": "sunny", "mood": "old"}, 1)
-    assert found.value[1] == pytest.approx(truth, abs=1e-5)
+    assert found.value[1] == pytest.approx(truth, abs=1e-4)

@@ -22,6 +22,7 @@ from sdscm_jax.effects.identification import identify
 from sdscm_jax.effects.mixed import latent_projection
 from sdscm_jax.errors import EffectError, SiteError
 
+from ..needs import needs
 from .graphs import FRONT, dag, drawn, effect_by_hand, random_dag, subsets
 
 BOW = "u>x u>y x>y"
@@ -149,7 +150,7 @@ def test_valid_adjustments_are_identifiable_and_all_effects_are_without_hidden_s
 
 
 def test_verdicts_are_those_of_y0() -> None:
-    pytest.importorskip("y0", reason="y0, which the verdicts are compared with, is absent")
+    needs("y0")
     from y0.algorithm.identify import identify_outcomes
     from y0.dsl import Variable
     from y0.graph import NxMixedGraph

@@ -26,7 +26,7 @@ PAIR = ("degree", "interview")
 # 4.5 standard errors on each side.
 WIDE = 2 * NormalDist().cdf(4.5) - 1
 # Rounding of log-probabilities.
-ATOL = 2e-6
+ATOL = 5e-5
 AS_LOW = {"degree": HIGH, **dict.fromkeys(("experience", "test"), nested({"degree": LOW}))}
 AS_HIGH = {"degree": LOW, **dict.fromkeys(("experience", "test"), nested({"degree": HIGH}))}
 WORLDS = [

@@ -33,7 +33,7 @@ def agree(a, b):
     for name, x in a.values.items():
         assert (x == b.values[name]).mean() > 0.98, name
     for name, x in a.log_probs.items():
-        np.testing.assert_allclose(x[:, 1:], b.log_probs[name][:, 1:], atol=1e-4)
+        np.testing.assert_allclose(x[:, 1:], b.log_probs[name][:, 1:], atol=5e-4)
 
 embedded = sd.load_lm()
 config = tiny_config("llama", embedded.config.vocab_size)

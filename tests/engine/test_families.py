@@ -19,6 +19,7 @@ from .. import plain
 from ..conftest import make_tiny_lm
 from ..models.family_models import MODELS, SHORT
 from ..models.make_golden import random_model, torch_logits
+from ..needs import needs
 
 TEMPLATES = {"weather": "The weather outside is {}.", "run": "My friend goes for {}.", "age": "She is {} years old."}
 OPTIONS = {"weather": ["low", "very high"], "run": ["a run", "sunny"], "age": ["25", "low or high", "a friend"]}
@@ -37,12 +38,12 @@ def check(lm: sd.LanguageModel) -> None:
     staged = sd.simulate(day, 0, 2, lm, worlds=worlds)
     graph = sd.simulate(day, 0, 2, lm, worlds=worlds, execution="in_graph")
     for site in OPTIONS:
-        np.testing.assert_allclose(staged.log_probs[site], graph.log_probs[site], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(staged.log_probs[site], graph.log_probs[site], atol=5e-4, rtol=0)
     for world, (weather, run) in enumerate(contexts, start=1):
         context = f"{TEMPLATES['weather'].format(weather)} {TEMPLATES['run'].format(run)}"
         scores = plain.option_log_probs(lm, context, TEMPLATES["age"], OPTIONS["age"])
         expected = scores - np.logaddexp.reduce(scores)
-        np.testing.assert_allclose(staged.log_probs["age"][0, world], expected, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(staged.log_probs["age"][0, world], expected, atol=5e-4, rtol=0)
     ages = staged.log_probs["age"][0, 1:]
     assert np.abs(ages - ages[:1]).max() > 1e-2
 
@@ -61,7 +62,7 @@ def test_live_program(
     family: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scores are those that PyTorch's logits give."""
-    pytest.importorskip("torch")
+    needs("torch")
     settings = MODELS[family][1] | {"vocab_size": len(tiny_tokenizer)}
     model = random_model(family, settings, 5)
     model.save_pretrained(tmp_path)

@@ -45,7 +45,7 @@ def test_every_backend_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest
     assert not np.allclose(one.filter(like="logp").iloc[:, 0], other.filter(like="logp").iloc[:, 0])
     # A model argument may be the language model itself; with the same key, the data are the same.
     direct = sd.simulate_many(MODELS[:1], 0, 10, sd.load_lm(), out=tmp_path / "direct", **OPTIONS)
-    pd.testing.assert_frame_equal(pd.read_parquet(direct[0]), one, rtol=1e-4, atol=1e-4)
+    pd.testing.assert_frame_equal(pd.read_parquet(direct[0]), one, rtol=5e-4, atol=5e-4)
 
 
 def test_data_set_i_has_key_i(embedded: sd.LanguageModel, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_resumed_is_the_same(lm: sd.LanguageModel, tmp_path: Path, execution: st
     for name, x in whole.values.items():
         np.testing.assert_array_equal(x, again.values[name])
         assert x.dtype == again.values[name].dtype
-        np.testing.assert_allclose(x, plain.values[name], atol=1e-5)
+        np.testing.assert_allclose(x, plain.values[name], atol=1e-4)
     for name, x in whole.log_probs.items():
         np.testing.assert_array_equal(x, again.log_probs[name])
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "whole"), whole.to_pandas(), check_categorical=False)

@@ -40,10 +40,10 @@ def test_table(result: sd.Simulation) -> None:
     assert (table["x|do(x=high)"] == "high").all()
     for suffix in ("", "|do(x=low)", "|do(x=high)"):
         total = np.exp(table[f"logp(y=a){suffix}"]) + np.exp(table[f"logp(y=b){suffix}"])
-        assert np.asarray(total) == pytest.approx(1.0, abs=1e-5)
+        assert np.asarray(total) == pytest.approx(1.0, abs=1e-4)
     # Numbers follow the world: z is shifted by the intervention, with the unit's own noise.
     chex.assert_trees_all_close(
-        np.asarray(table["z[1]|do(x=high)"] - table["z[1]|do(x=low)"]), np.full(30, 2.0, np.float32), atol=1e-5
+        np.asarray(table["z[1]|do(x=high)"] - table["z[1]|do(x=low)"]), np.full(30, 2.0, np.float32), atol=1e-4
     )
     assert result.to_pandas(logp=False).shape[1] == 15
     assert next(c for c in result.to_pandas(logp=["y"]) if c.startswith("logp")) == "logp(y=a)"
@@ -75,7 +75,7 @@ def test_propensity_and_outcome_probabilities(result: sd.Simulation, lm: sd.Lang
     for i in (0, 5):
         u = chosen.phrase(jnp.asarray(result.values["u"][i, 0]))
         logits = sd.Choice(lm, "Now {}.", ["low", "high"], given=[u], temperature=9.0).logits
-        assert table["logp(x=high)"][i] == pytest.approx(float(logits[1]), abs=1e-4)
+        assert table["logp(x=high)"][i] == pytest.approx(float(logits[1]), abs=5e-4)
 
 
 def test_interventional_data(lm: sd.LanguageModel) -> None:
@@ -90,7 +90,7 @@ def test_other_worlds_change_nothing(result: sd.Simulation, lm: sd.LanguageModel
     alone = sd.simulate(model, jax.random.key(0), 30, lm, logp=["y"], chunk=16)
     for name, values in alone.values.items():
         if name == "z":  # a number, computed by another program: equal to rounding
-            chex.assert_trees_all_close(values[:, 0], result.values[name][:, 0], atol=1e-6)
+            chex.assert_trees_all_close(values[:, 0], result.values[name][:, 0], atol=1e-4)
         else:
             chex.assert_trees_all_equal(values[:, 0], result.values[name][:, 0])
     assert list(alone.log_probs) == ["y"]
@@ -125,7 +125,7 @@ def test_the_same_in_other_words_is_not_compiled_again(lm: sd.LanguageModel) -> 
             sd.simulate(told(*words), 1, 24, lm, worlds=worlds, execution=how) for how in ("staged", "in_graph")
         )
         chex.assert_trees_all_equal(staged.values, in_graph.values)
-        chex.assert_trees_all_close(staged.log_probs, in_graph.log_probs, atol=1e-4)
+        chex.assert_trees_all_close(staged.log_probs, in_graph.log_probs, atol=5e-4)
     assert program._executable.cache_info().misses == before
     sd.simulate(told("Now {}.", "Then {}.", "sequence"), 1, 24, lm, worlds=[{"y": "a"}], execution="staged")
     assert program._executable.cache_info().misses == before + 1
@@ -143,7 +143,7 @@ def test_contrast(result: sd.Simulation, tmp_path: Path) -> None:
     found = sd.contrast(result, "x", "y", "low", "high")
     table = result.to_pandas()
     effect = np.exp(table["logp(y=a)|do(x=high)"]) - np.exp(table["logp(y=a)|do(x=low)"])
-    assert found.average[0] == pytest.approx(effect.mean(), abs=1e-6)
+    assert found.average[0] == pytest.approx(effect.mean(), abs=1e-5)
     naive = (table.y[table.x == "high"] == "a").mean() - (table.y[table.x == "low"] == "a").mean()
     assert found.naive[0] == pytest.approx(naive)
     assert found.changed == (table["y|do(x=low)"] != table["y|do(x=high)"]).mean()

@@ -25,7 +25,7 @@ from ..conftest import make_tiny_lm
 from ..laws.programs import SCORINGS, Program, programs
 
 # Two options whose odds differ by less may be exchanged by rounding (docs/execution.md).
-TOLERANCE = 1e-4
+TOLERANCE = 5e-4
 
 
 def agree(a: sd.Simulation, b: sd.Simulation, program: Callable | None = None) -> None:
@@ -36,7 +36,7 @@ def agree(a: sd.Simulation, b: sd.Simulation, program: Callable | None = None) -
         if name in a.log_probs:
             x, y = a.log_probs[name][fine], b.log_probs[name][fine]
             np.testing.assert_allclose(x, y, atol=TOLERANCE, rtol=0)
-        same = np.isclose(values, b.values[name], atol=1e-5)
+        same = np.isclose(values, b.values[name], rtol=1e-4, atol=1e-4)
         fine &= same.reshape(*fine.shape, -1).all(-1)
     assert fine.mean() > 0.98
 

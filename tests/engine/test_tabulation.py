@@ -71,7 +71,7 @@ def test_scores_are_those_of_score_contexts(gpt2: sd.LanguageModel, scoring: str
     """In a table of three sites."""
     scorer = TrieScorer()
     found = tables(gpt2, scorer, scoring=scoring)
-    chex.assert_trees_all_close(found, tables(gpt2, score_contexts, scoring=scoring), atol=1e-5, rtol=1e-5)
+    chex.assert_trees_all_close(found, tables(gpt2, score_contexts, scoring=scoring), atol=5e-4, rtol=0)
     assert set(found) == (set() if scoring == "uniform" else {"x0", "x1", "x2"})
     assert (scorer.counts(gpt2) == Counts()) == (scoring == "uniform")
 
@@ -97,7 +97,7 @@ def test_contexts_in_any_order(gpt2: sd.LanguageModel) -> None:
     x = sd.Choice(gpt2, WORDING[0], OPTIONS[0]).phrase(0)
     y = sd.Choice(gpt2, WORDING[1], OPTIONS[1], given=[x])
     scores = TrieScorer()(y, np.array([[1], [0], [1]]))
-    chex.assert_trees_all_close(scores, tables(gpt2, TrieScorer())["x1"][[1, 0, 1]], atol=1e-5, rtol=1e-5)
+    chex.assert_trees_all_close(scores, tables(gpt2, TrieScorer())["x1"][[1, 0, 1]], atol=5e-4, rtol=0)
 
 
 def test_each_distinct_token_once(gpt2: sd.LanguageModel) -> None:
@@ -117,7 +117,7 @@ def test_each_distinct_token_once(gpt2: sd.LanguageModel) -> None:
     tables(gpt2, scorer, wording=OTHER)
     assert scorer.counts(gpt2).tokens == beginnings(gpt2, [WORDING, changed, OTHER])
     scorer.forget()
-    chex.assert_trees_all_close(tables(gpt2, scorer), first, atol=1e-5, rtol=1e-5)
+    chex.assert_trees_all_close(tables(gpt2, scorer), first, atol=5e-4, rtol=0)
     assert (scorer.counts(gpt2) - before).tokens == beginnings(gpt2, [WORDING, changed, OTHER])
 
 
@@ -145,7 +145,7 @@ def test_little_memory_costs_tokens_and_changes_nothing(
         monkeypatch.setattr(tabulation, "REMEMBERED", remembered)
         scorer = TrieScorer(memory=64 * token_bytes(gpt2))
         for _ in range(2):
-            chex.assert_trees_all_close(tables(gpt2, scorer), plenty, atol=1e-5, rtol=1e-5)
+            chex.assert_trees_all_close(tables(gpt2, scorer), plenty, atol=5e-4, rtol=0)
             tables(gpt2, scorer, wording=OTHER)
         tokens.append(scorer.counts(gpt2).tokens)
         assert tokens[-1] < scorer.counts(gpt2).reference_tokens
@@ -171,7 +171,7 @@ def test_the_pool_grows(gpt2: sd.LanguageModel) -> None:
     # The texts that the site goes on from were in the first pool.
     assert fewest.tokens < counts.tokens < 1.3 * fewest.tokens
     for name in ("x", "y", "z"):
-        chex.assert_trees_all_close(table.scores(name), expected.scores(name), atol=1e-5, rtol=1e-5)
+        chex.assert_trees_all_close(table.scores(name), expected.scores(name), atol=5e-4, rtol=0)
 
 
 def test_the_store_pays_once(gpt2: sd.LanguageModel, tmp_path: Path) -> None:
@@ -198,4 +198,4 @@ def test_a_site_that_is_asked_inside_jit(gpt2: sd.LanguageModel, scoring: str) -
         return sites["x0"]["value"], mechanism.scores
 
     x, scores = run()
-    chex.assert_trees_all_close(scores, tables(gpt2, TrieScorer(), scoring=scoring)["x1"][x], atol=1e-5, rtol=1e-5)
+    chex.assert_trees_all_close(scores, tables(gpt2, TrieScorer(), scoring=scoring)["x1"][x], atol=5e-4, rtol=0)

@@ -18,9 +18,10 @@ from numpyro.infer.util import initialize_model
 
 import sdscm_jax as sd
 
+from ..needs import absent
 from ..plain import option_log_probs
 
-pytest.importorskip("funsor")
+pytest.importorskip("funsor", reason=absent("funsor"))
 
 from numpyro.contrib.funsor import config_enumerate, enum, infer_discrete
 from numpyro.contrib.funsor import log_density as enumerated_log_density
@@ -122,7 +123,7 @@ def test_sites_are_summed_out(lm: sd.LanguageModel, joint: Callable, model: Call
         return density, {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
 
     density, values = jax.jit(run)(*args)
-    np.testing.assert_allclose(density, expected, rtol=2e-5)
+    np.testing.assert_allclose(density, expected, rtol=1e-4)
     if model is two_latent:
         # An axis each, left of the plate's.
         assert values["word"].shape == (len(WORD), 1)
@@ -141,14 +142,14 @@ def test_elbo_and_potential(lm: sd.LanguageModel, joint: Callable) -> None:
 
     svi = SVI(config_enumerate(model), lambda lm: None, optax.sgd(0.0), TraceEnum_ELBO(max_plate_nesting=1))
     elbo = jax.jit(lambda lm: -svi.loss.loss(jax.random.key(0), {}, svi.model, svi.guide, lm))
-    np.testing.assert_allclose(elbo(lm), expected, rtol=2e-5)
+    np.testing.assert_allclose(elbo(lm), expected, rtol=1e-4)
 
     def potential(lm: sd.LanguageModel, shift: jax.Array) -> jax.Array:
         info = initialize_model(jax.random.key(0), tilted, model_args=(lm,), dynamic_args=True)
         return info.potential_fn(lm)({"shift": shift})
 
     prior = -0.5 * 0.7**2 - 0.5 * np.log(2 * np.pi)
-    np.testing.assert_allclose(-jax.jit(potential)(lm, 0.7), expected + prior, rtol=2e-5)
+    np.testing.assert_allclose(-jax.jit(potential)(lm, 0.7), expected + prior, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -199,8 +200,8 @@ def test_of_the_graph_of_an_intervention(lm: sd.LanguageModel, joint: Callable) 
     weather = np.logaddexp.reduce(np.logaddexp.reduce(table, -1), -1)
     mood = table[:, 1] - np.logaddexp.reduce(table[:, 1], -1)[:, None]
     expected = np.logaddexp.reduce(weather[:, None] + mood, 0)[IS].sum()
-    np.testing.assert_allclose(density, expected, rtol=2e-5)
-    assert not np.isclose(density, posterior(table)[0].sum(), rtol=1e-3)
+    np.testing.assert_allclose(density, expected, rtol=1e-4)
+    assert not np.isclose(density, posterior(table)[0].sum(), rtol=5e-3)
 
 
 def test_a_latent_site_among_numbers(lm: sd.LanguageModel, joint: Callable) -> None:
@@ -218,4 +219,4 @@ def test_a_latent_site_among_numbers(lm: sd.LanguageModel, joint: Callable) -> N
     weather = np.logaddexp.reduce(np.logaddexp.reduce(joint(one_latent), -1), -1)
     z = (heights[:, None] - np.arange(3)) / 0.5
     each = weather - 0.5 * z**2 - np.log(0.5) - 0.5 * np.log(2 * np.pi)
-    np.testing.assert_allclose(density, np.logaddexp.reduce(each, -1).sum(), rtol=2e-5)
+    np.testing.assert_allclose(density, np.logaddexp.reduce(each, -1).sum(), rtol=1e-4)

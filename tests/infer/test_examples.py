@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ..needs import needs
 from ..test_examples import load_example
 
 
 def test_latent_sites(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("funsor")
+    needs("funsor")
     found = load_example("latent_sites").main(["--days", "80", "--draws", "150"])
     sunnier = found["sunnier"]
     assert abs(sunnier.mean() - 2.0) < 4 * sunnier.std() < 4

@@ -19,6 +19,7 @@ from numpyro.infer.util import log_density
 import sdscm_jax as sd
 from sdscm_jax.dsl.handlers import do
 
+from ..needs import needs
 from ..plain import option_log_probs
 from . import count_encodes
 
@@ -259,7 +260,7 @@ def test_relations_and_pictures_under_do(lm: sd.LanguageModel) -> None:
     assert read["dose"] - {"weather"} == {"mood"}
     assert read["activity"] - {"weather"} == {"dose"}
 
-    pytest.importorskip("graphviz")
+    needs("graphviz")
 
     def edges(fn: Callable) -> set[tuple[str, ...]]:
         source = numpyro.render_model(fn, (lm,)).source

@@ -105,7 +105,7 @@ def test_log_probabilities_of_what_is_replaced(lm: sd.LanguageModel) -> None:
     assert "We saw {}." not in {template for template, _ in scorer.asked}
     replaced = jax.jit(lambda: mechanism_of(run()["y"]["fn"]).logits)()
     assert [row for template, row in scorer.asked if template == "We saw {}."] == [(0,), (1,), (2,)]
-    chex.assert_trees_all_close(replaced, jax.nn.log_softmax(formula(np.array([[x]]), 2)[0]), atol=1e-6)
+    chex.assert_trees_all_close(replaced, jax.nn.log_softmax(formula(np.array([[x]]), 2)[0]), atol=1e-5)
     again = sd.tabulate(do(do(story, {"y": "low"}), {"y": "uniform"}), lm, scorer=Counting())
     fn = jax.jit(lambda: mechanism_of(trace(exogenous(again, 0)).get_trace()["y"]["fn"]).logits)
     chex.assert_trees_all_close(fn(), replaced)
@@ -216,7 +216,7 @@ def test_a_dense_table_has_the_same_scores(lm: sd.LanguageModel) -> None:
     choice = sd.Choice(lm, "We saw {}.", SIZE, given=[sd.Choice(lm, "It is {}.", SKY).phrase(0), "And"])
     whole = score_contexts(choice, np.array([[0], [1], [2]]))
     chex.assert_shape(whole, (3, 2))
-    chex.assert_trees_all_close(score_contexts(choice, np.array([[2]])), whole[2:], atol=1e-4)
+    chex.assert_trees_all_close(score_contexts(choice, np.array([[2]])), whole[2:], atol=5e-4)
     assert np.abs(whole[0] - whole[2]).max() > 1e-2
 
 

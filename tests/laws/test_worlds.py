@@ -110,7 +110,7 @@ def test_worlds_that_cover_every_setting_are_as_one_at_a_time(lm: sd.LanguageMod
         for name in STEPS.names:
             chex.assert_trees_all_equal(together.values[name][:, world], single.values[name])
             of_world = together.log_probs[name][:, world]
-            chex.assert_trees_all_close(of_world, single.log_probs[name], atol=2e-5, rtol=0)
+            chex.assert_trees_all_close(of_world, single.log_probs[name], atol=5e-4, rtol=0)
     # The factual world, which is not run, is one of each kind for some unit.
     factual = {(int(a), int(b)) for a, b in zip(singles[0].values["x0"], singles[0].values["x1"], strict=True)}
     assert len(factual) > 2

@@ -26,10 +26,10 @@ from sdscm_jax.models.automaton import TokenAutomaton, pattern_automaton, stop_a
 from sdscm_jax.models.codec import Codec
 from sdscm_jax.models.token_bytes import token_bytes
 
-from ..conftest import shared_path
+from ..needs import absent, shared_path
 
 some = settings(max_examples=100, deadline=None, derandomize=True)
-needs_extra = pytest.mark.skipif(find_spec("outlines_core") is None, reason="extra constrained is absent")
+needs_extra = pytest.mark.skipif(find_spec("outlines_core") is None, reason=absent("outlines_core"))
 FAR = 2**30
 
 # "é" is the two tokens "Ã" and "©" of GPT-2's alphabet; "©a" begins in the middle of a character.

@@ -32,11 +32,13 @@ from sdscm_jax.models.config import DecoderConfig
 from sdscm_jax.models.decoder import Rows
 from sdscm_jax.models.families import FAMILIES
 
+from ..needs import needs
 from .family_models import GOLDEN_NAMES, LONG, MODELS, SHORT, WAYS, random_family_model, random_tokens, relative
 from .make_golden import FAMILIES_GOLDEN, torch_logits
 
-# Of the largest difference of two logits over the largest logit: float32 rounds to 6e-8, in every operation.
-FLOAT32 = 2e-6
+# Of the largest difference of two logits over the largest logit: float32 rounds to 6e-8, in every operation, and to
+# 1e-6 in all (docs/parity.md). A switch that is forgotten moves them by ten times as much at least.
+FLOAT32 = 2e-5
 
 GOLDEN = [MODELS[name][0] for name in GOLDEN_NAMES]
 
@@ -105,7 +107,7 @@ def test_a_forgotten_switch_shows(family: str, change: dict[str, Any]) -> None:
     if "rope" in change:
         change = {"rope": lm.config.rope[:1] * lm.config.layers}
     other = load(FAMILIES_GOLDEN / family, config=replace(lm.config, **change))
-    assert relative(WAYS["one pass"](other, tokens), expected) > 100 * FLOAT32
+    assert relative(WAYS["one pass"](other, tokens), expected) > 10 * FLOAT32
 
 
 @pytest.mark.parametrize("family", GOLDEN)
@@ -145,9 +147,9 @@ def test_rows_far_from_their_beginning(family: str) -> None:
     hidden, new = encode_rows(lm, tokens[before:], np.arange(before, len(tokens)), rows, pool)
     expected = np.asarray(lm.decoder.logits(encode(lm, tokens, np.arange(100), np.tri(100, dtype=bool))[0]))[before:]
     assert relative(np.asarray(lm.decoder.logits(hidden)), expected) < FLOAT32
-    chex.assert_trees_all_close(new, jax.tree.map(lambda x: x[:, before:], pool), atol=1e-5)
+    chex.assert_trees_all_close(new, jax.tree.map(lambda x: x[:, before:], pool), atol=1e-4)
     log_probs = lm.decoder.log_probs(hidden, np.arange(after), np.arange(after))
-    chex.assert_trees_all_close(log_probs, np.diag(jax.nn.log_softmax(expected)[:, :after]), atol=1e-5)
+    chex.assert_trees_all_close(log_probs, np.diag(jax.nn.log_softmax(expected)[:, :after]), atol=1e-4)
 
 
 def test_windows_need_the_positions_of_the_cache() -> None:
@@ -164,7 +166,7 @@ def test_windows_need_the_positions_of_the_cache() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_live(name: str, tmp_path: Path) -> None:
     """Other weights than the golden ones, from files in shards; windows shorter and longer than the text."""
-    pytest.importorskip("torch")
+    needs("torch")
     family, settings = MODELS[name]
     model = random_family_model(family, settings, 5)
     model.save_pretrained(tmp_path, max_shard_size="60KB")
@@ -181,7 +183,7 @@ def test_live(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["gpt_neox", "mistral", "qwen3", "gemma2", "gemma3_text"])
 def test_live_bfloat16(family: str, tmp_path: Path) -> None:
     """About as far from float32 as PyTorch's own bfloat16 is."""
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     model = random_family_model(family, MODELS[family][1], 5)
     model.save_pretrained(tmp_path)
     tokens = random_tokens(5)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ..conftest import ROOT
+from ..needs import ROOT
+from ..printed import differing
 from .family_models import MODELS, WAYS
 from .test_families import FLOAT32
 
@@ -26,7 +27,7 @@ def test_pages_run(page: str) -> None:
         with redirect_stdout(printed):
             exec(compile(block, page, "exec"), names)
         expected = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
-        assert printed.getvalue().splitlines() == expected, block
+        assert differing(printed.getvalue().splitlines(), expected) == [], block
     files = ("sdscm_jax/models/families.py", "sdscm_jax/models/tensors.py", "tests/models/family_models.py")
     sources = [(ROOT / file).read_text() for file in files]
     for excerpt in re.findall(r"```text\n(.*?)```", text, re.DOTALL):

@@ -81,7 +81,7 @@ def logits(lm: sd.LanguageModel) -> jax.Array:
     return lm.logits(TOKENS)
 
 
-def check_logits(got: sd.LanguageModel, expected: sd.LanguageModel, tolerance: float = 1e-5) -> None:
+def check_logits(got: sd.LanguageModel, expected: sd.LanguageModel, tolerance: float = 2e-5) -> None:
     expected_logits = logits(expected)
     assert float(expected_logits.std()) > 0.1
     chex.assert_trees_all_close(logits(got), expected_logits, atol=tolerance * float(jnp.abs(expected_logits).max()))
@@ -112,7 +112,9 @@ def test_a_layer_is_that_of_its_dequantized_kernel(dtype: str) -> None:
     kernel = dequantized(layer.kernel[...], layer.scale[...])
     expected = jnp.matmul(x.astype(jnp.float32), kernel, precision="highest") + jnp.arange(16)
     assert layer(x).dtype == jnp.dtype(dtype)
-    chex.assert_trees_all_close(layer(x).astype(jnp.float32), expected, rtol=1e-6 if dtype == "float32" else 1e-2)
+    chex.assert_trees_all_close(
+        layer(x).astype(jnp.float32), expected, rtol=1e-5 if dtype == "float32" else 1e-2, atol=1e-5
+    )
 
 
 # -- loading --------------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ def test_logits_are_those_of_dequantized_kernels(directory: Path, dtype: str) ->
     lm = sd.load_lm(directory, dtype=dtype, weights="int8")
     assert lm.dtype == jnp.dtype(dtype)
     # In bfloat16 the dequantized kernels are rounded once more.
-    check_logits(lm, of_floats(lm), 1e-5 if dtype == "float32" else 0.1)
+    check_logits(lm, of_floats(lm), 2e-5 if dtype == "float32" else 0.2)
 
 
 def test_the_integers_do_not_depend_on_the_dtype(directory: Path) -> None:
@@ -230,7 +232,7 @@ def test_programs_run_as_with_floats(small: sd.LanguageModel) -> None:
     for site in staged.values:
         np.testing.assert_array_equal(staged.values[site], in_graph.values[site])
     for name in staged.log_probs:
-        np.testing.assert_allclose(staged.log_probs[name], in_graph.log_probs[name], atol=1e-4)
+        np.testing.assert_allclose(staged.log_probs[name], in_graph.log_probs[name], atol=5e-4)
     looked_up = sd.simulate(sd.tabulate(program, small), 0, 30, worlds=worlds)
     for site in staged.values:
         np.testing.assert_array_equal(staged.values[site], looked_up.values[site])
@@ -250,7 +252,7 @@ def test_low_rank_adds_what_it_adds_to_floats(small: sd.LanguageModel) -> None:
     first = disturbed(LowRank(small, 2, targets=["query", "down"], alpha=3.0), 0)
     second = disturbed(LowRank(small, 3, targets=["down", "gate"]), 1)
     once, twice = first(small), second(first(small))
-    check_logits(LowRank(small, 2)(small), small, 1e-6)
+    check_logits(LowRank(small, 2)(small), small, 2e-5)
     check_logits(once, first(floats))
     check_logits(twice, second(first(floats)))
     assert twice.config.low_rank == (("down", 5), ("gate", 3), ("query", 2))

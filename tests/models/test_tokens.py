@@ -19,7 +19,7 @@ import sdscm_jax as sd
 from sdscm_jax.models.codec import Codec, Tokens, common_prefix
 from sdscm_jax.models.options import OptionTokens, option_tokens
 
-from ..conftest import shared_path
+from ..needs import shared_path
 
 few = settings(max_examples=30, deadline=None, derandomize=True)
 

@@ -47,14 +47,17 @@ def test_documents_are_the_texts(embedded: sd.LanguageModel, writers: list[Docum
 
 def test_targets_are_the_mechanisms(embedded: sd.LanguageModel, writers: list[DocumentWriter]) -> None:
     """Averaged over documents, a token is drawn as often as its target says."""
-    expected, drawn = np.zeros(0), np.zeros(0)
+    expected, drawn, even = np.zeros(0), np.zeros(0), np.zeros(0)
     for document in writers[1].documents(np.random.default_rng(4), 1500):
         open_places = (document.target_probs > 0).sum(1) > 1
-        expected = np.append(expected, document.target_probs[open_places, 0])
-        drawn = np.append(drawn, 1.0 - document.target_probs[open_places, 0])
-    # E[1 - p(drawn)] = E[sum_k p_k (1 - p_k)], and the first candidate is the one that was drawn.
-    assert abs(expected.mean() + drawn.mean() - 1) < 1e-6
-    assert 0.3 < expected.mean() < 0.7
+        expected = np.append(expected, (document.target_probs[open_places].astype(np.float64) ** 2).sum(1))
+        drawn = np.append(drawn, document.target_probs[open_places, 0])
+        even = np.append(even, 1 / (document.target_probs > 0).sum(1)[open_places])
+    # E[p(drawn)] = E[sum_k p_k^2], and the first candidate is the one that was drawn.
+    error = drawn - expected
+    assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(error))
+    # That is not how often it would be if candidates were drawn evenly.
+    assert abs(drawn.mean() - even.mean()) > 20 * error.std() / np.sqrt(len(error))
 
 
 def test_packing(writers: list[DocumentWriter]) -> None:
@@ -84,8 +87,8 @@ def test_packed_documents_do_not_see_each_other(embedded: sd.LanguageModel) -> N
         token_losses(embedded, Batch(*(np.array([x], np.int32) for x in (t, range(len(t)), [1] * len(t))), np.ones(1)))
         for t in (a, b)
     ]
-    chex.assert_trees_all_close(together[: len(a) - 1], alone[0][0], atol=1e-4)
-    chex.assert_trees_all_close(together[len(a) :], alone[1][0], atol=1e-4)
+    chex.assert_trees_all_close(together[: len(a) - 1], alone[0][0], atol=5e-4)
+    chex.assert_trees_all_close(together[len(a) :], alone[1][0], atol=5e-4)
 
 
 def test_expected_loss(lm: sd.LanguageModel) -> None:
@@ -96,7 +99,7 @@ def test_expected_loss(lm: sd.LanguageModel) -> None:
     probs = np.array([[[1, 0], [1, 0], [0.25, 0.75]]], np.float32)
     expected = token_losses(lm, Batch(tokens, *row, targets, probs))[0, 1]
     each = [token_losses(lm, Batch(np.array([[5, 6, t]], np.int32), *row))[0, 1] for t in (7, 9)]
-    assert float(expected) == pytest.approx(0.25 * float(each[0]) + 0.75 * float(each[1]), abs=1e-4)
+    assert float(expected) == pytest.approx(0.25 * float(each[0]) + 0.75 * float(each[1]), abs=5e-4)
 
 
 def test_training_lowers_the_loss(lm: sd.LanguageModel) -> None:

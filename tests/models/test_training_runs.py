@@ -23,7 +23,8 @@ from sdscm_jax.errors import ResumeError
 from sdscm_jax.models.families import tiny_config
 from sdscm_jax.models.training import Batch, train_lm
 
-from ..conftest import ROOT, make_tiny_lm
+from ..conftest import make_tiny_lm
+from ..needs import ROOT
 from .random_batches import batches_of, random_batch
 
 

@@ -157,7 +157,7 @@ def test_weighted_losses_are_scores(request: pytest.FixtureRequest, fixture: str
                 for name in (*family["go"].parents, "go")
             ]
             found = -losses[segments[1:] == segment].sum()
-            np.testing.assert_allclose(found, float(scores[tuple(told)]), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(found, float(scores[tuple(told)]), rtol=1e-4, atol=5e-4)
 
 
 def alone(family: Family) -> np.ndarray:
@@ -189,9 +189,9 @@ def test_fitted_mechanisms_are_those_of_the_table(embedded: sd.LanguageModel) ->
     after = compare_table(fitted, member, FRAME)
     assert (before.table - before.lm).abs().mean() > 0.15
     assert (after.table - after.lm).abs().mean() < 0.05
-    np.testing.assert_allclose(after.groupby(["variable", "given"]).lm.sum(), 1.0, atol=1e-5)
+    np.testing.assert_allclose(after.groupby(["variable", "given"]).lm.sum(), 1.0, atol=1e-4)
     asked = np.asarray(jax.nn.softmax(sd.tabulate(member, fitted).scores("go")))
-    np.testing.assert_allclose(after[after.variable == "go"].lm, asked.reshape(-1), atol=1e-5)
+    np.testing.assert_allclose(after[after.variable == "go"].lm, asked.reshape(-1), atol=1e-4)
     # Four standard errors, and what the fit leaves.
     units = sd.simulate(member, 0, 400, fitted)
     share = (units.values["go"] == FAMILY["go"].options.index("for a run")).mean()

@@ -35,9 +35,9 @@ def test_probabilities_are_those_that_were_given(scoring: str, chat: bool) -> No
     table[0, 1] = np.eye(drugs)[0]
     lm = testing.mock_lm(model, probs={"age": [0.25, 0.75], "drug": table}, chat=chat)
     found = effects.network(model, lm)
-    chex.assert_trees_all_close(found["age"].table, np.array([0.25, 0.75]), atol=1e-6)
+    chex.assert_trees_all_close(found["age"].table, np.array([0.25, 0.75]), atol=1e-5)
     # The parents of a factor are in program order.
-    chex.assert_trees_all_close(found["drug"].table, table.transpose(1, 0, 2), atol=1e-6)
+    chex.assert_trees_all_close(found["drug"].table, table.transpose(1, 0, 2), atol=1e-5)
     # What was not given is drawn, and leaves every option a chance in every context.
     assert (found["pdl1"].table > 0.01).all()
     assert np.abs(found["pdl1"].table[0] - found["pdl1"].table[1]).max() > 0.01

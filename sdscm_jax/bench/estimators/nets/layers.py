@@ -90,7 +90,7 @@ def imbalance(representation: Array, t: Array, weight: Array) -> Array:
 
     >>> r = jnp.array([[0.0], [2.0], [4.0], [6.0]])  # variance 5, means 1 and 5
     >>> float(imbalance(r, jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.ones(4)))
-    3.2...
+    3.2
     """
     over = jax.vmap(mean, in_axes=(1, None))
     centred = representation - over(representation, weight)
