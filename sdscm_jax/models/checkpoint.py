@@ -146,6 +146,13 @@ def _find_tensors(
     used = {name for found in names.values() for name in found}
     head = family.tensors["head"]
     tied_copies = {head.source, *head.also} if config.tied else set()
+    table = names["embedding.embedding"]
+    for name in sorted(tied_copies & set(files.entries)):
+        if table and not _same_values(files, name, table[0]):
+            problems.append(
+                f"{name} differs from {table[0]}, and config.json says that they are one (tie_word_embeddings); where "
+                "the model has a head of its own, say false there, otherwise take it out of the file"
+            )
     for name in sorted(set(files.entries) - used - tied_copies):
         if not name.endswith(family.ignored) and not name.startswith(family.other_parts):
             problems.append(f"unexpected {name}")
@@ -154,6 +161,18 @@ def _find_tensors(
             f"{files.directory} does not fit its config.json ({config.family}):\n  " + "\n  ".join(problems)
         )
     return names
+
+
+def _same_values(files: TensorFiles, a: str, b: str) -> bool:
+    """Have two tensors of the files the same shape and the same values?"""
+    shape = files.shape(a)
+    if files.shape(b) != shape or not {files.kind(a), files.kind(b)} <= set(DTYPES):
+        return False
+    for start in range(0, shape[0], _ROWS):
+        rows = (slice(start, start + _ROWS), *(slice(None) for _ in shape[1:]))
+        if not np.array_equal(*(files.read(name, rows).astype(np.float64) for name in (a, b)), equal_nan=True):
+            return False
+    return True
 
 
 def _source(
