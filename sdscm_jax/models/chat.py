@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -86,6 +86,7 @@ class ChatCodec(Codec):
     Args:
         tokenizer: the ``transformers`` tokenizer, with its chat template.
         chat: what is said.
+        size, ends: as for ``Codec``.
 
     Raises:
         LoadError: there is no chat template; it refuses the conversation, or has no room for a text before
@@ -99,8 +100,8 @@ class ChatCodec(Codec):
     assistant: She is
     """
 
-    def __init__(self, tokenizer: Any, chat: Chat):
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer: Any, chat: Chat, size: int | None = None, ends: Sequence[int] = ()):
+        super().__init__(tokenizer, size, ends)
         self.chat = chat
         template = _template_of(tokenizer)
         self._special = tuple(t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
@@ -276,7 +277,7 @@ class ChatCodec(Codec):
 
 @lru_cache(maxsize=1 << 16)
 def _parse(codec: ChatCodec, text: str) -> Tokens:
-    return tuple(codec.tokenizer.encode(text, add_special_tokens=False))
+    return codec.read(text)
 
 
 @lru_cache(maxsize=4096)
