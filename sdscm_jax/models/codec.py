@@ -220,10 +220,19 @@ def _unread(codec: Codec, text: str) -> tuple[str, ...]:
         return (text,) if unk in tokenizer.encode(text, add_special_tokens=False) else ()
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = zip(found["input_ids"], found["offset_mapping"], strict=True)
-    read = {at for token, (start, stop) in spans if token != unk for at in range(start, stop)}
+    unknown = {at for token, (start, stop) in spans if token == unk for at in range(start, stop)}
     # White space that a tokenizer takes away is no character that it does not know.
-    shown = "".join(c if at not in read and not c.isspace() else "\0" for at, c in enumerate(text))
+    shown = "".join(
+        c if not c.isspace() and (at in unknown or _vanishes(codec, c)) else "\0" for at, c in enumerate(text)
+    )
     return tuple(piece for piece in shown.split("\0") if piece)
+
+
+@lru_cache(maxsize=1 << 16)
+def _vanishes(codec: Codec, character: str) -> bool:
+    """Does a character add nothing to a text's tokens?"""
+    once, twice = (codec.tokenizer.encode(character * n, add_special_tokens=False) for n in (1, 2))
+    return once == twice
 
 
 def common_prefix(*sequences: Sequence[int]) -> int:

@@ -70,7 +70,7 @@ def test_a_tensor_in_two_shards(directory: Path) -> None:
     first, second = shards(directory)
     for kept, stray in ((first, second), (second, first)):
         tensors = load_file(stray)
-        mapped = {name: file for name, file in json.loads((directory / INDEX).read_text())["weight_map"].items()}
+        mapped = json.loads((directory / INDEX).read_text())["weight_map"]
         name = next(n for n, file in mapped.items() if file == kept.name)
         save_file(tensors | {name: np.zeros_like(load_file(kept)[name])}, stray)
         message = fails(directory)
