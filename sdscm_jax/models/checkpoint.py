@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from safetensors.numpy import save_file
 from transformers import AutoConfig
 
-from ..errors import LoadError
+from ..errors import LoadError, SDSCMError
 from .config import DecoderConfig
 from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
@@ -253,9 +253,12 @@ def save_checkpoint(
         config, state, dtype: of the decoder.
 
     Raises:
-        SDSCMError: the weights are int8.
+        SDSCMError: the weights are int8, or the directory holds the shards of another model.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    others = sorted({*directory.glob("model-*-of-*.safetensors"), *directory.glob("model.safetensors.index.json")})
+    if others:
+        raise SDSCMError(f"{directory} has {others[0].name}, of another set of weights; save to another directory")
     with TemporaryDirectory(dir=directory) as unfinished:
         save_parameters(Path(unfinished), config, state, dtype)
         (Path(unfinished) / "model.safetensors").replace(directory / "model.safetensors")

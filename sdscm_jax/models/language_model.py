@@ -162,8 +162,8 @@ class LanguageModel:
             directory: made where it is absent; files of these names in it are replaced.
 
         Raises:
-            SDSCMError: the weights are int8, there are virtual tokens (keep the ``SoftPrompt`` itself), or the
-                model came from no checkpoint.
+            SDSCMError: the weights are int8, there are virtual tokens (keep the ``SoftPrompt`` itself), the
+                model came from no checkpoint, or the directory holds the shards of another.
 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as place:

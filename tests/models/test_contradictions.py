@@ -134,3 +134,11 @@ def test_weights_in_another_format(directory: Path, file: str) -> None:
     message = fails(directory)
     assert f"no *.safetensors file; it has {file}" in message
     assert "save_pretrained" in message
+
+
+def test_saving_makes_no_second_set_of_weights(directory: Path) -> None:
+    lm = sd.load_lm(directory)
+    shards(directory)
+    with pytest.raises(sd.SDSCMError, match="model-00001-of-00002.safetensors, of another set of weights"):
+        lm.save(directory)
+    chex.assert_trees_all_equal(sd.load_lm(directory), lm, strict=True)
