@@ -31,10 +31,8 @@ ROWS = ((0, 64), (64, 256), (256, 512), (512, 768), (768, 1024), (1024, 2048), (
 def exact_angles(model: Any) -> None:
     """Have a PyTorch model in float64 compute its rotary angles in float64."""
     for module in model.modules():
-        if not hasattr(module, "inv_freq") and not any(name.endswith("inv_freq") for name, _ in module.named_buffers(recurse=False)):
-            continue
-        parameters = module.config.rope_parameters
-        module.forward = _forward(module, parameters)
+        if any(name.endswith("inv_freq") for name, _ in module.named_buffers(recurse=False)):
+            module.forward = _forward(module, module.config.rope_parameters)
 
 
 def _forward(module: Any, parameters: Any) -> Any:

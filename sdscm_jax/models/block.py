@@ -16,7 +16,6 @@ from .config import DecoderConfig
 from .int8 import INT8, Int8Linear
 from .rope import Angles, rotate
 
-
 # Twice the factor inside the tanh.
 _GELU = 2 * math.sqrt(2 / math.pi)
 

@@ -254,7 +254,7 @@ def test_a_text_ends_with_any_of_them(tmp_path: Path) -> None:
     prompt = lm.codec.encode("It is")
     logits = np.asarray(lm.logits(jnp.array([prompt]))[0, -1], np.float64)
     for temperature in (1.0, 0.7):
-        site = sd.Text(lm, "It is {}", max_tokens=3, temperature=temperature)
+        site = sd.Text(lm, "It is{}", max_tokens=3, temperature=temperature)
         scaled = logits / temperature
         # Other tokens than these three end nothing, and are all text here.
         allowed = np.array([token is not None for token in token_bytes(lm.codec, len(table[...]))])
