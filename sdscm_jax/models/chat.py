@@ -86,7 +86,7 @@ class ChatCodec(Codec):
     Args:
         tokenizer: the ``transformers`` tokenizer, with its chat template.
         chat: what is said.
-        size, ends: as for ``Codec``.
+        size, listed: as ``size`` and ``ends`` of ``Codec``.
 
     Raises:
         LoadError: there is no chat template; it refuses the conversation, or has no room for a text before
@@ -100,8 +100,8 @@ class ChatCodec(Codec):
     assistant: She is
     """
 
-    def __init__(self, tokenizer: Any, chat: Chat, size: int | None = None, ends: Sequence[int] = ()):
-        super().__init__(tokenizer, size, ends)
+    def __init__(self, tokenizer: Any, chat: Chat, size: int | None = None, listed: Sequence[int] = ()):
+        super().__init__(tokenizer, size, listed)
         self.chat = chat
         template = _template_of(tokenizer)
         self._special = tuple(t.content for t in tokenizer.added_tokens_decoder.values() if t.special)

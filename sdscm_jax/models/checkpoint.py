@@ -170,7 +170,8 @@ def _same_values(files: TensorFiles, a: str, b: str) -> bool:
         return False
     for start in range(0, shape[0], _ROWS):
         rows = (slice(start, start + _ROWS), *(slice(None) for _ in shape[1:]))
-        if not np.array_equal(*(files.read(name, rows).astype(np.float64) for name in (a, b)), equal_nan=True):
+        one, other = (files.read(name, rows).astype(np.float64) for name in (a, b))
+        if not np.array_equal(one, other, equal_nan=True):
             return False
     return True
 

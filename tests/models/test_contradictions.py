@@ -139,6 +139,6 @@ def test_weights_in_another_format(directory: Path, file: str) -> None:
 def test_saving_makes_no_second_set_of_weights(directory: Path) -> None:
     lm = sd.load_lm(directory)
     shards(directory)
-    with pytest.raises(sd.SDSCMError, match="model-00001-of-00002[.]safetensors, of another set of weights"):
+    with pytest.raises(sd.SDSCMError, match="of another set of weights"):
         lm.save(directory)
     chex.assert_trees_all_equal(sd.load_lm(directory), lm, strict=True)
