@@ -17,7 +17,7 @@ from numpyro.distributions.kl import kl_divergence
 from ..errors import OptionError, ScoreError, SiteError
 from ..models.language_model import LanguageModel, absent_lm
 from ..models.options import OptionTokens, option_tokens
-from .context import check_boundaries
+from .context import check_boundaries, check_written
 from .coupling import COUPLINGS, draw_noise, posterior_noise, respond
 from .encoding import Encoding, ScoredTree, choose, score_tree
 from .mechanism import Mechanism
@@ -125,8 +125,9 @@ class Choice(Mechanism):
             self._check_said(tuple(map(self.template.fill, self.options)))
             self._check_length(len(self._blank.shared) + max(map(len, self._blank.rows)))
             # In a chat, the site's text does not follow those that it is given.
-            next_texts = () if lm.chat is not None else tuple(self.template.fill(option) for option in self.options)
-            check_boundaries(lm.codec, items, next_texts, repr(str(self.template)))
+            own = tuple(self.template.fill(option) for option in self.options)
+            check_boundaries(lm.codec, items, () if lm.chat is not None else own, repr(str(self.template)))
+            check_written(lm.codec, items, own, repr(str(self.template)))
         batch_shape = jnp.broadcast_shapes(
             jnp.shape(temperature),
             () if bias is None else jnp.shape(bias)[:-1],
@@ -386,10 +387,9 @@ def _reference_tokens(lm: LanguageModel, template: Template, options: tuple[str,
     """The reference's tokens: prefix and option apart, BOS before each where the tokenizer has it."""
     codec = lm.codec
     encode = (lambda text: codec.encode(" " + text)) if first else codec.encode_after
-    bos = () if codec.bos is None else (codec.bos,)
     return OptionTokens(
         shared=encode(template.prefix),
-        rows=tuple((*bos, *codec.encode(option)) for option in options),
+        rows=tuple((*codec.begin, *codec.encode(option)) for option in options),
         sentences=tuple(encode(template.fill(option)) for option in options),
         needs_start=False,
     )

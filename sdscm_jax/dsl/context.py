@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..errors import GivenError
-from ..models.codec import Codec, Tokens
+from ..models.codec import Codec, Tokens, UnknownCharacterWarning
 from .phrase import Phrase
 from .template import Template, check_static
 from .text_phrase import TextPhrase
@@ -100,6 +100,19 @@ def check_boundaries(codec: Codec, given: Given, next_texts: tuple[str, ...], wh
                 TokenBoundaryWarning,
                 stacklevel=4,
             )
+
+
+def check_written(codec: Codec, given: Given, own: tuple[str, ...], where: str) -> None:
+    """Warn where the tokenizer has no token for a piece of a site's own text, or of a string that it is given."""
+    texts = [*(item for item in given if isinstance(item, str)), *own]
+    pieces = list(dict.fromkeys(piece for text in texts for piece in codec.unread(text)))
+    if pieces:
+        warnings.warn(
+            f"{where}: this tokenizer has no token for {', '.join(map(repr, pieces))}: the language model reads "
+            f"{codec.tokenizer.unk_token or 'nothing'} there, whatever it is",
+            UnknownCharacterWarning,
+            stacklevel=4,
+        )
 
 
 @lru_cache(maxsize=4096)

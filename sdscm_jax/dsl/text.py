@@ -18,6 +18,7 @@ from ..models.chat import ChatCodec
 from ..models.codec import Tokens
 from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
+from .context import check_written
 from .coupling import truncated_gumbels
 from .encoding import Encoding, read_along, read_on
 from .mechanism import Mechanism
@@ -96,7 +97,7 @@ class Text(Mechanism):
     ):
         self.template = Template.parse(template)
         where = repr(str(self.template))
-        self._set_given(given)
+        items = self._set_given(given)
         self._set_model(lm, temperature, coupling)
         one_of(self.coupling, self.couplings, "coupling of free text", OptionError, where)
         max_tokens = count(max_tokens, f"{where}: max_tokens", OptionError)
@@ -120,6 +121,7 @@ class Text(Mechanism):
         self.top_k, self.top_p = None if top_k is None else min(int(top_k), size), top_p
         self._check_said((f"{self.form.head}{lead}x" if self.form.head else "x",))
         self._check_length(len(self._opening) + self.form.own)
+        check_written(lm.codec, items, (prefix, self.template.suffix), where)
         batch_shape = jnp.broadcast_shapes(jnp.shape(temperature), *(phrase.batch_shape for phrase in self.phrases))
         super().__init__(batch_shape, (int(max_tokens),), validate_args=validate_args)
 
@@ -181,7 +183,9 @@ class Text(Mechanism):
         left = jnp.asarray(most - 1 - step)
         allowed = (after >= 0) & (room <= left[..., None])
         allowed = allowed[..., jnp.asarray(automaton.classes)]
-        scaled = tempered(jnp.where(allowed, logits, -jnp.inf), temperature)
+        ends = self.lm.codec.ends
+        told = allowed if len(ends) < 2 else allowed.at[..., jnp.array(ends)].set(allowed[..., ends[0], None])
+        scaled = _with_one_end(tempered(jnp.where(told, logits, -jnp.inf), temperature), ends)
         if self.top_k is not None:
             scaled = jnp.where(scaled >= jax.lax.top_k(scaled, self.top_k)[0][..., -1:], scaled, -jnp.inf)
         if self.top_p is not None and self.top_p < 1:
@@ -376,3 +380,11 @@ def _stops(stop: str | Sequence[str] | None, suffix: str, where: str) -> tuple[s
         if not isinstance(s, str) or not s:
             raise OptionError(f"{where}: stop is a non-empty string or a list of them, got {s!r}")
     return stops
+
+
+def _with_one_end(scaled: Array, ends: Tokens) -> Array:
+    """Unnormalised log-probabilities in which the first of the ids that end a text stands for all of them."""
+    if len(ends) < 2:
+        return scaled
+    total = jax.nn.logsumexp(scaled[..., jnp.array(ends)], axis=-1)
+    return scaled.at[..., jnp.array(ends)].set(-jnp.inf).at[..., ends[0]].set(total)

@@ -68,7 +68,7 @@ class TableWriter:
         shares = [count * own for count, own in zip(texts, cells, strict=True)]
         self.until = np.cumsum(np.concatenate(shares)) / sum(texts)
         self.sentences = cache(self._sentences)
-        self.length = 1 + max(
+        self.length = max(1, len(self.codec.begin)) + max(
             sum(self._longest(parent, i == 0) for i, parent in enumerate((*self.family[name].parents, name)))
             for name in self.names
         )
@@ -113,9 +113,9 @@ class TableWriter:
         return Document(tokens, weights, target_tokens, target_probs)
 
     def _begin(self, scored_at_once: bool) -> np.ndarray:
-        """What stands before the text: BOS, or a start token where there is none and the first token is scored."""
-        first = self.codec.start if self.codec.bos is None and scored_at_once else self.codec.bos
-        return np.array([] if first is None else [first], np.int32)
+        """What begins the text, or a start token where nothing does and the first token is scored."""
+        start = (self.codec.start,) if scored_at_once and self.codec.start is not None else ()
+        return np.array(self.codec.begin or start, np.int32)
 
 
 def table_batches(

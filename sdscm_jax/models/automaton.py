@@ -96,6 +96,7 @@ def stop_automaton(codec: Codec, vocab_size: int, stop: tuple[str, ...], lead: s
 
     Raises:
         OptionError: a stop string is empty, or the tokenizer cannot write the lead.
+        TemplateError: one names a special token.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> automaton = stop_automaton(load_lm().codec, 1190, (".", "\\n"))
@@ -104,6 +105,9 @@ def stop_automaton(codec: Codec, vocab_size: int, stop: tuple[str, ...], lead: s
     """
     if not all(stop):
         raise OptionError(f"a stop string is empty: {stop!r}")
+    for text in stop:
+        # One that names a special token would never be met: no text has it as characters.
+        codec.encode(text)
     table, way = stop_table([s.encode() for s in stop])
     begun, n = lead.encode(), len(lead.encode())
     # The lead, a state for each of its bytes; then anything up to a stop string.

@@ -50,8 +50,8 @@ def conditional_probabilities(
         )
         prefix, suffix = variable.wordings[wording[j]].split("{}")
         blank = option_tokens(codec, prefix, variable.options, suffix, with_suffix=True, first=not context)
-        assert codec.bos is not None
-        shared = [codec.bos, *lm.prompt_tokens, *codec.encode(context), *blank.shared]
+        assert codec.begin
+        shared = [codec.begin[0], *lm.prompt_tokens, *codec.begin[1:], *codec.encode(context), *blank.shared]
         for scored_tokens in blank.rows:
             rows.append([*shared, *scored_tokens])
             starts.append(len(shared))

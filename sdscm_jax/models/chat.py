@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -100,6 +100,7 @@ class ChatCodec(Codec):
     Args:
         tokenizer: the ``transformers`` tokenizer, with its chat template.
         chat: what is said.
+        size, listed: as ``size`` and ``ends`` of ``Codec``.
 
     Raises:
         LoadError: there is no chat template; it refuses the conversation, or has no room for a text before
@@ -113,8 +114,8 @@ class ChatCodec(Codec):
     assistant: She is
     """
 
-    def __init__(self, tokenizer: Any, chat: Chat):
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer: Any, chat: Chat, size: int | None = None, listed: Sequence[int] = ()):
+        super().__init__(tokenizer, size, listed)
         self.chat = chat
         self._writer = ConversationWriter(tokenizer, chat.system, chat.variables, chat.today)
         self._special = tuple(t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
@@ -299,7 +300,7 @@ class ChatCodec(Codec):
 
 @lru_cache(maxsize=1 << 16)
 def _parse(codec: ChatCodec, text: str) -> Tokens:
-    return tuple(codec.tokenizer.encode(text, add_special_tokens=False))
+    return codec.read(text)
 
 
 @lru_cache(maxsize=4096)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from safetensors.numpy import save_file
 from transformers import AutoConfig
 
-from ..errors import LoadError
+from ..errors import LoadError, SDSCMError
 from .config import DecoderConfig
 from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
@@ -146,6 +146,13 @@ def _find_tensors(
     used = {name for found in names.values() for name in found}
     head = family.tensors["head"]
     tied_copies = {head.source, *head.also} if config.tied else set()
+    table = names["embedding.embedding"]
+    for name in sorted(tied_copies & set(files.entries)):
+        if table and not _same_values(files, name, table[0]):
+            problems.append(
+                f"{name} differs from {table[0]}, and config.json says that they are one (tie_word_embeddings); where "
+                "the model has a head of its own, say false there, otherwise take it out of the file"
+            )
     for name in sorted(set(files.entries) - used - tied_copies):
         if not name.endswith(family.ignored) and not name.startswith(family.other_parts):
             problems.append(f"unexpected {name}")
@@ -154,6 +161,19 @@ def _find_tensors(
             f"{files.directory} does not fit its config.json ({config.family}):\n  " + "\n  ".join(problems)
         )
     return names
+
+
+def _same_values(files: TensorFiles, a: str, b: str) -> bool:
+    """Have two tensors of the files the same shape and the same values?"""
+    shape = files.shape(a)
+    if files.shape(b) != shape or not {files.kind(a), files.kind(b)} <= set(DTYPES):
+        return False
+    for start in range(0, shape[0], _ROWS):
+        rows = (slice(start, start + _ROWS), *(slice(None) for _ in shape[1:]))
+        one, other = (files.read(name, rows).astype(np.float64) for name in (a, b))
+        if not np.array_equal(one, other, equal_nan=True):
+            return False
+    return True
 
 
 def _source(
@@ -234,9 +254,12 @@ def save_checkpoint(
         config, state, dtype: of the decoder.
 
     Raises:
-        SDSCMError: the weights are int8.
+        SDSCMError: the weights are int8, or the directory holds the shards of another model.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    others = sorted({*directory.glob("model-*-of-*.safetensors"), *directory.glob("model.safetensors.index.json")})
+    if others:
+        raise SDSCMError(f"{directory} has {others[0].name}, of another set of weights; save to another directory")
     with TemporaryDirectory(dir=directory) as unfinished:
         save_parameters(Path(unfinished), config, state, dtype)
         (Path(unfinished) / "model.safetensors").replace(directory / "model.safetensors")

@@ -89,12 +89,12 @@ class DocumentWriter:
         """``units`` texts."""
         values = self.vignette.sample(rng, units)
         probs = [self.vignette.probabilities(v.name, values).astype(np.float32) for v in self.vignette.variables]
-        begin = np.zeros((1, self.width), np.int32)
-        assert self.codec.bos is not None
-        begin[0, 0] = self.codec.bos
+        begin = np.zeros((len(self.codec.begin), self.width), np.int32)
+        assert len(begin)
+        begin[:, 0] = self.codec.begin
         for unit in range(units):
-            pieces, targets = [], [np.eye(1, self.width, dtype=np.float32)]
-            weights = [np.zeros(1, np.float32)]
+            pieces, targets = [], [np.eye(1, self.width, dtype=np.float32).repeat(len(begin), 0)]
+            weights = [np.zeros(len(begin), np.float32)]
             for position, j in enumerate(self._shown(rng)):
                 wordings = self.pieces[int(j), position == 0]
                 piece = wordings[rng.integers(len(wordings))][values[unit, j]]
@@ -102,7 +102,7 @@ class DocumentWriter:
                 targets.append(piece.target_probs(probs[j][unit]))
                 weights.append(np.where(piece.open, np.float32(1), np.float32(self.wording_weight)))
             yield Document(
-                np.concatenate([begin[0, :1], *(p.tokens for p in pieces)]),
+                np.concatenate([begin[:, 0], *(p.tokens for p in pieces)]),
                 np.concatenate(weights),
                 np.concatenate([begin, *(p.candidates for p in pieces)]),
                 np.concatenate(targets),

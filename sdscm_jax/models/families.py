@@ -18,6 +18,7 @@ from ..errors import LoadError
 from .block import ACTIVATIONS
 from .config import DecoderConfig, Rope
 from .config_options import Options
+from .rope import EXACT_POSITIONS
 from .tensors import (
     GPT2_TENSORS,
     GPT_NEOX_TENSORS,
@@ -253,6 +254,8 @@ def read_config(config: Any) -> DecoderConfig:
     switches = DecoderConfig(family=config.model_type, **values)
     if switches.activation not in ACTIVATIONS:
         raise LoadError(f"activation {switches.activation!r} is not supported (known: {', '.join(ACTIVATIONS)})")
+    if switches.rope and switches.max_positions > EXACT_POSITIONS:
+        raise LoadError(f"{switches.max_positions} positions are not supported (angles are exact to {EXACT_POSITIONS})")
     return switches
 
 

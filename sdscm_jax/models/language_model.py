@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
-from transformers import AutoTokenizer
 
 from ..checks import seed
 from ..errors import LoadError, RandomKeyError, SDSCMError
@@ -27,15 +26,22 @@ from .decoder import Decoder, KeyValues
 from .filling import PIECE
 from .int8 import KNOWN
 from .sharding import checked_mesh, gather
+from .tokenizer import GENERATION, listed_ends, load_tokenizer
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
 
 @dataclass(frozen=True)
 class Published:
-    """The ``config.json`` of a checkpoint: kept to be written again; programs do not depend on it."""
+    """Files of a checkpoint that are kept to be written again; programs do not depend on them.
+
+    Attributes:
+        text: ``config.json``.
+        generation: ``generation_config.json``, which says where texts end; None: there is none.
+    """
 
     text: str = field(default="", compare=False, repr=False)
+    generation: str | None = field(default=None, compare=False, repr=False)
 
 
 @jax.tree_util.register_dataclass
@@ -157,8 +163,8 @@ class LanguageModel:
             directory: made where it is absent; files of these names in it are replaced.
 
         Raises:
-            SDSCMError: the weights are int8, there are virtual tokens (keep the ``SoftPrompt`` itself), or the
-                model came from no checkpoint.
+            SDSCMError: the weights are int8, there are virtual tokens (keep the ``SoftPrompt`` itself), the
+                model came from no checkpoint, or the directory holds the shards of another.
 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as place:
@@ -172,6 +178,8 @@ class LanguageModel:
             raise SDSCMError("a language model that came from no checkpoint has no config.json to write")
         save_checkpoint(Path(directory), json.loads(self.published.text), self.config, self.params, self.dtype)
         self.tokenizer.save_pretrained(directory)
+        if self.published.generation is not None:
+            (Path(directory) / GENERATION).write_text(self.published.generation)
 
     def fingerprint(self) -> str:
         """Hexadecimal digest of tokenizer, chat, switches, virtual tokens and parameters.
@@ -234,7 +242,7 @@ def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype
         RandomKeyError: the key is none.
     """
     graph, params = nnx.split(Decoder(config, jnp.dtype(dtype), as_rngs(key, "key")), nnx.Param, ...)[:2]
-    return LanguageModel(params, graph, Codec(tokenizer))
+    return LanguageModel(params, graph, Codec(tokenizer, config.vocab_size))
 
 
 def load_lm(
@@ -294,19 +302,21 @@ def load_lm(
     if weights not in KNOWN:
         raise LoadError(f"weights {weights!r} is not supported (known: {', '.join(map(repr, KNOWN))})")
     config = replace(read_directory_config(directory), weights=weights)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds here
-        raise LoadError(f"{directory} has no readable tokenizer: {error}") from error
+    tokenizer = load_tokenizer(directory)
     if not 1 < len(tokenizer) <= config.vocab_size + 256:
         raise LoadError(f"{directory}: the tokenizer has {len(tokenizer)} entries, the model {config.vocab_size}")
+    known = config.vocab_size, listed_ends(directory)
     try:
-        codec = ChatCodec(tokenizer, chat if isinstance(chat, Chat) else Chat()) if chat else Codec(tokenizer)
+        codec = ChatCodec(tokenizer, Chat() if chat is True else chat, *known) if chat else Codec(tokenizer, *known)
     except LoadError as error:
         raise LoadError(f"{directory}: {error}") from error
     params = load_parameters(directory, config, dtype, mesh)
     graph, _ = abstract_decoder(config, dtype)
-    return LanguageModel(params, graph, codec, published=Published((directory / "config.json").read_text()))
+    generation = directory / GENERATION
+    published = Published(
+        (directory / "config.json").read_text(), generation.read_text() if generation.is_file() else None
+    )
+    return LanguageModel(params, graph, codec, published=published)
 
 
 def _locate(source: str | Path | None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ DTYPES: dict[str, Any] = {
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
 }
+
+# Weights that other libraries write: pickles, TensorFlow's, Flax's.
+_OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
 @dataclass(frozen=True)
@@ -44,26 +48,24 @@ class TensorFiles:
     """All tensors of a directory's safetensors files, by name, read one at a time.
 
     Raises:
-        LoadError: there is no such file, or one cannot be read.
+        LoadError: there is no such file, one cannot be read, or the directory says two things: an index beside a
+            file of all tensors, several files without an index, a tensor in two files or not where the index has it.
     """
 
     def __init__(self, directory: Path):
-        index = directory / "model.safetensors.index.json"
-        if index.is_file():
-            try:
-                files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
-                raise LoadError(f"{index} cannot be read: {type(error).__name__}: {error}") from error
-        elif (directory / "model.safetensors").is_file():
-            files = ["model.safetensors"]
-        else:
-            files = sorted(p.name for p in directory.glob("*.safetensors"))
-        if not files:
-            raise LoadError(f"{directory} has no *.safetensors file")
         self.directory = directory
         self.entries: dict[str, Entry] = {}
-        for name in files:
-            self.entries |= _entries(directory / name)
+        files, mapped = _files(directory)
+        problems = []
+        for file in files:
+            for name, entry in _entries(directory / file).items():
+                if name in self.entries:
+                    problems.append(f"{name} is in {self.entries[name].path.name} and in {file}")
+                elif mapped.get(name, file) != file:
+                    problems.append(f"{name} is in {file}, and the index has it in {mapped[name]}")
+                self.entries[name] = entry
+        if problems:
+            raise LoadError(f"{directory} says two things about its tensors:\n  " + "\n  ".join(problems))
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.entries[name].shape
@@ -87,6 +89,44 @@ class TensorFiles:
             found = np.fromfile(entry.path, np.uint8, (stop - start) * row, offset=entry.offset + start * row)
             return found.view(dtype).reshape(stop - start, *entry.shape[1:])
         return np.array(np.memmap(entry.path, dtype, "r", entry.offset, entry.shape)[index])
+
+
+def _files(directory: Path) -> tuple[list[str], dict[str, str]]:
+    """Names of the files that hold the tensors, and the file of each tensor by the index, if there is one."""
+    index, whole = directory / "model.safetensors.index.json", "model.safetensors"
+    there = sorted(path.name for path in directory.glob("*.safetensors"))
+    shards = [name for name in there if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
+    if index.is_file():
+        try:
+            mapped = {str(name): str(file) for name, file in json.loads(index.read_text())["weight_map"].items()}
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise LoadError(f"{index} cannot be read: {type(error).__name__}: {error}") from error
+        files = sorted(set(mapped.values()))
+        if whole in there and whole not in files:
+            raise LoadError(
+                f"{directory} has {whole}, and {index.name} for {', '.join(files)}: two sets of weights. "
+                "Remove the one that is not meant"
+            )
+        return files, mapped
+    if whole in there and shards:
+        raise LoadError(
+            f"{directory} has {whole}, and {', '.join(shards)} without an index: two sets of weights. "
+            "Remove the one that is not meant"
+        )
+    if whole in there or len(there) == 1:
+        return [whole] if whole in there else there, {}
+    if there:
+        raise LoadError(
+            f"{directory} has {', '.join(there)} and no {index.name}, which would say what is in which. Where they are "
+            f"several sets of weights, keep one, as {whole}"
+        )
+    others = sorted(path.name for path in directory.iterdir() if path.suffix in _OTHER_FORMATS)
+    if others:
+        raise LoadError(
+            f"{directory} has no *.safetensors file; it has {', '.join(others)}, which is not read. Where PyTorch and "
+            "transformers are installed: AutoModelForCausalLM.from_pretrained(directory).save_pretrained(another)"
+        )
+    raise LoadError(f"{directory} has no *.safetensors file")
 
 
 def _entries(path: Path) -> dict[str, Entry]:

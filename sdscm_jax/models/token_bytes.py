@@ -26,9 +26,8 @@ def token_bytes(codec: Codec, vocab_size: int) -> tuple[bytes | None, ...]:
     ('A café.', None, None)
     """
     tokenizer = codec.tokenizer
-    special = set(tokenizer.all_special_ids)
-    # A tokenizer may have special tokens without a role (Llama 3's reserved ones).
-    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    # Not those only that have a role (Llama 3 has reserved ones), and what ends a text is no text.
+    special = codec.special | set(codec.ends)
     spelling = _spelling(tokenizer)
     pieces: list[bytes | None] = [None] * vocab_size
     for token, i in tokenizer.get_vocab().items():
