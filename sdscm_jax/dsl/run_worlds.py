@@ -110,7 +110,9 @@ def run_once(
         values[name] = msg["value"]
         mechanism = scored.wanted(msg)
         if mechanism is not None:
-            logits[name] = mechanism.logits
+            # Members of a plate that are given the same have the same.
+            shape = (*jnp.shape(msg["value"]), len(mechanism.options))
+            logits[name] = jnp.broadcast_to(mechanism.logits, shape)
     return WorldResults(returned, values, logits)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -72,10 +73,20 @@ def check_columns(sites: Sequence[Site], worlds: Sequence[str], kept: Sequence[s
 
 
 def texts(column: np.ndarray, options: tuple[str, ...]) -> object:
-    """A column of option numbers as an ordered categorical; other numbers as they are."""
+    """A column of option numbers as an ordered categorical; other numbers in a dtype that tables know."""
     if not options:
-        return column
+        return column if column.dtype.kind != "V" else column.astype(_wider(column.dtype))
     return pd.Categorical.from_codes(column, categories=pd.Index(list(options)), ordered=True)
+
+
+def _side_by_side(columns: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Columns as an array; a plate without members has none."""
+    return np.stack(columns, axis=1).reshape(shape) if columns else np.zeros(shape, np.float32)
+
+
+def _wider(dtype: np.dtype) -> type:
+    """NumPy's dtype that holds the numbers of one that only JAX has, such as bfloat16."""
+    return np.float32 if jnp.issubdtype(dtype, jnp.floating) else np.int8
 
 
 def add_tokens(
@@ -111,14 +122,15 @@ def arrays_of(
         if isinstance(site.phrase, TextPhrase):
             return np.stack(list(column(labelled(f"tokens({site.name})", label)))).astype(np.int32)
         numbers = [column(labelled(indexed(site.name, i), label), site.options) for i in np.ndindex(site.shape)]
-        return np.stack(numbers, axis=1).reshape(len(table), *site.shape)
+        dtype = np.int32 if site.options else site.dtype
+        return _side_by_side(numbers, (len(table), *site.shape)).astype(dtype)
 
     def log_probs(site: Site, label: str) -> np.ndarray:
         shape = site.shape
         found = [
             column(log_prob_column(site.name, i, option, label)) for i in np.ndindex(shape) for option in site.options
         ]
-        return np.stack(found, axis=1).reshape(len(table), *shape, len(site.options))
+        return _side_by_side(found, (len(table), *shape, len(site.options)))
 
     values = {site.name: np.stack([of_site(site, label) for label in worlds], axis=1) for site in sites}
     logits = {

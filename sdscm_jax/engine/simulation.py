@@ -29,7 +29,7 @@ class Simulation:
             ``do``), another one is called such as ``do(pdl1=low)``.
         values: site -> array ``[n, worlds, ...]``: int32 option numbers of a choice, tokens of a free
             text.
-        log_probs: choice site -> float32 ``[n, worlds, K]``: log-probabilities of its options given
+        log_probs: choice site -> float32 ``[n, worlds, ..., K]``: log-probabilities of its options given
             its parents in that world.
         interventions: what the worlds set, site -> value, ``{}`` for the first: an option by its text, a number that
             is the same for all units as a number, and anything else as it was given.

@@ -84,7 +84,7 @@ def test_signatures_tell_apart_what_32_bits_do_not() -> None:
 
 
 @pytest.mark.parametrize("coupling", ["gumbel", "inverse_cdf", "independent"])
-@pytest.mark.parametrize("law", ["uniform", dist.Bernoulli(0.5), dist.Categorical(jnp.array([0.5, 0.5]))], ids=str)
+@pytest.mark.parametrize("law", ["uniform", dist.Bernoulli(0.5), dist.Categorical(jnp.array([0.5, 0.5]))])
 def test_a_randomised_treatment_has_noise_of_its_own(of_trial: sd.LanguageModel, coupling: str, law: Any) -> None:
     units = 6000
     worlds = [{"x": law}, {"x": law, "y": lambda y: y.index}]

@@ -106,14 +106,13 @@ def test_a_number_has_the_shape_and_dtype_of_the_site(site: str, value: Any, bec
         ("count", lambda count: count + 1),
         ("share", lambda share: share / 2),
     ],
-    ids=str,
 )
 def test_drawn_and_changed_numbers_agree(site: str, value: Any) -> None:
     natural, found = sd.simulate(numbers, 0, UNITS).values, agree(numbers, {site: value})
     assert not np.array_equal(natural[site][:, 0], found[site])
 
 
-@pytest.mark.parametrize("value", ["high", 2, ["low", "high", "middle"], "uniform", dist.Bernoulli(0.5)], ids=str)
+@pytest.mark.parametrize("value", ["high", 2, ["low", "high", "middle"], "uniform", dist.Bernoulli(0.5)])
 def test_options_in_a_plate(said: sd.LanguageModel, value: Any) -> None:
     found = agree(words, {"level": value}, said)
     np.testing.assert_array_equal(found["score"], found["level"].sum(-1))
