@@ -10,15 +10,13 @@ import numpyro.distributions as dist
 
 
 class Family(NamedTuple):
-    """How a distribution is made; whether its values are whole; how evidence carries over to other parameters.
-
-    ``carry(x, (location, scale), other location)`` is exact; None: in law only, or not at all.
-    """
+    """How a distribution is made; whether its values are whole; how many they are (0: not finitely many); and
+    ``carry(value, location, scale, other location)``: the value with the same noise elsewhere, where it is certain."""
 
     distribution: Callable[[Any, Any], Any]
     whole: bool = False
     carry: Callable[[Any, Any, float, Any], Any] | None = None
-    finite: bool = False
+    finite: int = 0
 
 
 def _logits(x: Any) -> Any:
@@ -41,10 +39,10 @@ FAMILIES: dict[str, Family] = {
     "gamma": Family(lambda x, s: dist.Gamma(1.0 + s, _positive(x))),
     "beta": Family(lambda x, s: dist.Beta(1.0 + s, _positive(x))),
     "poisson": Family(lambda x, s: dist.Poisson(_positive(x) * s), whole=True),
-    "bernoulli": Family(lambda x, s: dist.BernoulliLogits(x * s), whole=True, finite=True),
-    "bernoulli_probs": Family(lambda x, s: dist.BernoulliProbs(1 / (1 + jnp.exp(-x))), whole=True, finite=True),
-    "categorical": Family(lambda x, s: dist.CategoricalLogits(_logits(x)), whole=True, finite=True),
+    "bernoulli": Family(lambda x, s: dist.BernoulliLogits(x * s), whole=True, finite=2),
+    "bernoulli_probs": Family(lambda x, s: dist.BernoulliProbs(1 / (1 + jnp.exp(-x))), whole=True, finite=2),
+    "categorical": Family(lambda x, s: dist.CategoricalLogits(_logits(x)), whole=True, finite=3),
     # Of interventions only.
-    "choose2": Family(lambda x, s: dist.CategoricalProbs(jnp.array([0.5, 0.5])), whole=True, finite=True),
-    "choose3": Family(lambda x, s: dist.CategoricalProbs(jnp.array([0.2, 0.3, 0.5])), whole=True, finite=True),
+    "choose2": Family(lambda x, s: dist.CategoricalProbs(jnp.array([0.5, 0.5])), whole=True, finite=2),
+    "choose3": Family(lambda x, s: dist.CategoricalProbs(jnp.array([0.2, 0.3, 0.5])), whole=True, finite=3),
 }

@@ -6,24 +6,38 @@ A ``repr`` is Python that makes the same thing again. Sites read earlier ones by
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 # What a loop's site is given of itself.
 LAST = "__last__"
 
+
+class Data:
+    """Prints as what makes it, without what is left as it is by default."""
+
+    def __repr__(self) -> str:
+        shown = []
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if f.default is MISSING:
+                shown.append(repr(value))
+            elif value != f.default or type(value) is not type(f.default):
+                shown.append(f"{f.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
 # -- statements --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class At:
+@dataclass(frozen=True, repr=False)
+class At(Data):
     """The phrase that a site has, in a list of what is given (a string there is a text)."""
 
     site: str
 
 
-@dataclass(frozen=True)
-class Linear:
+@dataclass(frozen=True, repr=False)
+class Linear(Data):
     """``constant + Σ coefficient · value``; a phrase counts as its option's number. A site of a plate that is left
     counts as the sum over its members."""
 
@@ -31,8 +45,8 @@ class Linear:
     terms: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True)
-class Choice:
+@dataclass(frozen=True, repr=False)
+class Choice(Data):
     name: str
     options: tuple[str, ...]
     given: tuple[Any, ...] = ()
@@ -47,8 +61,8 @@ class Choice:
     reparam: bool = False
 
 
-@dataclass(frozen=True)
-class Number:
+@dataclass(frozen=True, repr=False)
+class Number(Data):
     """A site of a NumPyro distribution; see ``FAMILIES``."""
 
     name: str
@@ -58,16 +72,16 @@ class Number:
     exogenous: bool = False
 
 
-@dataclass(frozen=True)
-class Computed:
+@dataclass(frozen=True, repr=False)
+class Computed(Data):
     """``numpyro.deterministic``."""
 
     name: str
     of: Linear
 
 
-@dataclass(frozen=True)
-class Said:
+@dataclass(frozen=True, repr=False)
+class Said(Data):
     """``sd.verbalize``."""
 
     name: str
@@ -77,28 +91,28 @@ class Said:
     template: str = "So {}."
 
 
-@dataclass(frozen=True)
-class Plate:
+@dataclass(frozen=True, repr=False)
+class Plate(Data):
     name: str
     size: int
     body: tuple[Any, ...]
     dim: int | None = None
 
 
-@dataclass(frozen=True)
-class Scope:
+@dataclass(frozen=True, repr=False)
+class Scope(Data):
     prefix: str
     body: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Mask:
+@dataclass(frozen=True, repr=False)
+class Mask(Data):
     on: bool
     body: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Scan:
+@dataclass(frozen=True, repr=False)
+class Scan(Data):
     """``length`` steps of a site, whose ``At(LAST)`` is its own last phrase: at first that of ``start``, which has the
     same options and template."""
 
@@ -107,8 +121,8 @@ class Scan:
     length: int
 
 
-@dataclass(frozen=True)
-class Cond:
+@dataclass(frozen=True, repr=False)
+class Cond(Data):
     """One of two versions of a site, by the truth of ``on``'s number (not 0)."""
 
     on: str
@@ -116,8 +130,8 @@ class Cond:
     false: Choice
 
 
-@dataclass(frozen=True)
-class Program:
+@dataclass(frozen=True, repr=False)
+class Program(Data):
     body: tuple[Any, ...]
 
 
@@ -127,8 +141,8 @@ Site = Choice | Number | Computed | Said
 # -- values of an intervention -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Set:
+@dataclass(frozen=True, repr=False)
+class Set(Data):
     """A constant: a text, number, boolean or (nested) tuple of them; ``per_unit``: one for each unit.
 
     ``form`` is how it is written: plain Python, a NumPy or JAX scalar or array, or a list.
@@ -139,13 +153,13 @@ class Set:
     per_unit: bool = False
 
 
-@dataclass(frozen=True)
-class Uniform:
+@dataclass(frozen=True, repr=False)
+class Uniform(Data):
     """``"uniform"``."""
 
 
-@dataclass(frozen=True)
-class Random:
+@dataclass(frozen=True, repr=False)
+class Random(Data):
     """A distribution of NumPyro, of no batch."""
 
     family: str
@@ -153,32 +167,32 @@ class Random:
     scale: float = 1.0
 
 
-@dataclass(frozen=True)
-class Soft:
+@dataclass(frozen=True, repr=False)
+class Soft(Data):
     """A callable of the natural value x: ``a x + b``, of an option number modulo how many there are."""
 
     a: float
     b: float
 
 
-@dataclass(frozen=True)
-class Policy:
+@dataclass(frozen=True, repr=False)
+class Policy(Data):
     """A callable of the natural value and the earlier sites: ``value`` where ``site``'s number is positive."""
 
     site: str
     value: Any
 
 
-@dataclass(frozen=True)
-class Nested:
+@dataclass(frozen=True, repr=False)
+class Nested(Data):
     world: tuple[tuple[str, Any], ...]
 
 
 World = tuple[tuple[str, Any], ...]
 
 
-@dataclass(frozen=True)
-class Case:
+@dataclass(frozen=True, repr=False)
+class Case(Data):
     """A program with a question.
 
     Attributes:
@@ -199,8 +213,8 @@ class Case:
 # -- looking at programs -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Place:
+@dataclass(frozen=True, repr=False)
+class Place(Data):
     """A site where it stands: its full name, its plates (dimension -> size) and the loop around it."""
 
     name: str

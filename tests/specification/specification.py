@@ -81,8 +81,8 @@ class Unit:
         lms: the language models.
         key: of the unit.
         number: which unit it is, where a world has one value for each.
-        given_noise: site -> the noise that evidence leaves (site, flat member, natural log-probabilities) -> option,
-            or (site, distribution) -> value; see ``evidence``.
+        given_noise: site -> the response to noise that evidence leaves: of a choice from (statement, flat member,
+            log-probabilities) to an option, of a number from (statement, location) to a value; see ``evidence``.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Unit:
         given_noise: Mapping[str, Callable[..., Any]] | None = None,
     ):
         self.program, self.lms, self.key, self.number = program, lms, key, number
-        self.given_noise = given_noise or {}
+        self.given_noise = {} if given_noise is None else given_noise
         self.places = {place.name: place for place in places(program.body)}
 
     def run(self, world: Mapping[str, Any] | Sequence[tuple[str, Any]] = (), forced: Forced = lambda name: None) -> Run:
@@ -195,9 +195,10 @@ class _World:
                     self.sure(np.abs(number - edge).min() / 10)
                 return np.array(sum((number >= edge).astype(int) for edge in s.edges), int).reshape(shape)
             case Number():
-                fn = FAMILIES[s.family].distribution(self.linear(s.of, shape, values), s.scale)
+                location = self.linear(s.of, shape, values)
                 if name in self.unit.given_noise:
-                    return self.unit.given_noise[name](fn)
+                    return self.unit.given_noise[name](s, location)
+                fn = FAMILIES[s.family].distribution(location, s.scale)
                 return np.asarray(fn.expand(shape).sample(noise.as_jax(key)))
         raise TypeError(s)
 
@@ -215,9 +216,13 @@ class _World:
         """``argmax(log p + G)``, or the cell of the cumulative distribution that one uniform falls in."""
         indices = np.zeros(shape, int)
         log_probs = np.zeros((*shape, len(s.options)))
+        redrawn = s.coupling == "independent" and name in self.below and s.obs is None
+        if redrawn:
+            # With another stream; which one, the language does not say.
+            key = noise.stream(key, "redrawn")
         for member, at in enumerate(np.ndindex(shape)):
             log_p = log_probs[at] = self.law(s, shape, at, values)
-            if name in self.unit.given_noise:
+            if name in self.unit.given_noise and not redrawn:
                 indices[at] = self.unit.given_noise[name](s, member, log_p)
             elif s.coupling == "inverse_cdf":
                 edges, u = np.exp(log_p).cumsum()[:-1], noise.uniform(key, member)
@@ -231,7 +236,7 @@ class _World:
         self.told.log_probs[name] = log_probs
         if s.obs is not None:
             return np.broadcast_to(fit(Place(name, s, ()), s.obs, shape), shape)
-        if s.coupling == "independent" and name in self.below:
+        if redrawn:
             self.told.redrawn.add(name)
             known = self.forced(name)
             if known is None:
