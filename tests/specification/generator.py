@@ -50,7 +50,7 @@ NATURAL = ("normal", "bernoulli", "categorical", "poisson", "exponential", "logn
 FEATURES = (
     "strings", "independent", "plate", "crossed", "scope", "mask", "scan", "cond", "reparam", "numbers", "whole", "said",
     "computed", "obs", "temperature", "bias", "two_lms", "exogenous", "inverse_cdf", "worlds", "uniform", "random", "soft",
-    "policy", "nested", "per_unit", "members", "forms", "bool", "misfit", "keys", "scorings", "repeat", "mixed_worlds",
+    "policy", "nested", "per_unit", "members", "forms", "bool", "misfit", "keys", "tails", "unlikely", "nested_plate", "scorings", "repeat", "mixed_worlds",
 )  # fmt: skip
 
 
@@ -158,12 +158,17 @@ class _Writer:
             scoring=self.pick(*SCORINGS) if self.may("scorings") else "mean",
             temperature=0.5 if self.may("temperature", 5) else 1.0,
             coupling=coupling,
-            bias=tuple(self.pick(0.5, -1.0) for _ in options) if self.may("bias", 6) else None,
+            bias=self.bias(len(options), coupling),
             lm=1 if self.may("two_lms", 6) else 0,
             exogenous=like is None and self.may("exogenous", 10),
             obs=self.observed(options) if like is None and not plates and self.may("obs", 12) else None,
             reparam=coupling == "gumbel" and like is None and self.may("reparam", 8),
         )
+
+    def bias(self, count: int, coupling: str) -> tuple[float, ...] | None:
+        if coupling == "inverse_cdf" and count == 3 and self.may("unlikely", 4):
+            return 0.0, -20.0, 0.0
+        return tuple(self.pick(0.5, -1.0) for _ in range(count)) if self.may("bias", 6) else None
 
     def observed(self, options: tuple[str, ...]) -> Any:
         return self.pick(options[0], 1, True) if "bool" not in self.skip else self.pick(options[0], 1)
@@ -212,6 +217,16 @@ class _Writer:
             return Set(self.draw(st.booleans()))
         return Set(self.constant(s, whole), self.form())
 
+    def evidence(self, p: Place) -> Any:
+        s = p.site
+        if isinstance(s, Choice):
+            number = self.draw(st.integers(0, len(s.options) - 1))
+            return s.options[number] if self.draw(st.booleans()) else number
+        if FAMILIES[s.family].whole:
+            return True if s.family.startswith("bernoulli") and self.may("bool", 3) else self.pick(0, 1)
+        far = {"normal": -9.0, "laplace": 12.0, "lognormal": 400.0, "exponential": 30.0}
+        return far[s.family] if s.family in far and self.may("tails", 3) else 0.5
+
     def form(self) -> str:
         return self.pick("plain", "numpy", "jax") if "forms" not in self.skip else "plain"
 
@@ -224,7 +239,7 @@ class _Writer:
 
 
 @st.composite
-def cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 5, units: int = 8) -> Case:
+def cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4, units: int = 6) -> Case:
     """A program of at most so many sites, with at most two other worlds."""
     writer = _Writer(draw, skip, draw(st.integers(1, sites)))
     body = writer.block("", (), 0, sites)
@@ -239,7 +254,28 @@ def cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 5, units:
     return Case(
         program,
         tuple(worlds),
-        units=64 if redrawn and worlds and not any(getattr(v, "per_unit", False) for w in worlds for _, v in w) else units,
+        units=48 if redrawn and worlds and not any(getattr(v, "per_unit", False) for w in worlds for _, v in w) else units,
         seed=draw(st.integers(0, 3)),
         key=writer.pick("int", "typed", "raw", "rbg") if writer.may("keys", 4) else "int",
     )
+
+
+@st.composite
+def observed_cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4) -> Case:
+    """A case with evidence: of some sites or all, for one unit or for each of two."""
+    case = draw(cases(skip | {"scan", "cond", "exogenous", "keys", "reparam", "misfit", "crossed"}, sites, 2))
+    writer = _Writer(draw, skip, sites, list(places(case.program.body)))
+    usable = [p for p in writer.seen if isinstance(p.site, (Choice, Number)) and getattr(p.site, "obs", None) is None]
+    if not usable:
+        return Case(case.program, case.worlds, units=1, seed=case.seed)
+    chosen = draw(st.lists(st.sampled_from(usable), min_size=1, max_size=3, unique_by=lambda p: p.name))
+    per_unit = writer.may("per_unit", 3)
+    evidence = []
+    for place in chosen:
+        differ = per_unit and not place.plates
+        value = tuple(writer.evidence(place) for _ in range(2)) if differ else writer.evidence(place)
+        evidence.append((place.name, Set(value, writer.form(), per_unit=differ)))
+    units = 2 if any(change.per_unit for _, change in evidence) else 1
+    set_by_unit = any(getattr(change, "per_unit", False) for world in case.worlds for _, change in world)
+    worlds = () if set_by_unit and units == 1 else case.worlds
+    return Case(case.program, worlds, tuple(evidence), units, case.seed)
