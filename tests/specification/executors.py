@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,8 +17,7 @@ import sdscm_jax as sd
 from sdscm_jax.testing import mock_lm
 
 from . import noise
-from .evidence import Impossible, Posterior
-from .language import Case, places
+from .language import Case, Choice, Cond, Mask, Number, Plate, Program, Scan, Scope, places
 from .programs import build, written
 from .scores import PlainLM
 from .specification import Refused, Run, Unit
@@ -110,7 +109,9 @@ def counterfactual(case: Case, model: Callable[..., Any]) -> Found:
         twin = sd.handlers.counterfactual(model, worlds=worlds)
         with numpyro.handlers.block():
             trace = numpyro.handlers.trace(sd.handlers.exogenous(twin, key)).get_trace(*LMS)
-        by_site = {name: [m["value"] for k, m in trace.items() if k == name or k.startswith(name + "|do(")] for name in names}
+        by_site = {
+            name: [m["value"] for k, m in trace.items() if k == name or k.startswith(name + "|do(")] for name in names
+        }
         return [{name: by_site[name][w] for name in names} for w in range(1 + len(worlds))]
 
     found = jax.jit(jax.vmap(one))(unit_keys(case), jnp.arange(case.units))
@@ -158,6 +159,34 @@ def one_at_a_time(case: Case, model: Callable[..., Any]) -> Found:
     return Found(found)
 
 
+def edited(case: Case, model: Callable[..., Any]) -> Found:
+    """A function that said something else when it was simulated before."""
+    said = [_otherwise(case.program)]
+
+    def read(*lms: sd.LanguageModel) -> Any:
+        return build(said[-1])(*lms)
+
+    sd.simulate(read, key_of(case), case.units, *LMS, worlds=[written(w, case.program) for w in case.worlds])
+    said.append(case.program)
+    return _simulate(case, read, *LMS)
+
+
+def _otherwise(s: Any) -> Any:
+    """A program of the same sites with other temperatures and scales."""
+    match s:
+        case Choice():
+            return replace(s, temperature=3 * s.temperature)
+        case Number():
+            return replace(s, scale=2 * s.scale)
+        case Scan():
+            return replace(s, step=_otherwise(s.step))
+        case Cond():
+            return replace(s, true=_otherwise(s.true), false=_otherwise(s.false))
+        case Program() | Plate() | Scope() | Mask():
+            return replace(s, body=tuple(map(_otherwise, s.body)))
+    return s
+
+
 def predictive(case: Case, model: Callable[..., Any]) -> Found:
     """``Predictive`` of a unit in each world: the noise is the unit's, so all samples are one."""
     names, worlds = _sites(case), []
@@ -171,7 +200,7 @@ def predictive(case: Case, model: Callable[..., Any]) -> Found:
 
 EXECUTORS: dict[str, Executor] = {
     f.__name__: f
-    for f in (staged, in_graph, vmapped, one_at_a_time, counterfactual, tabulated, resumed, eager, predictive)
+    for f in (staged, in_graph, vmapped, one_at_a_time, counterfactual, tabulated, resumed, eager, edited, predictive)
 }
 
 
@@ -206,7 +235,11 @@ def hold(case: Case, name: str, model: Callable[..., Any] | None = None) -> Foun
     Raises:
         Disagreement: they differ.
     """
-    model = build(case.program) if model is None else model
+    with jax.enable_x64(case.x64):
+        return _hold(case, name, build(case.program) if model is None else model)
+
+
+def _hold(case: Case, name: str, model: Callable[..., Any]) -> Found | None:
     try:
         found: Found | Exception = EXECUTORS[name](case, model)
     except Exception as error:
@@ -282,81 +315,5 @@ class _Tally:
         for (site, world, what), (seen, expected, variance, count) in self.sums.items():
             # Half a unit more than a normal would have: counts are few.
             if abs(seen - expected) > SURPRISE * math.sqrt(variance + 0.25):
-                raise Disagreement(
-                    f"{executor}: world {world}, site {site} {what} in {seen:.0f} of {count:.0f}, specified {expected:.1f}"
-                )
-
-
-# -- evidence ------------------------------------------------------------------------------------------------------
-
-# Draws of an executor, and of the specification.
-DRAWS, TOLD = 1000, 150
-
-
-def hold_evidence(case: Case, name: str) -> None:
-    """Units of which something was observed: replayed exactly, and in each world of the specified law.
-
-    Raises:
-        Disagreement: they are not.
-    """
-    model = build(case.program)
-    evidence = written(case.evidence, case.program)
-    worlds = [written(world, case.program) for world in case.worlds]
-    options = {"execution": "in_graph"} if name == "in_graph" else {}
-    try:
-        data: Any = sd.simulate(
-            model, key_of(case), case.units, *LMS, evidence=evidence, worlds=worlds, draws=DRAWS, **options
-        )
-    except Exception as error:
-        data = error
-    rng = np.random.default_rng(case.seed)
-    for i in range(case.units):
-        try:
-            posterior = Posterior(case.program, PLAIN, case.evidence, i)
-            keys = [tuple(int(w) for w in rng.integers(0, 2**32, 2)) for _ in range(TOLD)]
-            units = [posterior.draw(key, rng) for key in keys]  # type: ignore[arg-type]
-            for unit in units:
-                unit.number = i
-            told = [[unit.run(world) for world in ((), *case.worlds)] for unit in units]
-        except (Impossible, Refused) as refused:
-            if isinstance(data, (sd.EvidenceError, sd.InterventionError)):
-                return
-            instead = f"{type(data).__name__}: {data}" if isinstance(data, Exception) else "no error"
-            raise Disagreement(f"{name}: {instead}; specified an error: {refused}") from refused
-        if isinstance(data, Exception):
-            raise Disagreement(f"{name}: {type(data).__name__}: {data}") from data
-        rows = slice(i * DRAWS, (i + 1) * DRAWS)
-        for place in places(case.program.body):
-            site = place.name
-            factual = np.stack([runs[0].values[site] for runs in told]).astype(float)
-            for w in range(1 + len(worlds)):
-                where = f"{name}: given evidence, unit {i}, world {w}, site {site}"
-                found = np.asarray(data.values[site][rows, w], float)
-                law = np.stack([runs[w].values[site] for runs in told]).astype(float)
-                if found.shape[1:] != law.shape[1:]:
-                    raise Disagreement(f"{where}: shape {found.shape[1:]}, specified {law.shape[1:]}")
-                if w == 0 and site in posterior.known:
-                    wrong = [value for value in found if not np.array_equal(value, law[0])]
-                    if wrong:
-                        raise Disagreement(f"{where}: evidence {law[0].tolist()} is replayed as {wrong[0].tolist()}")
-                    continue
-                for at in np.ndindex(law.shape[1:]):
-                    _same_law(f"{where}{list(at) or ''}", found[:, *at], law[:, *at])
-                    same = np.isclose(np.asarray(data.values[site][rows, 0], float), found, 1e-4, 1e-5)
-                    agree = np.isclose(factual, law, 1e-4, 1e-5)
-                    _same_law(f"{where}{list(at) or ''} equals the factual one", same[:, *at] * 1.0, agree[:, *at] * 1.0)
-
-
-def _same_law(where: str, found: np.ndarray, law: np.ndarray) -> None:
-    """Two samples of one law (Kolmogorov and Smirnov; a false alarm has a chance below 1e-9)."""
-    close = 1e-3 * np.abs(law) + 1e-4
-    points = np.unique(law)
-    far = 0.0
-    for x, eps in zip(points, np.unique(np.stack([law, close], -1), axis=0)[:, 1], strict=False):
-        ours, theirs = (law <= x).mean(), (found <= x + eps).mean()
-        strictly, found_strictly = (law < x).mean(), (found < x - eps).mean()
-        far = max(far, ours - theirs, found_strictly - strictly)
-    bound = 3.3 * math.sqrt(1 / len(found) + 1 / len(law))
-    if far > bound or not np.isfinite(found).all():
-        means = f"mean {found.mean():.3f}, specified {law.mean():.3f}"
-        raise Disagreement(f"{where}: another law ({means}; {far:.2f} apart, {bound:.2f} allowed)")
+                told = f"in {seen:.0f} of {count:.0f}, specified {expected:.1f}"
+                raise Disagreement(f"{executor}: world {world}, site {site} {what} {told}")

@@ -30,9 +30,7 @@ def _positive(x: Any) -> Any:
 FAMILIES: dict[str, Family] = {
     "normal": Family(lambda x, s: dist.Normal(x, s), carry=lambda v, x, s, y: v - x + y),
     "laplace": Family(lambda x, s: dist.Laplace(x, s), carry=lambda v, x, s, y: v - x + y),
-    "lognormal": Family(
-        lambda x, s: dist.LogNormal(0.25 * x, s), carry=lambda v, x, s, y: v * jnp.exp(0.25 * (y - x))
-    ),
+    "lognormal": Family(lambda x, s: dist.LogNormal(0.25 * x, s), carry=lambda v, x, s, y: v * jnp.exp(0.25 * (y - x))),
     "exponential": Family(
         lambda x, s: dist.Exponential(_positive(x) * s), carry=lambda v, x, s, y: v * _positive(x) / _positive(y)
     ),

@@ -47,11 +47,13 @@ SITES = "abcdefgh"
 NATURAL = ("normal", "bernoulli", "categorical", "poisson", "exponential", "lognormal", "laplace", "gamma", "beta")
 
 # What a search may leave out while a known fault hides others.
-FEATURES = (
-    "strings", "independent", "plate", "crossed", "scope", "mask", "scan", "cond", "reparam", "numbers", "whole", "said",
-    "computed", "obs", "temperature", "bias", "two_lms", "exogenous", "inverse_cdf", "worlds", "uniform", "random", "soft",
-    "policy", "nested", "per_unit", "members", "forms", "bool", "misfit", "keys", "tails", "unlikely", "nested_plate", "scorings", "repeat", "mixed_worlds",
-)  # fmt: skip
+FEATURES = frozenset((
+    "strings", "independent", "plate", "crossed", "scope", "mask", "scan", "cond", "reparam",
+    "numbers", "whole", "said", "computed", "obs", "temperature", "bias", "two_lms", "exogenous",
+    "inverse_cdf", "worlds", "uniform", "random", "soft", "policy", "nested", "per_unit", "members",
+    "forms", "bool", "misfit", "keys", "tails", "unlikely", "nested_plate", "x64", "scorings",
+    "repeat",
+))  # fmt: skip
 
 
 @dataclass
@@ -65,7 +67,8 @@ class _Writer:
     names: int = 0
 
     def may(self, feature: str, one_in: int = 2) -> bool:
-        """Is a feature used here? (Shrinks to no.)"""
+        """Is a feature used here? (Shrinks to no.) Where few are left they are used often."""
+        one_in = min(one_in, 2) if len(self.skip) > 20 else one_in
         return feature not in self.skip and self.draw(st.integers(0, one_in - 1)) == one_in - 1
 
     def pick(self, *options: Any) -> Any:
@@ -110,7 +113,9 @@ class _Writer:
         elif not plates and not prefix and readable and self.may("cond", 12):
             on = self.draw(st.sampled_from([p for p in readable if not p.plates] or readable))
             true = self.choice(plates, ())
-            false = Choice(**{**vars(true), "given": tuple(self.pick(*STRINGS) if isinstance(g, str) else g for g in true.given)})
+            false = Choice(
+                **{**vars(true), "given": tuple(self.pick(*STRINGS) if isinstance(g, str) else g for g in true.given)}
+            )
             s = loop = Cond(on.name, true, false)
             site = true
         elif numbers and self.may("said", 5):
@@ -139,7 +144,11 @@ class _Writer:
 
     def choice(self, plates: tuple[tuple[int, int], ...], first: tuple[Any, ...], like: Choice | None = None) -> Choice:
         phrases = [p for p in self.readable(plates) if hasattr(p.site, "options")]
-        given: list[Any] = [At(p.name) for p in self.draw(st.lists(st.sampled_from(phrases), max_size=2, unique=True))] if phrases else []  # noqa: E501
+        given: list[Any] = (
+            [At(p.name) for p in self.draw(st.lists(st.sampled_from(phrases), max_size=2, unique=True))]
+            if phrases
+            else []
+        )
         if given and self.may("repeat", 12):
             given.append(given[0])
         if self.may("strings", 3):
@@ -162,7 +171,9 @@ class _Writer:
             lm=1 if self.may("two_lms", 6) else 0,
             exogenous=like is None and self.may("exogenous", 10),
             obs=self.observed(options) if like is None and not plates and self.may("obs", 12) else None,
-            reparam=coupling == "gumbel" and like is None and self.may("reparam", 8),
+            reparam=self.pick("around", "inside")
+            if coupling == "gumbel" and not like and self.may("reparam", 8)
+            else "",
         )
 
     def bias(self, count: int, coupling: str) -> tuple[float, ...] | None:
@@ -207,7 +218,7 @@ class _Writer:
             if options:
                 return Set(self.pick(len(options), -1, 0.7))
             return Set(2.7) if whole else Set((1.0,) * 5)
-        if not p.plates and p.loop is None and self.may("per_unit", 6):
+        if depth == 0 and not p.plates and p.loop is None and self.may("per_unit", 6):
             return Set(tuple(self.constant(s, whole) for _ in range(units)), self.form(), per_unit=True)
         if len(p.plates) == 1 and p.loop is None and p.plates[0][0] == -1 and self.may("members", 3):
             return Set(tuple(self.constant(s, whole) for _ in range(p.plates[0][1])), self.form())
@@ -250,20 +261,22 @@ def cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4, units:
             if world and world not in worlds:
                 worlds.append(world)
     program = Program(body)
+    by_unit = any(getattr(change, "per_unit", False) for world in worlds for _, change in world)
     redrawn = any(getattr(p.site, "coupling", None) == "independent" for p in places(program.body))
     return Case(
         program,
         tuple(worlds),
-        units=48 if redrawn and worlds and not any(getattr(v, "per_unit", False) for w in worlds for _, v in w) else units,
+        units=48 if redrawn and worlds and not by_unit else units,
         seed=draw(st.integers(0, 3)),
         key=writer.pick("int", "typed", "raw", "rbg") if writer.may("keys", 4) else "int",
+        x64=writer.may("x64", 12),
     )
 
 
 @st.composite
 def observed_cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4) -> Case:
     """A case with evidence: of some sites or all, for one unit or for each of two."""
-    case = draw(cases(skip | {"scan", "cond", "exogenous", "keys", "reparam", "misfit", "crossed"}, sites, 2))
+    case = draw(cases(skip | {"scan", "cond", "exogenous", "keys", "x64", "reparam", "misfit", "crossed"}, sites, 2))
     writer = _Writer(draw, skip, sites, list(places(case.program.body)))
     usable = [p for p in writer.seen if isinstance(p.site, (Choice, Number)) and getattr(p.site, "obs", None) is None]
     if not usable:

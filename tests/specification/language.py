@@ -26,6 +26,7 @@ class Data:
                 shown.append(f"{f.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
+
 # -- statements --------------------------------------------------------------------------------------------
 
 
@@ -58,7 +59,8 @@ class Choice(Data):
     lm: int = 0
     exogenous: bool = False
     obs: Any = None
-    reparam: bool = False
+    # ``GumbelReparam``: "around" the program, or "inside" of its scope.
+    reparam: str = ""
 
 
 @dataclass(frozen=True, repr=False)

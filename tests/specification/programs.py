@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import jax.numpy as jnp
@@ -42,7 +41,7 @@ from .language import (
 
 def build(program: Program) -> Callable[..., Any]:
     """The model function of a program; its arguments are the language models."""
-    config = {p.name: sd.GumbelReparam() for p in places(program.body) if getattr(p.site, "reparam", False)}
+    config = {p.name: sd.GumbelReparam() for p in places(program.body) if getattr(p.site, "reparam", "") == "around"}
 
     def model(*lms: sd.LanguageModel) -> Any:
         return _Build(lms).block(program.body, "", {})
@@ -100,7 +99,9 @@ class _Build:
                     self.lms[s.lm], s.template, s.options, given=given, scoring=s.scoring, temperature=s.temperature,
                     coupling=s.coupling, bias=s.bias,
                 )  # fmt: skip
-                return sd.sample(s.name, fn, exogenous=s.exogenous, obs=s.obs)
+                inside = {s.name: sd.GumbelReparam()} if s.reparam == "inside" else {}
+                with numpyro.handlers.reparam(config=inside):
+                    return sd.sample(s.name, fn, exogenous=s.exogenous, obs=s.obs)
             case Number():
                 fn = FAMILIES[s.family].distribution(self.linear(s.of, values), s.scale)
                 return sd.sample(s.name, fn, exogenous=s.exogenous)
@@ -120,9 +121,7 @@ class _Build:
         for name, coefficient in of.terms:
             value = _number(values[name])
             here = jnp.shape(value)
-            inside = len(here) <= len(shape) and all(
-                a in (1, b) for a, b in zip(here[::-1], shape[::-1], strict=False)
-            )
+            inside = len(here) <= len(shape) and all(a in (1, b) for a, b in zip(here[::-1], shape[::-1], strict=False))
             total = total + coefficient * (value if inside else value.sum())
         return total
 

@@ -17,7 +17,6 @@ from . import noise
 from .families import FAMILIES
 from .language import (
     LAST,
-    At,
     Choice,
     Computed,
     Cond,

@@ -220,7 +220,10 @@ def test_evidence_on_numbers() -> None:
     drawn = seen.draw((0, 1), np.random.default_rng(0))
     assert (drawn.run().values["x"], drawn.run({"a": Set(1)}).values["x"]) == (-9.0, -6.0)
     rare = Choice("r", ("to", "up", "go"), scoring="uniform", coupling="inverse_cdf", bias=(0.0, -40.0, 0.0))
-    assert Posterior(Program((rare,)), PLAIN, (("r", Set("up")),)).draw((0, 1), np.random.default_rng(0)).run().values["r"] == 1  # noqa: E501
+    assert (
+        Posterior(Program((rare,)), PLAIN, (("r", Set("up")),)).draw((0, 1), np.random.default_rng(0)).run().values["r"]
+        == 1
+    )
     gamma = Posterior(Program(body), PLAIN, (("a", Set(0)), ("k", Set(1.0)))).draw((0, 1), np.random.default_rng(0))
     assert gamma.run().values["k"] == 1.0
     with pytest.raises(Impossible):

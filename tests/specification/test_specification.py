@@ -15,12 +15,12 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from . import language
-from .executors import EXECUTORS, Disagreement, hold, hold_evidence
+from .executors import EXECUTORS, Disagreement, hold
 from .generator import cases, observed_cases
 from .language import Case
+from .observed import hold_evidence
 
 KEPT = Path(__file__).parent / "kept"
 SEED = int(os.environ.get("SDSCM_SPEC_SEED", "14"))
@@ -131,5 +131,3 @@ def test_a_case_prints_as_what_makes_it(tmp_path: Path, monkeypatch: pytest.Monk
 
     each()
     assert len({repr(case) for case in found}) > 10
-
-
