@@ -65,6 +65,7 @@ class _Writer:
     most: int
     seen: list[Place] = field(default_factory=list)
     names: int = 0
+    blocks: int = 0
 
     def may(self, feature: str, one_in: int = 2) -> bool:
         """Is a feature used here? (Shrinks to no.) Where few are left they are used often."""
@@ -78,6 +79,10 @@ class _Writer:
         self.names += 1
         return SITES[self.names - 1]
 
+    def block_name(self, kind: str) -> str:
+        self.blocks += 1
+        return f"{kind}{self.blocks}"
+
     def readable(self, plates: tuple[tuple[int, int], ...], loop: bool = False) -> list[Place]:
         """Sites whose members are members here."""
         return [p for p in self.seen if set(p.plates) <= set(plates) and not isinstance(p.loop, Scan)]
@@ -89,9 +94,9 @@ class _Writer:
                 dim = -2 if self.may("crossed", 4) and not plates else None
                 size = self.pick(2, 3)
                 inner = (*plates, (dim or -1 - len(plates), size))
-                found.append(Plate(f"plate{self.names}", size, self.block(prefix, inner, depth + 1, 2), dim))
+                found.append(Plate(self.block_name("p"), size, self.block(prefix, inner, depth + 1, 2), dim))
             elif depth < 2 and self.may("scope", 8):
-                scope = f"s{self.names}"
+                scope = self.block_name("s")
                 found.append(Scope(scope, self.block(f"{prefix}{scope}/", plates, depth + 1, 2)))
             elif depth < 2 and self.may("mask", 10):
                 found.append(Mask(self.draw(st.booleans()), self.block(prefix, plates, depth + 1, 1)))
@@ -232,6 +237,8 @@ class _Writer:
         s = p.site
         if isinstance(s, Choice):
             number = self.draw(st.integers(0, len(s.options) - 1))
+            if s.bias is not None and min(s.bias) < -10 and self.may("unlikely", 2):
+                number = s.bias.index(min(s.bias))
             return s.options[number] if self.draw(st.booleans()) else number
         if FAMILIES[s.family].whole:
             return True if s.family.startswith("bernoulli") and self.may("bool", 3) else self.pick(0, 1)

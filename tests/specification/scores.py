@@ -4,7 +4,7 @@ trace (docs/scoring.md has the definitions, DESIGN §4 the rule of tokens)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class PlainLM:
     tokenizer: Any
     seed: int
     bias: np.ndarray
+    table: dict[Any, list[float]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, lm: Any) -> PlainLM:
@@ -38,7 +39,13 @@ class PlainLM:
         return logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
 
     def scores(self, context: Sequence[str], template: str, options: Sequence[str], scoring: str) -> list[float]:
-        """The score of each option after the texts of a context, in nats."""
+        """The score of each option after the texts of a context, in nats (each question is written down once)."""
+        asked = tuple(context), template, tuple(options), scoring
+        if asked not in self.table:
+            self.table[asked] = self._scores(*asked)
+        return self.table[asked]
+
+    def _scores(self, context: Sequence[str], template: str, options: Sequence[str], scoring: str) -> list[float]:
         prefix, suffix = template.split("{}")
         if scoring == "uniform":
             return [0.0] * len(options)
