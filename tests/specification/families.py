@@ -20,7 +20,9 @@ class Family(NamedTuple):
 
 
 def _logits(x: Any) -> Any:
-    return jnp.stack([jnp.zeros_like(jnp.asarray(x, float)), jnp.asarray(x, float), -0.5 * jnp.asarray(x, float)], -1)
+    # The first option against two that are about as likely as each other.
+    x = jnp.asarray(x, float)
+    return jnp.stack([jnp.zeros_like(x), x, x - 0.25], -1)
 
 
 def _positive(x: Any) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -21,6 +22,7 @@ from .executors import EXECUTORS, Disagreement, hold
 from .generator import cases, observed_cases
 from .language import Case
 from .observed import hold_evidence
+from .programs import build
 
 KEPT = Path(__file__).parent / "kept"
 SEED = int(os.environ.get("SDSCM_SPEC_SEED", "14"))
@@ -116,6 +118,16 @@ def test_kept(path: Path) -> None:
     ways, case = read(path)
     for way in ways:
         check(case, way)
+
+
+def test_what_is_drawn_anew_is_the_same_in_every_way() -> None:
+    """The language does not say with which noise; two ways to ask for a world get the same."""
+    case = read(KEPT / "independent_beside_another_world.txt")[1]
+    ways = ("staged", "in_graph", "one_at_a_time", "vmapped")
+    first, *others = (EXECUTORS[way](case, build(case.program)).values for way in ways)
+    for other in others:
+        for ours, theirs in zip(first, other, strict=True):
+            assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_case_prints_as_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
