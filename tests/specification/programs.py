@@ -166,7 +166,7 @@ def _written(change: Any, place: Place | None, program: Program, unit: Any) -> A
             if change.form == "numpy":
                 array = np.asarray(value)
                 return array if array.ndim or array.dtype.kind == "U" else array[()]
-            return jnp.asarray(value) if change.form == "jax" else value
+            return value if change.form == "plain" or np.asarray(value).dtype.kind == "U" else jnp.asarray(value)
         case Uniform():
             return "uniform"
         case Random():
