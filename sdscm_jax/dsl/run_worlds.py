@@ -110,7 +110,10 @@ def run_once(
         values[name] = msg["value"]
         mechanism = scored.wanted(msg)
         if mechanism is not None:
-            logits[name] = mechanism.logits
+            # In a plate whose members have one context too: one row for each of them.
+            own = mechanism.logits
+            shape = jnp.broadcast_shapes(jnp.shape(msg["value"]), own.shape[:-1])
+            logits[name] = jnp.broadcast_to(own, (*shape, own.shape[-1]))
     return WorldResults(returned, values, logits)
 
 
