@@ -310,9 +310,9 @@ class Choice(Mechanism):
         unknown = jnp.isnan(logits).any(-1)
         if not isinstance(unknown, jax.core.Tracer) and unknown.any():
             raise ScoreError(f"{str(self.template)!r}: {without_probabilities(self.given)}")
-        # A uniform is a pair of float32; of Gumbels there is one for each option.
-        first = jax.tree.leaves(noise)[0]
-        nothing = unknown | jnp.isnan(first if self.coupling == "inverse_cdf" else first[..., 0])
+        # A uniform is a pair of float32 (which come last in a cell); of Gumbels there is one for each option.
+        last = jax.tree.leaves(noise)[-1]
+        nothing = unknown | jnp.isnan(last if self.coupling == "inverse_cdf" else last[..., 0])
         return jnp.where(nothing, jnp.int32(-1), respond(self.coupling, logits, noise))
 
     def posterior_noise(self, key: Array, value: Array) -> Array:
@@ -320,9 +320,12 @@ class Choice(Mechanism):
         value = jnp.asarray(value)
         inside = (value >= 0) & (value < len(self.options))
         noise = posterior_noise(self.coupling, key, self.options, self.logits, jnp.where(inside, value, 0))
-        return jax.tree.map(
-            lambda x: jnp.where(inside.reshape(*inside.shape, *(1,) * (x.ndim - inside.ndim)), x, jnp.nan), noise
-        )
+
+        def known(x: Array) -> Array:
+            where = inside.reshape(*inside.shape, *(1,) * (x.ndim - inside.ndim))
+            return jnp.where(where, x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+        return jax.tree.map(known, noise)
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         """Log-probability of option numbers (or, on the host, of an option's text); -inf of those of no option."""
