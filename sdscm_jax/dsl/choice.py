@@ -320,12 +320,10 @@ class Choice(Mechanism):
         value = jnp.asarray(value)
         inside = (value >= 0) & (value < len(self.options))
         noise = posterior_noise(self.coupling, key, self.options, self.logits, jnp.where(inside, value, 0))
-
-        def known(x: Array) -> Array:
-            where = inside.reshape(*inside.shape, *(1,) * (x.ndim - inside.ndim))
-            return jnp.where(where, x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-        return jax.tree.map(known, noise)
+        nan = jnp.where(inside, 0.0, jnp.nan)
+        return jax.tree.map(
+            lambda x: x + nan.reshape(*nan.shape, *(1,) * (x.ndim - nan.ndim)) if x.dtype.kind == "f" else x, noise
+        )
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         """Log-probability of option numbers (or, on the host, of an option's text); -inf of those of no option."""
