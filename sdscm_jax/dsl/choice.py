@@ -310,7 +310,9 @@ class Choice(Mechanism):
         unknown = jnp.isnan(logits).any(-1)
         if not isinstance(unknown, jax.core.Tracer) and unknown.any():
             raise ScoreError(f"{str(self.template)!r}: {without_probabilities(self.given)}")
-        nothing = unknown | jnp.isnan(noise if noise.ndim < logits.ndim else noise[..., 0])
+        # A uniform is a pair of float32 (which come last in a cell); of Gumbels there is one for each option.
+        last = jax.tree.leaves(noise)[-1]
+        nothing = unknown | jnp.isnan(last if self.coupling == "inverse_cdf" else last[..., 0])
         return jnp.where(nothing, jnp.int32(-1), respond(self.coupling, logits, noise))
 
     def posterior_noise(self, key: Array, value: Array) -> Array:
@@ -318,7 +320,10 @@ class Choice(Mechanism):
         value = jnp.asarray(value)
         inside = (value >= 0) & (value < len(self.options))
         noise = posterior_noise(self.coupling, key, self.options, self.logits, jnp.where(inside, value, 0))
-        return jnp.where(inside.reshape(*inside.shape, *(1,) * (noise.ndim - inside.ndim)), noise, jnp.nan)
+        nan = jnp.where(inside, 0.0, jnp.nan)
+        return jax.tree.map(
+            lambda x: x + nan.reshape(*nan.shape, *(1,) * (x.ndim - nan.ndim)) if x.dtype.kind == "f" else x, noise
+        )
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         """Log-probability of option numbers (or, on the host, of an option's text); -inf of those of no option."""

@@ -13,6 +13,7 @@ from numpyro.infer.reparam import Reparam
 from numpyro.primitives import _PYRO_STACK
 
 from ..errors import SiteError
+from .asked import NotSeparable, asked
 from .choice import Choice
 from .coupling import truncated_gumbels
 from .exogenous import exogenous
@@ -92,6 +93,9 @@ class GumbelReparam(Reparam):
             raise SiteError(
                 f"site {name!r} is no choice with Gumbel noise that worlds share; GumbelReparam cannot take it apart"
             )
+        if any(isinstance(handler, asked) for handler in _PYRO_STACK):
+            # The choice is asked here, inside of what would answer for the language model.
+            raise NotSeparable(f"site {name!r} is taken apart by GumbelReparam")
         logits = jnp.broadcast_to(choice.logits, (*fn.batch_shape, len(choice.options)))
         noise = numpyro.sample(
             f"{name}_noise",

@@ -110,9 +110,10 @@ def run_once(
         values[name] = msg["value"]
         mechanism = scored.wanted(msg)
         if mechanism is not None:
-            # Members of a plate that are given the same have the same.
-            shape = (*jnp.shape(msg["value"]), len(mechanism.options))
-            logits[name] = jnp.broadcast_to(mechanism.logits, shape)
+            # In a plate whose members have one context too: one row for each of them.
+            own = mechanism.logits
+            shape = jnp.broadcast_shapes(jnp.shape(msg["value"]), own.shape[:-1])
+            logits[name] = jnp.broadcast_to(own, (*shape, own.shape[-1]))
     return WorldResults(returned, values, logits)
 
 

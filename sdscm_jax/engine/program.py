@@ -177,7 +177,7 @@ def _row(of: _Description, visits: dict[str, Visit], in_worlds: frozenset[str] |
         if worlds.which:
             results, asked_in = jax.vmap(one, in_axes=(0, 0, axes))(worlds.which, worlds.constants, own)
         else:
-            results, asked_in = jax.tree.map(lambda x: x[None], one({}, {}, own))
+            results, asked_in = jax.tree.map(lambda x: jnp.asarray(x)[None], one({}, {}, own))
         # Where worlds agree, one of them speaks for all.
         contexts |= {name: x if in_worlds is None or name in in_worlds else x[0] for name, x in asked_in.items()}
         return Outputs(results, found.log_prob, contexts)
