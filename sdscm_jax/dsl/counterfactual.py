@@ -20,6 +20,7 @@ from .asked import NotSeparable, asked
 from .do import do as intervene
 from .exogenous import exogenous, next_key, unit_noise
 from .factual import Visited, visited
+from .fit import check_marks
 from .graph import Graph
 from .noise import fold_text, stream
 from .structure import Site, structure
@@ -124,14 +125,16 @@ class _Run:
         return jax.tree.map(_beside, factual, returned), found
 
     def _check_told(self, seen: visited, values: Mapping[str, Any]) -> None:
-        """Refuse numbers of other worlds that cannot be told from what is known of the factual one."""
+        """Refuse values of other worlds that no site takes, or that cannot be told from the factual ones."""
         known = tuple(name for name, site in seen.sites.items() if site.given or name in self.noise)
         units = {
             name: np.concatenate([np.asarray(seen.sites[name].value)[None], np.asarray(values[name])])[None]
-            for name in known
-            if name in values
+            for name in values
+            if name in seen.sites
             and not any(isinstance(x, jax.core.Tracer) for x in (values[name], seen.sites[name].value))
         }
+        which = {name: np.asarray(x) > 0 for name, x in self.worlds.which.items() if name in units}
+        check_marks(units, which, {site.name: site.options for site in self.sites})
         check_counterfactual(units, self.sites, known, self.worlds.labels)
 
     def unknown(self) -> tuple[Any, list[tuple[str, str, Any]]]:

@@ -149,6 +149,17 @@ class Tabulated:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.prepare(args, kwargs)
+        try:
+            return self._run(args, kwargs)
+        except _NotTabulated:
+            if any(lm.absent for lm in self._lms):
+                raise
+        # What the function reads (a global, say) has changed since: it is another program.
+        self._calls.clear()
+        self.prepare(args, kwargs)
+        return self._run(args, kwargs)
+
+    def _run(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         with LookUp(self.table_of):
             return self.fn(*self.args, *args, **{**self.kwargs, **kwargs})
 
@@ -252,7 +263,7 @@ class Tabulated:
             self._add(self._later.pop(name))
         what = self._identity(choice, name)
         if what not in self.tables:
-            raise SiteError(f"site {name!r} is not in the table that was loaded: the model is another one")
+            raise _NotTabulated(f"site {name!r} is not in the table that was loaded: the model is another one")
         self.names[name] = what
         return self.tables[what]
 
@@ -284,6 +295,10 @@ class Tabulated:
 
 
 _CONTEXTS = ".contexts"
+
+
+class _NotTabulated(SiteError):
+    """A site asks for what there is no table of."""
 
 
 def load_table(path: str | Path, fn: Callable) -> Tabulated:

@@ -44,7 +44,7 @@ def test_strings_where_others_have_phrases(model: Model) -> None:
         last = found[list(found)[-1]]["fn"]
         given = [item if isinstance(item, str) else item.sentence for item in last.given]
         alone = sd.Choice(lm, str(last.template), last.options, given=given)
-        np.testing.assert_allclose(last.logits, alone.logits, atol=1e-4)
+        np.testing.assert_allclose(last.logits, alone.logits, atol=5e-4)
 
 
 def test_items_are_the_same_by_identity() -> None:
@@ -145,7 +145,7 @@ def test_observations_may_be_booleans(seen: Any) -> None:
     assert found["y"]["fn"].logits.shape == (3, 2)
     for row, option in enumerate((1, 0, 1)):
         alone = sd.Choice(lm, "You say {}.", HELLO, given=[found["x"]["fn"].phrase(option)])
-        np.testing.assert_allclose(found["y"]["fn"].logits[row], alone.logits, atol=1e-4)
+        np.testing.assert_allclose(found["y"]["fn"].logits[row], alone.logits, atol=5e-4)
 
 
 def test_a_single_boolean() -> None:
@@ -156,4 +156,4 @@ def test_a_single_boolean() -> None:
     lm = testing.mock_lm(lambda lm: model(lm, 1))
     assert exogenous(model, 0)(lm, True).index.shape == ()
     jitted = jax.jit(lambda lm, seen: trace(exogenous(model, 0)).get_trace(lm, seen)["y"]["fn"].logits)
-    np.testing.assert_allclose(jitted(lm, True), jitted(lm, 1), atol=1e-5)
+    np.testing.assert_allclose(jitted(lm, True), jitted(lm, 1), atol=1e-4)

@@ -66,7 +66,7 @@ class Instance:
 
 
 def staged(model: Callable, lm: Any) -> Any:
-    run = sd.simulate(model, 0, 40, lm, worlds=[{"x": "high"}])
+    run = sd.simulate(model, 0, 40, *([] if lm is None else [lm]), worlds=[{"x": "high"}])
     return run.values, run.log_probs
 
 
@@ -109,6 +109,17 @@ def test_predictive_runs_what_the_function_says_now(program: Callable) -> None:
     assert compared(draws(jax.random.key(0), lm), before)
     change(state)
     assert not compared(draws(jax.random.key(0), lm), before)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_tables_are_of_what_the_function_says_now(program: Callable) -> None:
+    lm, state = testing.mock_lm(words), fresh()
+    table = sd.tabulate(closure(program, state), lm)
+    before = staged(table, lm=None)
+    change(state)
+    after = staged(table, lm=None)
+    assert not compared(after, before)
+    assert compared(after, staged(sd.tabulate(closure(program, state), lm), lm=None))
 
 
 def test_a_policy_is_read_at_the_call() -> None:

@@ -350,3 +350,9 @@ def test_values_in_loops_are_refused() -> None:
     for model, args in ((nh.substitute(twins, {"x": jnp.zeros(3)}), ()), (twins, (jnp.zeros(3),))):
         with pytest.raises(sd.EvidenceError, match="inside scan or cond"):
             exogenous(model, 0)(lm, *args)
+
+
+def test_a_change_to_what_no_site_takes_is_refused(mock: sd.LanguageModel) -> None:
+    for change in (lambda natural: natural.index + 5, lambda natural: natural.index - 7):
+        with pytest.raises(sd.InterventionError, match="site 'level'"):
+            exogenous(counterfactual(clinic, do={"level": change}), 0)(mock)
