@@ -208,11 +208,13 @@ class _Writer:
         whole = options is not None or (isinstance(s, Number) and FAMILIES[s.family].whole)
         earlier = [q for q in self.seen[: self.seen.index(p)] if set(q.plates) <= set(p.plates) and q.loop is None]
         if p.loop is None and self.may("soft", 5):
-            return Soft(self.pick(1.0, 0.0), self.pick(1.0, 2.0))
+            # Not out of the support.
+            bounded = isinstance(s, Number) and (s.family == "beta" or FAMILIES[s.family].finite)
+            return Soft(1.0, 0.0) if bounded else Soft(self.pick(1.0, 0.0), self.pick(1.0, 2.0))
         if isinstance(s, Choice) and p.loop is None and self.may("uniform", 4):
             return Uniform()
         if isinstance(s, Number) and self.may("random", 4):
-            return Random(s.family if whole else self.pick("normal", "exponential", "bernoulli"), 0.5, 1.0)
+            return Random(s.family, 0.5, 1.0)
         if isinstance(s, Choice) and p.loop is None and self.may("random", 5):
             return Random("choose2" if len(options) == 2 else "choose3")
         if earlier and p.loop is None and self.may("policy", 5):
@@ -253,6 +255,8 @@ class _Writer:
             return self.draw(st.integers(0, len(s.options) - 1))
         if whole:
             return self.draw(st.integers(0, 1))
+        if isinstance(s, Number) and s.family == "beta":
+            return self.pick(0.5, 0.25)
         return self.pick(1.0, 2.5, 2) if "whole" not in self.skip else self.pick(1.0, 2.5)
 
 
