@@ -202,6 +202,15 @@ class _Writer:
         chosen = self.draw(st.lists(st.sampled_from(settable), min_size=1, max_size=2, unique_by=lambda p: p.name))
         return tuple((p.name, self.change(p, units, depth)) for p in chosen)
 
+    def said(self, world: World) -> dict[str, Any]:
+        """What a world says, however it is written: the same one twice is refused."""
+        options = {p.name: getattr(p.site, "options", ()) for p in self.seen}
+        plain = {name: replace(x, form="plain") if isinstance(x, Set) else x for name, x in world}
+        return {
+            name: Set(options[name].index(x.value)) if isinstance(x, Set) and x.value in options[name] else x
+            for name, x in plain.items()
+        }
+
     def change(self, p: Place, units: int, depth: int) -> Any:
         s = p.site
         options = getattr(s, "options", None)
@@ -269,7 +278,7 @@ def cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4, units:
     if "worlds" not in skip:
         for _ in range(draw(st.integers(0, 2))):
             world = writer.world(units)
-            if world and world not in worlds:
+            if world and writer.said(world) not in map(writer.said, worlds):
                 worlds.append(world)
     program = Program(body)
     by_unit = any(getattr(change, "per_unit", False) for world in worlds for _, change in world)
