@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -202,17 +202,28 @@ class _Writer:
         chosen = self.draw(st.lists(st.sampled_from(settable), min_size=1, max_size=2, unique_by=lambda p: p.name))
         return tuple((p.name, self.change(p, units, depth)) for p in chosen)
 
+    def said(self, world: World) -> dict[str, Any]:
+        """What a world says, however it is written: the same one twice is refused."""
+        options = {p.name: getattr(p.site, "options", ()) for p in self.seen}
+        plain = {name: replace(x, form="plain") if isinstance(x, Set) else x for name, x in world}
+        return {
+            name: Set(options[name].index(x.value)) if isinstance(x, Set) and x.value in options[name] else x
+            for name, x in plain.items()
+        }
+
     def change(self, p: Place, units: int, depth: int) -> Any:
         s = p.site
         options = getattr(s, "options", None)
         whole = options is not None or (isinstance(s, Number) and FAMILIES[s.family].whole)
         earlier = [q for q in self.seen[: self.seen.index(p)] if set(q.plates) <= set(p.plates) and q.loop is None]
         if p.loop is None and self.may("soft", 5):
-            return Soft(self.pick(1.0, 0.0), self.pick(1.0, 2.0))
+            # Not out of the support.
+            bounded = isinstance(s, Number) and (s.family == "beta" or FAMILIES[s.family].finite)
+            return Soft(1.0, 0.0) if bounded else Soft(self.pick(1.0, 0.0), self.pick(1.0, 2.0))
         if isinstance(s, Choice) and p.loop is None and self.may("uniform", 4):
             return Uniform()
         if isinstance(s, Number) and self.may("random", 4):
-            return Random(s.family if whole else self.pick("normal", "exponential", "bernoulli"), 0.5, 1.0)
+            return Random(s.family, 0.5, 1.0)
         if isinstance(s, Choice) and p.loop is None and self.may("random", 5):
             return Random("choose2" if len(options) == 2 else "choose3")
         if earlier and p.loop is None and self.may("policy", 5):
@@ -253,6 +264,8 @@ class _Writer:
             return self.draw(st.integers(0, len(s.options) - 1))
         if whole:
             return self.draw(st.integers(0, 1))
+        if isinstance(s, Number) and s.family == "beta":
+            return self.pick(0.5, 0.25)
         return self.pick(1.0, 2.5, 2) if "whole" not in self.skip else self.pick(1.0, 2.5)
 
 
@@ -265,7 +278,7 @@ def cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4, units:
     if "worlds" not in skip:
         for _ in range(draw(st.integers(0, 2))):
             world = writer.world(units)
-            if world and world not in worlds:
+            if world and writer.said(world) not in map(writer.said, worlds):
                 worlds.append(world)
     program = Program(body)
     by_unit = any(getattr(change, "per_unit", False) for world in worlds for _, change in world)
