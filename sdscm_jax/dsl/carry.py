@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -46,12 +46,14 @@ class Residual:
     Attributes:
         value: the value.
         distribution: the distribution that the value was of.
-        cell: where the values are finitely many, the uniform in the cell of this one.
+        cell: where the values are finitely many, the noise that picks this one.
+        coupling: what that noise is: NumPyro draws a categorical value by Gumbels, others by a uniform.
     """
 
     value: Array
     distribution: dist.Distribution
     cell: Any
+    coupling: str = field(default="inverse_cdf", metadata={"static": True})
 
     def carried_to(self, fn: dist.Distribution, name: str) -> dist.Distribution:
         """The site's distribution with this noise at hand."""
@@ -92,8 +94,7 @@ class Carried(dist.Distribution):
         noise = self.noise
         if noise.cell is not None:
             support, log_probs = _support(self.base_dist)
-            place = respond("inverse_cdf", log_probs, noise.cell)
-            return jnp.where(place == noise.cell.option, noise.value, support[place])
+            return support[respond(noise.coupling, log_probs, noise.cell)]
         found = moved(noise.distribution, self.base_dist, noise.value)
         if found is None:
             return jnp.where(same(noise.distribution, self.base_dist), noise.value, untold(noise.value.dtype))
@@ -148,7 +149,9 @@ def residual_noise(fn: dist.Distribution, value: Array, key: Array) -> Residual:
     except (NotImplementedError, jax.errors.ConcretizationTypeError):  # none, or they depend on other sites
         return Residual(value, fn, None)
     place = jnp.argmax(value[..., None] == support, axis=-1)
-    return Residual(value, fn, posterior_noise("inverse_cdf", key, (), log_probs, place))
+    coupling = "gumbel" if isinstance(fn, dist.CategoricalProbs | dist.CategoricalLogits) else "inverse_cdf"
+    values = tuple(map(str, range(log_probs.shape[-1])))
+    return Residual(value, fn, posterior_noise(coupling, key, values, log_probs, place), coupling)
 
 
 def enumerable(fn: dist.Distribution) -> bool:

@@ -189,3 +189,23 @@ def test_a_continuous_cause_with_two_modes() -> None:
     x = sd.simulate(model, 0, 1, evidence={"y": 1}, draws=draws).values["x"][:, 0]
     np.testing.assert_allclose((x > 0).mean(), 0.7, atol=4 * 0.46 / np.sqrt(draws))
     np.testing.assert_allclose([np.abs(x).mean(), x[x > 0].std()], [6.0, 1.0], atol=4 / np.sqrt(draws))
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_evidence_on_categories_has_the_noise_of_their_draws(logits: bool) -> None:
+    """NumPyro draws a category as the best of Gumbels: given one, the others are what rejection leaves of them."""
+    p = np.array([[0.3, 0.3, 0.4], [0.1, 0.6, 0.3]])
+    law = dist.CategoricalLogits if logits else dist.CategoricalProbs
+    table = jnp.log(p) if logits else jnp.asarray(p)
+
+    def model() -> None:
+        t = numpyro.sample("t", dist.Bernoulli(0.5))
+        numpyro.sample("k", law(table[t]))
+
+    data = sd.simulate(model, 0, 1, evidence={"t": 0, "k": 2}, worlds=[{"t": 1}, {"t": 0}], draws=4000)
+    found = np.bincount(data.values["k"][:, 1], minlength=3) / 4000
+    gumbels = np.random.default_rng(0).gumbel(size=(400_000, 3))
+    seen = (np.log(p[0]) + gumbels).argmax(1) == 2
+    expected = np.bincount((np.log(p[1]) + gumbels[seen]).argmax(1), minlength=3) / seen.sum()
+    np.testing.assert_allclose(found, expected, atol=0.035)
+    assert (data.values["k"][:, [0, 2]] == 2).all()
