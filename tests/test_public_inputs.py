@@ -80,7 +80,7 @@ KINDS: dict[str, Kind] = {
     "rate": SHARE,
     "margin": Kind((*NOT_NEGATIVE.nonsense, 1, 5)),
     "tolerance": NOT_NEGATIVE,
-    "average": Kind((*NOT_NEGATIVE.nonsense, 1)),
+    "average": Kind((*NOT_NEGATIVE.nonsense, 1.5)),
     "alpha": Kind((*NO_NUMBERS, 0, -1)),
     "temperature": POSITIVE,
     "top_p": Kind((*NO_NUMBERS[:-1], 0, 1.5)),
@@ -274,8 +274,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "families.table_batches": lambda out, steps=1, **x: families.table_batches(
         small_lm(), member(), frame(), steps=steps, **x
     ),
-    "families.fit_table": lambda out, steps=1, rows=1, **x: families.fit_table(
-        small_lm(), member(), frame(), optax.sgd(0.1), steps=steps, rows=rows, **x
+    "families.fit_table": lambda out, steps=1, rows=1, tolerance=None, **x: families.fit_table(
+        small_lm(), member(), frame(), optax.sgd(0.1), steps=steps, rows=rows, tolerance=tolerance, **x
     ),
     "bench.Dataset.visible": lambda out, setting="all": dataset().visible(setting),
     "bench.Dataset.encoded": lambda out, **x: dataset().encoded(**x),

@@ -126,7 +126,8 @@ class _Run:
 
     def _check_told(self, seen: visited, values: Mapping[str, Any]) -> None:
         """Refuse values of other worlds that no site takes, or that cannot be told from the factual ones."""
-        known = tuple(name for name, site in seen.sites.items() if site.given or name in self.noise)
+        names = {site.name for site in self.sites}
+        known = tuple(n for n, site in seen.sites.items() if n in names and (site.given or n in self.noise))
         units = {
             name: np.concatenate([np.asarray(seen.sites[name].value)[None], np.asarray(values[name])])[None]
             for name in values

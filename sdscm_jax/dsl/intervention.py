@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -114,7 +115,8 @@ class Alternatives:
                     values.append(found.change(value, key))
                 else:
                     values.append(jnp.broadcast_to(found.sample(key), slot.shape))
-            return jnp.stack(values)[self.which]
+            # (A plate around do widens what is drawn, not what was fitted here.)
+            return jnp.stack(jnp.broadcast_arrays(*values))[self.which]
 
         return Beside(base, change, fn, slot.name, slot.dtype)
 
@@ -175,13 +177,14 @@ def intervene(
         value = Uniform(slot.options, fn.batch_shape)
     if isinstance(value, dist.Distribution) and not isinstance(value, dist.Delta):
         check_law(value, slot)
-        return Drawn(value, fn, slot.name, lambda drawn: marked(fitted(drawn, slot), slot))
+        return Drawn(value, fn, slot.name, partial(_taken, slot))
     if is_callable(value):
         mechanism, enumerating = mechanism_of(fn), _enumerating()
 
         def change(natural: Any, key: Any = None) -> Array:
             found = value(natural if mechanism is None else mechanism.phrase(natural, slot.name))
-            taken = slot
+            # A plate around do has widened the natural value.
+            taken = slot._replace(shape=jnp.broadcast_shapes(slot.shape, jnp.shape(natural)))
             if enumerating:
                 # Values have more axes than the site.
                 shape = jnp.shape(found.index if isinstance(found, Phrase) else found)
@@ -193,6 +196,12 @@ def intervene(
         changed = Changed(base, change, fn, slot.name, slot.dtype)
         return changed.widened() if enumerating and changed.has_enumerate_support else changed
     return Fixed(marked(fitted(constant(value), slot), slot), fn)
+
+
+def _taken(slot: Slot, drawn: Array) -> Array:
+    """What a law has drawn, of the shape that it has been expanded to, as what the site takes."""
+    taken = slot._replace(shape=jnp.shape(drawn))
+    return marked(fitted(drawn, taken), taken)
 
 
 def _enumerating() -> bool:

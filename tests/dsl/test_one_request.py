@@ -226,3 +226,25 @@ def test_units_before_steps() -> None:
     assert fit([[1, 2, 3], [4, 5, 6]], slot)[0].tolist() == [4, 5, 6]
     array, per_unit = fit([1, 2], Slot("x", (), jnp.float32), units=2)
     assert (array.tolist(), per_unit) == ([1.0, 2.0], True)
+
+
+@pytest.mark.parametrize("value", ["high", "uniform", dist.Bernoulli(0.5), lambda natural: 1 - natural.index])
+def test_a_plate_around_an_intervention(value: Any) -> None:
+    """As the plate inside of it: one value, or one draw, for each member."""
+
+    def unit(lm: sd.LanguageModel) -> sd.Phrase:
+        return sd.sample("x", sd.Choice(lm, "It is {}.", ["low", "high"], scoring="uniform"))
+
+    def inside(lm: sd.LanguageModel) -> sd.Phrase:
+        with numpyro.plate("members", 50):
+            return unit(lm)
+
+    def around(lm: sd.LanguageModel) -> sd.Phrase:
+        with numpyro.plate("members", 50):
+            return do(unit, {"x": value})(lm)
+
+    lm = mock_lm(unit)
+    found, expected = exogenous(around, 3)(lm).index, exogenous(do(inside, {"x": value}), 3)(lm).index
+    assert found.shape == (50,)
+    np.testing.assert_array_equal(found, expected)
+    assert (len(set(found.tolist())) == 1) == (isinstance(value, str) and value == "high")

@@ -317,12 +317,12 @@ def test_what_cannot_be_told_to_other_worlds_is_refused(mock: sd.LanguageModel) 
 
     def bent(lm: sd.LanguageModel) -> None:
         level = sd.sample("level", sd.Choice(lm, "It is {}.", LEVELS))
-        # No quantile function: noise cannot be told from a value.
-        numpyro.sample("angle", dist.VonMises(level.map({"low": 0.0, "high": 1.0}), 2.0))
+        # Its noise cannot be told from a value.
+        numpyro.sample("angle", dist.Poisson(level.map({"low": 1.0, "high": 3.0})))
 
     lm = testing.mock_lm(bent)
     with pytest.raises(sd.EvidenceError, match="'angle'"):
-        exogenous(nh.condition(counterfactual(bent, {"level": "high"}), {"level": 0, "angle": 0.3}), 0)(lm)
+        exogenous(nh.condition(counterfactual(bent, {"level": "high"}), {"level": 0, "angle": 2}), 0)(lm)
     seen = nh.condition(counterfactual(clinic, {"level": "high"}, evidence={"drug": 1}), {"drug": 1})
     with pytest.raises(sd.EvidenceError, match="'drug' is evidence and given a value around it"):
         exogenous(seen, 0)(mock)

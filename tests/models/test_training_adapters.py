@@ -191,7 +191,7 @@ def test_arguments(lm: sd.LanguageModel) -> None:
         with pytest.raises(sd.SDSCMError, match="at least 1"):
             train_lm(lm, [], optax.sgd(0.1), **wrong)
     for wrong in (-0.1, 1.5, float("nan")):
-        with pytest.raises(ValueError, match="from 0 to 1"):
+        with pytest.raises(sd.SDSCMError, match="average is a finite number, at least 0 and at most 1"):
             train_lm(lm, [], optax.sgd(0.1), average=wrong)
     assert train_lm(lm, [], optax.sgd(0.1)).fingerprint() == lm.fingerprint()
 
