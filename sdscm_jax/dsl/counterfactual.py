@@ -129,7 +129,7 @@ class _Run:
         names = {site.name for site in self.sites}
         known = tuple(n for n, site in seen.sites.items() if n in names and (site.given or n in self.noise))
         units = {
-            name: np.concatenate([np.asarray(seen.sites[name].value)[None], np.asarray(values[name])])[None]
+            name: _in_all(seen.sites[name].value, values[name])
             for name in values
             if name in seen.sites
             and not any(isinstance(x, jax.core.Tracer) for x in (values[name], seen.sites[name].value))
@@ -296,6 +296,12 @@ class _Kept(Messenger):
         name = msg.get("name", "")
         if msg["type"] in ("sample", "deterministic") and name in self.values and not msg.get("_control_flow_done"):
             msg["value"] = jnp.where(self.felt[name], msg["value"], self.values[name])
+
+
+def _in_all(factual: Any, others: Any) -> np.ndarray:
+    """The values of one unit ``[1, 1 + W, ...]``, in the dtype of the other worlds'."""
+    others = np.asarray(others)
+    return np.concatenate([np.broadcast_to(np.asarray(factual, others.dtype), others.shape[1:])[None], others])[None]
 
 
 def _has_value(msg: dict[str, Any]) -> bool:

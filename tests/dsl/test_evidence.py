@@ -157,7 +157,7 @@ def test_evidence_that_no_site_takes() -> None:
     for evidence, message in (
         ({"u": 2.0}, r"site 'u' takes values that are interval\(0.0, 1.0\); got 2.0"),
         ({"u": float("nan")}, "site 'u' takes numbers, got nan"),
-        ({"n": 2.5}, "site 'n' takes whole numbers, got 2.5"),
+        ({"n": 2.5}, "site 'n' takes whole numbers .int32., got 2.5"),
     ):
         for run in (abduct(model, evidence, 0), lambda e=evidence: sd.simulate(model, 0, 1, evidence=e)):
             with pytest.raises(sd.EvidenceError, match=message):

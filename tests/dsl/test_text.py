@@ -45,7 +45,7 @@ def token_by_token(lm: sd.LanguageModel, tokens: np.ndarray, context: str, **cut
     bos = [] if lm.codec.bos is None else [lm.codec.bos]
     before = [*bos, *lm.tokenizer.encode(context, add_special_tokens=False)]
     pieces = [lm.tokenizer.decode([i]) for i in range(lm.config.vocab_size)]
-    total = 0.0
+    total, start, ends = 0.0, len(before), lm.tokenizer.all_special_ids
     for token in tokens:
         if token < 0:
             break
@@ -55,6 +55,9 @@ def token_by_token(lm: sd.LanguageModel, tokens: np.ndarray, context: str, **cut
         special = [i for i in lm.tokenizer.all_special_ids if i != lm.tokenizer.eos_token_id]
         beyond = [i for i, piece in enumerate(pieces) if "." in piece[:-1]]
         logits[special + beyond] = -np.inf
+        if len(before) == start:
+            # What goes on the last word of the template is not written.
+            logits[[i for i, piece in enumerate(pieces) if i not in ends and not piece.startswith(" ")]] = -np.inf
         if "top_k" in cut:
             logits[np.argsort(-logits)[int(cut["top_k"]) :]] = -np.inf
         probs = np.exp(logits - np.logaddexp.reduce(logits))
