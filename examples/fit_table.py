@@ -47,7 +47,7 @@ def adjusted(table: pd.DataFrame, travel: str) -> float:
 def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lm", help="directory or hub id of a language model; default: the embedded one")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rate", type=float, default=5e-3, help="peak of the learning rate; 1e-4 for a large model")
     parser.add_argument("--rank", type=int, help="train low-rank changes of this rank instead of all weights")
     parser.add_argument("--checkpoint", type=Path, help="directory to save the run in, and to go on from")
