@@ -201,7 +201,8 @@ def check_counterfactual(
     Raises:
         EvidenceError: with the site, its value, the row and the world; under tracing nothing can be checked.
     """
-    abduced = {*observed, *(site.name for site in latent_causes(observed, sites))}
+    # (What the program itself observes is no evidence: nothing is inferred from it.)
+    abduced = {*observed, *(site.name for site in latent_causes(observed, sites))} if observed else set()
     for site in sites:
         found = values.get(site.name)
         if site.name not in abduced or site.phrase is not None or isinstance(found, jax.core.Tracer):

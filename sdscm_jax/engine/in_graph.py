@@ -170,7 +170,7 @@ def rows_in_memory(
     if not lms:
         return ROWS
     # Runs of a row that are in memory together: its worlds, and the values of unobserved causes.
-    runs = worlds + (AT_ONCE if latent_causes(list(observed), sites) else bool(observed))
+    runs = worlds + (0 if not observed else AT_ONCE if latent_causes(list(observed), sites) else 1)
     lm = lms[0]
     phrases = [site.phrase for site in sites if site.phrase is not None]
     tokens = sum(longest_tokens(phrase, lm.codec, False, False) for phrase in phrases)
