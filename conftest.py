@@ -21,7 +21,7 @@ _COMPUTE = ("test_embedded", "test_training_tables")
 
 def pytest_configure(config: pytest.Config) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
-    if config.option.markexpr not in ("slow", "oracle"):
+    if config.option.markexpr not in ("slow", "oracle", "search"):
         quick = (f"{name}={value}" for name, value in _QUICK.items() if name not in flags)
         os.environ["XLA_FLAGS"] = " ".join(filter(None, (flags, *quick)))
 
@@ -45,7 +45,7 @@ _DESELECTED: Counter[str] = Counter()
 
 
 def _markers(config: pytest.Config) -> list[str]:
-    return [line for line in config.getini("markers") if line.startswith(("slow:", "oracle:"))]
+    return [line for line in config.getini("markers") if line.startswith(("slow:", "oracle:", "search:"))]
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -139,7 +139,7 @@ class do(Messenger):
             upstream = partial(self._upstream, name)
             if msg["kwargs"].get("rng_key") is not None:
                 redraw(msg, upstream)
-            else:
+            elif msg["value"] is None:
                 msg["redraw"] = [*msg.get("redraw", ()), upstream]
         if name not in self.data:
             return

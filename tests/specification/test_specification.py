@@ -103,13 +103,13 @@ def test_programs_with_evidence() -> None:
     search(observed_cases(sites=2), OBSERVED, 4, 99)
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.parametrize("number", range(100, 190))
 def test_many_programs(number: int) -> None:
     search(cases(sites=2 + number % 3, units=3), QUICK, 10, number)
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.parametrize("number", range(190, 200))
 def test_many_programs_with_evidence(number: int) -> None:
     search(observed_cases(sites=2 + number % 2), OBSERVED, 10, number)
