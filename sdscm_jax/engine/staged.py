@@ -143,7 +143,7 @@ class Staged:
         lm = language_models(self.run.args)[visit.lm]
         check_scores(scores, f"site {visit.site!r}", lambda row: visit.question.context(flat[row], lm.codec.decode), lm)
         # What has no value has no text: its row is refused by name once all is run.
-        scores = np.where((flat < 0).any(-1)[:, None], np.nan, scores)
+        scores = np.where(np.any(flat < 0, axis=-1, keepdims=True), np.nan, scores)
         answers[own] = scores.reshape(len(own), *answers.shape[1:])
         again = self.run.worlds if self.program.same_in_worlds(name) else 1
         scorer.note_reference(visit.question, flat, again)
