@@ -296,7 +296,7 @@ class Choice(Mechanism):
         return constraints.integer_interval(0, len(self.options) - 1)
 
     def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Prior noise: float32 ``[*shape, K]``, or ``[*shape]`` for ``"inverse_cdf"``."""
+        """Prior noise: float32 ``[*shape, K]``, or a ``Double`` ``[*shape]`` for ``"inverse_cdf"``."""
         return draw_noise(self.coupling, key, self.options, shape)
 
     def respond(self, noise: Array) -> Array:
