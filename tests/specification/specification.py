@@ -187,7 +187,7 @@ class _World:
             case Choice():
                 return self.chosen(s, name, shape, key, values)
             case Computed():
-                return np.asarray(self.linear(s.of, shape, values), np.float32)
+                return np.broadcast_to(self.linear(s.of, shape, values), shape).astype(np.float32)
             case Said():
                 number = np.broadcast_to(values[s.of], shape)
                 for edge in s.edges:
@@ -196,13 +196,14 @@ class _World:
             case Number():
                 location = self.linear(s.of, shape, values)
                 if name in self.unit.given_noise:
-                    return self.unit.given_noise[name](s, location)
+                    return self.unit.given_noise[name](s, np.broadcast_to(location, shape))
                 fn = FAMILIES[s.family].distribution(location, s.scale)
                 return np.asarray(fn.expand(shape).sample(noise.as_jax(key)))
         raise TypeError(s)
 
     def linear(self, of: Linear, shape: tuple[int, ...], values: Values) -> np.ndarray:
-        total = np.full(shape, of.constant)
+        # Of the shape of what it is made of: NumPyro's draws in a plate are laid out by it.
+        total = np.asarray(of.constant, float)
         for name, coefficient in of.terms:
             value = np.asarray(values[name], float)
             inside = value.ndim <= len(shape) and all(
