@@ -259,7 +259,7 @@ class Choice(Mechanism):
     def tree_flatten(self) -> Any:
         # What leaves a trace (NumPyro's scan stacks its sites) takes its scores, not the parameters.
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.inputs))
-        if not (traced or self._scored_here()):
+        if not (traced or self.__dict__.get("_in_trace")):
             return super().tree_flatten()
         asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring != "uniform"
         choice = self if self.known_scores is not None or not asked else self._with_known(self.scores)

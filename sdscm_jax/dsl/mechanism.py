@@ -40,6 +40,8 @@ from .scores import check_temperature
 from .template import Template
 from .text_phrase import TextPhrase
 
+_NO_TRACE = get_opaque_trace_state()
+
 
 class _Read(NamedTuple):
     """A list of given texts that a site has had encoded, for other sites that are given the same.
@@ -98,6 +100,8 @@ class Mechanism(dist.Distribution):
         # What was computed in a trace. Copies that differ in noise or coupling share it: the model is
         # asked once.
         self._memo: dict[str, Any] = {}
+        # Its scores are then arrays of a trace, though what it is made of may be none.
+        self._in_trace = get_opaque_trace_state() != _NO_TRACE
 
     @property
     def given(self) -> Given:
