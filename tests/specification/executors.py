@@ -17,7 +17,7 @@ import sdscm_jax as sd
 from sdscm_jax.testing import mock_lm
 
 from . import noise
-from .language import Case, Choice, Cond, Mask, Number, Plate, Program, Scan, Scope, places
+from .language import Case, Choice, Cond, Mask, Number, Plate, Program, Scan, Scope, observes_effects, places
 from .programs import build, written
 from .scores import PlainLM
 from .specification import Refused, Run, Unit
@@ -99,8 +99,8 @@ def vmapped(case: Case, model: Callable[..., Any]) -> Found:
 
 
 def counterfactual(case: Case, model: Callable[..., Any]) -> Found:
-    """``handlers.counterfactual``, jitted and vmapped."""
-    if not case.worlds:
+    """``handlers.counterfactual``, jitted and vmapped; what a program observes of its effects is evidence there."""
+    if not case.worlds or observes_effects(places(case.program.body)):
         return vmapped(case, model)
     names = _sites(case)
 

@@ -32,6 +32,7 @@ from .language import (
     Soft,
     Uniform,
     World,
+    observes_effects,
     places,
 )
 
@@ -228,7 +229,7 @@ class _Writer:
             return Random("choose2" if len(options) == 2 else "choose3")
         if earlier and p.loop is None and self.may("policy", 5):
             return Policy(self.draw(st.sampled_from(earlier)).name, self.constant(s, whole))
-        if depth < 2 and p.loop is None and self.may("nested", 5):
+        if depth < 2 and p.loop is None and not observes_effects(self.seen) and self.may("nested", 5):
             return Nested(self.world(units, depth + 1))
         if self.may("misfit", 25):
             if options:

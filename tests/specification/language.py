@@ -5,7 +5,7 @@ A ``repr`` is Python that makes the same thing again. Sites read earlier ones by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -280,3 +280,8 @@ def descendants(program: Program, name: str) -> set[str]:
         if reads(place.loop or place.site) & {name, *found}:
             found.add(place.name)
     return found
+
+
+def observes_effects(found: Iterable[Place]) -> bool:
+    """Is a site that has causes observed? In another world of the same unit it answers to noise that is not at hand."""
+    return any(getattr(p.site, "obs", None) is not None and reads(p.loop or p.site) for p in found)
