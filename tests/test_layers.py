@@ -18,7 +18,7 @@ import sdscm_jax
 ROOT = Path(sdscm_jax.__file__).parent
 PACKAGE = ROOT.name
 
-_MODELS = ("errors", "checks", "vignettes", "models")
+_MODELS = ("errors", "checks", "durable", "vignettes", "models")
 _LANGUAGE = (*_MODELS, "dsl")
 _ENGINE = (*_LANGUAGE, "engine")
 _EFFECTS = (*_ENGINE, "effects")
@@ -27,11 +27,12 @@ _STUDIES = (*_EFFECTS, "families", "page")
 MAY = {
     "errors": (),
     "checks": ("errors",),
+    "durable": ("errors",),
     "vignettes": (),
-    "page": ("errors",),
-    "models": ("errors", "checks", "vignettes"),
+    "page": ("errors", "durable"),
+    "models": ("errors", "checks", "durable", "vignettes"),
     "dsl": ("errors", "checks", "models"),
-    "engine": ("errors", "checks", "models", "dsl"),
+    "engine": ("errors", "checks", "durable", "models", "dsl"),
     "families": _LANGUAGE,
     "effects": ("errors", "checks", "dsl", "engine"),
     "bench": _STUDIES,

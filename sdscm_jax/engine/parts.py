@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import errno
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +15,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..durable import locked, make_directory, put
 from ..errors import ResumeError, SDSCMError
 
 # Number of the layout of the directory and of its files.
@@ -81,16 +80,16 @@ class Parts:
         # Absolute: the program may change the working directory.
         directory = Path(out).absolute()
         try:
-            _make_directory(directory)
+            make_directory(directory)
             _refuse_foreign(directory)
-            lock = _locked(directory / _LOCK)
+            lock = locked(directory / _LOCK)
             try:
                 for name in filter(_TEMPORARY.fullmatch, os.listdir(directory)):
                     os.unlink(directory / name)
                 if (directory / _MANIFEST).exists():
                     _refuse_other_run(directory / _MANIFEST, ours)
                 else:
-                    _put(directory / _MANIFEST, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
+                    put(directory / _MANIFEST, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
                 parts = cls(directory, count, hashlib.sha256(_text(ours).encode()).hexdigest(), lock)
                 parts._refuse_strays()
             except BaseException:
@@ -132,9 +131,9 @@ class Parts:
             raise ResumeError(f"{path} exists and is not overwritten: delete it to have it computed again")
         data = self._serialised(i, table)
         # A part without a checksum would be of no use; a checksum without a part is replaced.
-        _put(self._checksum_path(i), self._checksum(i, data))
+        put(self._checksum_path(i), self._checksum(i, data))
         # Nobody else writes here while we have the lock, so that the part is still absent.
-        _put(path, data)
+        put(path, data)
 
     def read(self, i: int) -> pa.Table:
         """Read part ``i``: the table that was written, one chunk a column or more.
@@ -324,72 +323,3 @@ def _refuse_foreign(directory: Path) -> None:
                 f"{directory} is not empty ({_listed(foreign)}) and has no {_MANIFEST}: it is no directory of a run; "
                 "write to a new one"
             )
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """The file, locked until it is closed; the system unlocks it when the process is killed."""
-    try:
-        import fcntl
-    except ImportError as error:
-        raise SDSCMError("runs are written to a directory on Linux and macOS only") from error
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise ResumeError(
-            f"another process, or another call in this one, is writing to {path.parent} (`fuser {path}` names it): "
-            "wait for it, stop it, or write to another directory"
-        ) from error
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _make_directory(directory: Path) -> None:
-    missing = [x for x in (directory, *directory.parents) if not x.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise ResumeError(f"{directory} is a file, not a directory: write to another place") from error
-    for made in missing:
-        _sync_directory(made.parent)
-
-
-def _put(path: Path, data: Any) -> None:
-    """A file that is there as a whole and will be after a power cut, or not at all."""
-    temporary = path.with_name(f".{path.name.removeprefix('.')}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise SDSCMError(
-            f"cannot write {path}: {error.strerror or error}. The parts finished before are safe: once that is put "
-            "right, the same run goes on from them"
-        ) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some file systems cannot sync a directory; they say so like this.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""Files that are there as a whole or not at all, whatever happens to the process, the power or the disk.
+
+Everything that is kept for another run (parts, scores, cells, estimates, checkpoints, pages) is written by ``put``;
+what only this package reads is sealed, and a bit that changed is noticed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import ResumeError, SDSCMError
+
+
+def locked(path: Path) -> IO[bytes]:
+    """The file, locked until it is closed; the system unlocks it when the process is killed."""
+    try:
+        import fcntl
+    except ImportError as error:
+        raise SDSCMError("runs are written to a directory on Linux and macOS only") from error
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise ResumeError(
+            f"another process, or another call in this one, is writing to {path.parent} (`fuser {path}` names it): "
+            "wait for it, stop it, or write to another directory"
+        ) from error
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def make_directory(directory: Path) -> None:
+    missing = [x for x in (directory, *directory.parents) if not x.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ResumeError(f"{directory} is a file, not a directory: write to another place") from error
+    for made in missing:
+        sync_directory(made.parent)
+
+
+def put(path: Path, data: Any) -> None:
+    """A file that is there as a whole and will be after a power cut, or not at all.
+
+    Args:
+        path: what is there is replaced.
+        data: bytes.
+
+    Raises:
+        SDSCMError: the disk is full, or the file cannot be written for another reason; what was there is as it was.
+    """
+    temporary = path.with_name(f".{path.name.removeprefix('.')}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise SDSCMError(
+            f"cannot write {path}: {error.strerror or error}. The parts finished before are safe: once that is put "
+            "right, the same run goes on from them"
+        ) from error
+
+
+def put_sealed(path: Path, data: bytes) -> None:
+    """The same with a checksum before the data, which ``read_sealed`` compares."""
+    put(path, _seal(data) + data)
+
+
+def read_sealed(path: Path) -> bytes:
+    """The data of a sealed file.
+
+    Raises:
+        ResumeError: it cannot be read, or is not what was written.
+    """
+    try:
+        found = path.read_bytes()
+    except OSError as error:
+        raise ResumeError(f"{path} cannot be read ({error.strerror}): delete it to have it computed again") from error
+    data = found[_SEAL:]
+    if found[:_SEAL] != _seal(data):
+        raise ResumeError(f"{path} is damaged (its checksum differs): delete it to have it computed again")
+    return data
+
+
+# "sha256 ", 64 digits and a line's end.
+_SEAL = 72
+
+
+def _seal(data: bytes) -> bytes:
+    return f"sha256 {hashlib.sha256(data).hexdigest()}\n".encode()
+
+
+def sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems cannot sync a directory; they say so like this.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

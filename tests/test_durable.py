@@ -1,0 +1,51 @@
+"""A kept file is what was written, or an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import sdscm_jax as sd
+from sdscm_jax.durable import locked, put, put_sealed, read_sealed
+
+DATA = bytes(range(256)) * 3
+
+
+def test_a_sealed_file_is_what_was_written(tmp_path: Path) -> None:
+    put_sealed(tmp_path / "kept", DATA)
+    put_sealed(tmp_path / "kept", DATA[:-1])
+    assert read_sealed(tmp_path / "kept") == DATA[:-1]
+
+
+def test_no_bit_and_no_cut_goes_unnoticed(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    put_sealed(path, DATA)
+    whole = path.read_bytes()
+    damaged = [whole[:n] for n in range(0, len(whole), 7)]
+    damaged += [whole[:i] + bytes([whole[i] ^ 1 << i % 8]) + whole[i + 1 :] for i in range(len(whole))]
+    for data in (*damaged, b"", whole + b"\n"):
+        path.write_bytes(data)
+        with pytest.raises(sd.ResumeError, match="damaged"):
+            read_sealed(path)
+
+
+def test_what_was_there_stays_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kept"
+    put(path, b"before")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", full)
+        with pytest.raises(sd.SDSCMError, match="No space left"):
+            put(path, b"after")
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+    assert path.read_bytes() == b"before"
+
+
+def test_one_writes_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock"), pytest.raises(sd.ResumeError, match="is writing to"):
+        locked(tmp_path / "lock")
+    locked(tmp_path / "lock").close()
