@@ -23,6 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdscm_jax import durable
 from sdscm_jax.engine import parts as module
 from sdscm_jax.engine.parts import Parts, _contrasted
 from sdscm_jax.errors import ResumeError, SDSCMError
@@ -182,7 +183,7 @@ def kill_everywhere(root: str, count: str) -> None:
                 half(name, args)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        module.os = System(happens)  # type: ignore[attr-defined]
+        module.os = durable.os = System(happens)  # type: ignore[attr-defined]
         finish(f"{root}/{k}", int(count))
 
     part(0)  # Loads what pandas loads at its first use.
@@ -510,7 +511,9 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str,
         parts.write(0, part(0))
         before = contents(directory)
         with monkeypatch.context() as patch:
-            patch.setattr(module, "os", System(happens))
+            system = System(happens)
+            patch.setattr(module, "os", system)
+            patch.setattr(durable, "os", system)
             with pytest.raises(
                 SDSCMError, match=rf"{name}: {os.strerror(number)}\. The parts finished before are safe"
             ):
@@ -528,7 +531,9 @@ def test_a_full_disk_while_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "os", System(happens))
+        system = System(happens)
+        patch.setattr(module, "os", system)
+        patch.setattr(durable, "os", system)
         with pytest.raises(SDSCMError, match=r"_manifest\.json: No space left"):
             Parts.open(tmp_path / "run", MANIFEST, 2)
     finish(tmp_path / "run", 2)
@@ -571,7 +576,9 @@ def test_synced_before_and_after_it_is_renamed(tmp_path: Path, monkeypatch: pyte
             unsynced.add(Path(args[1]).parent)
             renamed.append(Path(args[1]).name)
 
-    monkeypatch.setattr(module, "os", Recorded(happens))
+    system = Recorded(happens)
+    monkeypatch.setattr(module, "os", system)
+    monkeypatch.setattr(durable, "os", system)
     finish(tmp_path / "new" / "run", 2)
     assert not unsynced
     # The directories that were made have names too.
