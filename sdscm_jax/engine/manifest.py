@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..dsl.asked import is_language_model, language_models
 from ..errors import SDSCMError
+from ..models.language_model import LanguageModel
+from ..models.on_mesh import mesh_of
 from .parts import Parts
 from .run import Executor, Run
 
@@ -49,7 +53,24 @@ def manifest_of(run: Run, executor: Executor, labels: Sequence[str]) -> dict[str
         "execution": executor.execution,
         "chunk": executor.size,
         "memory": executor.memory,
+        **environment(language_models(run.args)),
+    }
+
+
+def environment(lms: Sequence[LanguageModel]) -> dict[str, Any]:
+    """What the bytes of every result depend on beside what is asked, as JSON values.
+
+    Args:
+        lms: the language models that are asked; none: what JAX runs on.
+    """
+    meshes = [mesh_of(lm) for lm in lms]
+    arrays = [x for lm in lms for x in jax.tree.leaves(lm.params) if isinstance(x, jax.Array)]
+    devices = {device for x in arrays for device in x.devices()} or {jnp.zeros(()).device}
+    return {
         "versions": {package: version(package) for package in PACKAGES},
+        "devices": dict(sorted(Counter(device.device_kind for device in devices).items())),
+        "meshes": [None if mesh is None else dict(mesh.shape) for mesh in meshes],
+        "precision": {"x64": jax.config.jax_enable_x64, "matmul": jax.config.jax_default_matmul_precision},
     }
 
 

@@ -15,14 +15,13 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..durable import locked, make_directory, put
+from ..durable import LOCK, locked, make_directory, put
 from ..errors import ResumeError, SDSCMError
 
 # Number of the layout of the directory and of its files.
 FORMAT = 1
 
 _MANIFEST = "_manifest.json"
-_LOCK = ".sdscm.lock"
 _PART_NAME = re.compile(r"part-([0-9]{1,18})\.parquet")
 _TEMPORARY = re.compile(r"\.(_manifest\.json|part-\d+\.(parquet|sha256))\.tmp")
 _RUN, _PART = "sdscm_jax.run", "sdscm_jax.part"
@@ -82,7 +81,7 @@ class Parts:
         try:
             make_directory(directory)
             _refuse_foreign(directory)
-            lock = locked(directory / _LOCK)
+            lock = locked(directory / LOCK)
             try:
                 for name in filter(_TEMPORARY.fullmatch, os.listdir(directory)):
                     os.unlink(directory / name)
@@ -317,7 +316,7 @@ def _refuse_foreign(directory: Path) -> None:
     """Write nothing, not even a lock, into a directory that somebody uses for something else."""
     names = os.listdir(directory)
     if _MANIFEST not in names:
-        foreign = sorted(name for name in names if name != _LOCK and not _TEMPORARY.fullmatch(name))
+        foreign = sorted(name for name in names if name != LOCK and not _TEMPORARY.fullmatch(name))
         if foreign:
             raise ResumeError(
                 f"{directory} is not empty ({_listed(foreign)}) and has no {_MANIFEST}: it is no directory of a run; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,6 +115,16 @@ class TrieScorer:
 class _Growing(Scorer):
     """Takes a larger pool where a question does not fit it, as far as memory goes; forgets what is too much."""
 
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._first = self.capacity
+
+    def forget(self) -> None:
+        """Begin anew, with the first pool again: how much is computed twice depends on its size."""
+        if self.capacity != self._first:
+            self.capacity, self._pool = self._first, None
+        super().forget()
+
     def in_parts(self, question: Question, contexts: np.ndarray) -> np.ndarray:
         """Log-probabilities of edges ``[C, E]``, as many at a time as the pool holds.
 
@@ -125,11 +136,11 @@ class _Growing(Scorer):
         if needed > self.capacity and self.capacity < self.budget:
             # What the new pool holds is computed again.
             self.capacity, self._pool = min(self.budget, rounded(needed, 4096)), None
-            self.forget()
+            super().forget()
         if needed > self.capacity and len(contexts) > 1:
             return np.concatenate([self.in_parts(question, part) for part in np.array_split(contexts, 2)])
         if max(lane.trie.size for lane in self._lanes) > REMEMBERED * self.capacity:
-            self.forget()
+            super().forget()
         return self.edges(question, contexts)
 
 
