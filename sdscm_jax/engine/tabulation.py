@@ -106,7 +106,7 @@ class TrieScorer:
     def _asked_of(self, lm: LanguageModel) -> _Growing:
         if id(lm) not in self._scorers:
             memory = default_memory([lm]) if self.memory is None else self.memory
-            store = None if self.store is None else Store(self.store, lm.fingerprint())
+            store = None if self.store is None else Store(self.store, lm)
             first = min(FIRST_TOKENS, memory // token_bytes(lm) // FIRST)
             self._scorers[id(lm)] = _Growing(lm, memory, first, store=store)
         return self._scorers[id(lm)]
