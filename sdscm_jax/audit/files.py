@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..durable import put, writing
 from .report.markdown import write_markdown
 from .report.page import write_report
 from .result import AuditResult
@@ -19,16 +20,19 @@ def write_audit(directory: str | Path, result: AuditResult) -> None:
     Args:
         directory: made if it is not there; files of an earlier audit in it are replaced.
         result: of ``audit``.
+
+    Raises:
+        SDSCMError: a file cannot be written; those that are there are whole.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_report(directory / "report.html", result)
-    write_markdown(directory / "report.md", result)
-    (directory / "spec.yaml").write_text(result.spec.to_yaml(), encoding="utf-8")
-    for name in TABLES:
-        table = getattr(result, name)
-        path = directory / f"{name}.csv"
-        if isinstance(table, pd.DataFrame):
-            table.to_csv(path, index=False, lineterminator="\n")
-        else:
-            path.unlink(missing_ok=True)
+    with writing(directory):
+        write_report(directory / "report.html", result)
+        write_markdown(directory / "report.md", result)
+        put(directory / "spec.yaml", result.spec.to_yaml().encode())
+        for name in TABLES:
+            table = getattr(result, name)
+            path = directory / f"{name}.csv"
+            if isinstance(table, pd.DataFrame):
+                put(path, table.to_csv(index=False, lineterminator="\n").encode())
+            else:
+                path.unlink(missing_ok=True)
