@@ -207,8 +207,9 @@ class _Writer:
         """What a world says, however it is written: the same one twice is refused."""
         options = {p.name: getattr(p.site, "options", ()) for p in self.seen}
         plain = {name: replace(x, form="plain") if isinstance(x, Set) else x for name, x in world}
-        # The same for each unit is the same for all.
-        same = [name for name, x in plain.items() if getattr(x, "per_unit", False) and len(set(x.value)) == 1]
+        # The same for each unit, or member, is the same for all.
+        tuples = {name: x.value for name, x in plain.items() if isinstance(getattr(x, "value", None), tuple)}
+        same = [name for name, value in tuples.items() if len(set(value)) == 1]
         plain |= {name: Set(plain[name].value[0]) for name in same}
         return {
             name: Set(options[name].index(x.value)) if isinstance(x, Set) and x.value in options[name] else x
