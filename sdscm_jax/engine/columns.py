@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +90,7 @@ def _wider(dtype: np.dtype) -> type:
 
 
 def add_tokens(
-    frame: pd.DataFrame, sites: Sequence[Site], worlds: Sequence[str], values: dict[str, np.ndarray]
+    frame: pd.DataFrame, sites: Sequence[Site], worlds: Sequence[str], values: Mapping[str, np.ndarray]
 ) -> None:
     """Add the tokens of free texts, of which the text alone does not tell."""
     for site in sites:

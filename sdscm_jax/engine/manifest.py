@@ -89,7 +89,7 @@ def environment(lms: Sequence[LanguageModel]) -> dict[str, Any]:
         "versions": {package: version(package) for package in PACKAGES},
         "devices": dict(sorted(Counter(device.device_kind for device in devices).items())),
         "meshes": [None if mesh is None else dict(mesh.shape) for mesh in meshes],
-        "precision": {"x64": jax.config.jax_enable_x64, "matmul": jax.config.jax_default_matmul_precision},
+        "precision": {name: getattr(jax.config, f"jax_{name}") for name in ("enable_x64", "default_matmul_precision")},
     }
 
 

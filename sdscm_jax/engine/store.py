@@ -110,7 +110,7 @@ class Store:
 
 def _sound(edges: np.ndarray) -> np.ndarray:
     """Which rows ``[n, E]`` are log-probabilities: no NaN, none above 0 (-inf is one)."""
-    return (edges <= _ROUNDING).all(axis=1)
+    return np.all(edges <= _ROUNDING, axis=1)
 
 
 def _digest(question: Question) -> str:
