@@ -77,9 +77,9 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         assert server.files("first") == server.files("whole")
         yield server, {"seconds": time.perf_counter() - started, **said}
     finally:
-        assert server.process.stdin is not None
-        server.process.stdin.close()
-        server.process.wait()
+        with server.process as process:
+            assert process.stdin is not None
+            process.stdin.close()
 
 
 def test_killed_again_and_again(served: tuple[Server, Any]) -> None:
