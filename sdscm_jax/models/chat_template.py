@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from ..checks import told
 from ..errors import LoadError, TemplateError
 from . import template_process
 
@@ -152,11 +153,14 @@ def _forms(day: datetime) -> tuple[tuple[str, str], ...]:
 
 
 def _template_of(tokenizer: Any, variables: Mapping[str, Any]) -> str:
+    template: Any
     try:
-        template: str = tokenizer.get_chat_template(tools=variables.get("tools"))
+        template = tokenizer.get_chat_template(tools=variables.get("tools"))
     except ValueError as error:
         raise LoadError(
             "this tokenizer has no chat template, so it does not say how to talk to the model; load the model "
             f"without chat, or give the tokenizer one ({error})"
         ) from error
+    if not isinstance(template, str):
+        raise LoadError(f"this tokenizer's chat template is no text, but {told(template)}")
     return template

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_DOUBLED = "{% set ns = namespace(t=START) %}{% for a in range(60) %}{% set ns.t = NEXT %}{% endfor %}"
+_LISTS = _DOUBLED.replace("START", "[1]").replace("NEXT", "[ns.t, ns.t]")
 _LOOP = "{% for a in range(99999) %}BODY{% endfor %}"
 
 
@@ -15,11 +17,9 @@ HOSTILE = {
     "a loop whose test never holds": "{% for a in range(99999) if (range(99999) | sum) < 0 %}x{% endfor %}",
     "many letters": "{{ 'x' * 10000000000 }}",
     "many items": "{{ ([0] * 10000000000) | length }}",
-    "a text that doubles": "{% set ns = namespace(t='xy') %}{% for a in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ ns.t }}",
-    "a list that doubles": "{% set ns = namespace(t=[1]) %}{% for a in range(60) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.t }}",
-    "a list that doubles as JSON": (
-        "{% set ns = namespace(t=[1]) %}{% for a in range(60) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.t | tojson }}"
-    ),
+    "a text that doubles": _DOUBLED.replace("START", "'xy'").replace("NEXT", "ns.t ~ ns.t") + "{{ ns.t }}",
+    "a list that doubles": _LISTS + "{{ ns.t }}",
+    "a list that doubles as JSON": _LISTS + "{{ ns.t | tojson }}",
     "a great power": "{{ (10 ** 1000000000) % 7 }}",
     "powers of powers": "{{ (9 ** (9 ** (9 ** 9))) > 1 }}",
     "a wide field": "{{ '%9999999999d' % 1 }}",

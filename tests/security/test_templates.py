@@ -64,7 +64,7 @@ def test_a_template_that_is_slow_every_time() -> None:
     made = tokenizer("", "gpt2")
     made.chat_template = "{% for a in range(99999) %}{% for b in range(40) %}{% endfor %}{% endfor %}" + PLAIN
     try:
-        with pytest.raises(sd.TemplateError, match="takes .* for each of .* conversations"):
+        with pytest.raises(sd.TemplateError, match=r"takes .* for each of .* conversations"):
             ChatCodec(made, Chat()).check((tuple(map(str, range(200))),), ("Yes", "No"))
     finally:
         made.chat_template = None
