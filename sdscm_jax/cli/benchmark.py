@@ -25,6 +25,7 @@ from ..engine.spread import parse_backend
 from ..families import FAMILIES
 from ..families import family as find_family
 from .errors import one_line_errors
+from .load import import_from_here
 
 console = Console()
 
@@ -104,6 +105,7 @@ def evaluate(
         outcome = None if outcome is None else parse_outcome(outcome)
         backend = None if backend is None else parse_backend(backend)
         chosen(estimators)
+        import_from_here()
     if quick:
         limit = min(limit or QUICK_DATASETS, QUICK_DATASETS)
         estimators = ",".join(QUICK) if estimators == "suite" else estimators
