@@ -18,6 +18,7 @@ from ..engine.spread import parse_backend, spread
 from ..errors import DataError
 from ..families import Family
 from ..page.drawing import Panel
+from ..page.spreadsheet import without_formulas
 from .benchmark import Benchmark
 from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
@@ -243,5 +244,5 @@ def _card(benchmark: Benchmark, settings: Settings, unusable: dict[str, str]) ->
 
 def _write(directory: Path, result: Evaluation, card: dict[str, Any]) -> None:
     for name in ("leaderboard", "scores", "difficulty"):
-        getattr(result, name).to_csv(directory / f"{name}.csv", index=False)
+        without_formulas(getattr(result, name)).to_csv(directory / f"{name}.csv", index=False)
     (directory / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
