@@ -39,6 +39,6 @@ class PlainConsole(Console):
     def __init__(self, **options: Any):
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """What Rich makes of a text, wherever it stands: printed, in a cell, a heading or a title."""
         return super().render_str(shown(text), **options)

@@ -21,7 +21,7 @@ def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     found = table.rename(columns=_told)
     for i, kind in enumerate(found.dtypes):
         if not pd.api.types.is_numeric_dtype(kind):
-            found.isetitem(i, found.iloc[:, i].astype(object).map(_told))
+            found.isetitem(i, found.iloc[:, i].astype(object).map(_told).to_numpy())
     return found
 
 

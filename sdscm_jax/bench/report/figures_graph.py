@@ -17,10 +17,10 @@ def graph_panels(family: Family, hidden: Collection[str] = ()) -> list[Panel]:
     edges = [(parent, v.name) for v in family.variables for parent in v.parents]
     if len(family.variables) > MOST_VARIABLES or len(edges) > MOST_EDGES:
         return []
-    special = {
-        **{name: Box("hidden", SERIES[1], 1.4, (0, (4, 2))) for name in hidden},
-        **{name: Box(role, INK, 2.2) for name, role in ((family.treatment, "treatment"), (family.outcome, "outcome"))},
-    }
+    special = {name: Box("hidden", SERIES[1], 1.4, (0, (4, 2))) for name in hidden}
+    for name, role in ((family.treatment, "treatment"), (family.outcome, "outcome")):
+        if name is not None:
+            special[name] = Box(role, INK, 2.2)
     boxes = {v.name: special.get(v.name, Box()) for v in family.variables}
     notes = {name: f"{name} ({box.note})" if box.note else name for name, box in boxes.items()}
     told = "; ".join(f"{notes[v.name]} depends on {', '.join(v.parents) or 'nothing'}" for v in family.variables)
