@@ -19,7 +19,7 @@ ROOT = Path(sdscm_jax.__file__).parent
 PACKAGE = ROOT.name
 
 _MODELS = ("errors", "checks", "durable", "vignettes", "models")
-_LANGUAGE = (*_MODELS, "dsl")
+_LANGUAGE = (*_MODELS, "terminal", "dsl")
 _ENGINE = (*_LANGUAGE, "engine")
 _EFFECTS = (*_ENGINE, "effects")
 _STUDIES = (*_EFFECTS, "families", "page")
@@ -28,16 +28,17 @@ MAY = {
     "errors": (),
     "checks": ("errors",),
     "durable": ("errors",),
+    "terminal": (),
     "vignettes": (),
-    "page": ("errors", "durable"),
+    "page": ("errors", "durable", "terminal"),
     "models": ("errors", "checks", "durable", "vignettes"),
-    "dsl": ("errors", "checks", "models"),
-    "engine": ("errors", "checks", "durable", "models", "dsl"),
+    "dsl": ("errors", "checks", "terminal", "models"),
+    "engine": ("errors", "checks", "durable", "terminal", "models", "dsl"),
     "families": _LANGUAGE,
     "effects": ("errors", "checks", "dsl", "engine"),
     "bench": _STUDIES,
     "audit": _STUDIES,
-    "cli": (*_STUDIES, "bench", "audit"),
+    "cli": (*_STUDIES, "bench", "audit", "terminal"),
     "testing": (*_STUDIES, "bench", "audit", "cli", PACKAGE),
     PACKAGE: _EFFECTS,
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..durable import put, writing
+from ..page.spreadsheet import without_formulas
 from .report.markdown import write_markdown
 from .report.page import write_report
 from .result import AuditResult
@@ -16,6 +17,8 @@ TABLES = ("lms", "cells", "effects", "differences", "variance", "scorings", "cou
 
 def write_audit(directory: str | Path, result: AuditResult) -> None:
     """Write ``report.html``, ``report.md``, ``spec.yaml``, and each table of the result as CSV.
+
+    A text in a CSV file that a spreadsheet would take for a formula has an apostrophe before it.
 
     Args:
         directory: made if it is not there; files of an earlier audit in it are replaced.
@@ -33,6 +36,6 @@ def write_audit(directory: str | Path, result: AuditResult) -> None:
             table = getattr(result, name)
             path = directory / f"{name}.csv"
             if isinstance(table, pd.DataFrame):
-                put(path, table.to_csv(index=False, lineterminator="\n").encode())
+                put(path, without_formulas(table).to_csv(index=False, lineterminator="\n").encode())
             else:
                 path.unlink(missing_ok=True)

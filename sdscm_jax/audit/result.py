@@ -62,7 +62,6 @@ class AuditResult:
         asked: every sentence that was asked: ``proxy``, ``wording``, ``option_wording``, ``site``, ``before`` (context
             of the first combination, verbatim), ``prefix``, ``suffix``, ``options`` (tuple of texts). A language model
             that chats reads ``before`` and the sentence in the conversation of ``chats``.
-        dag_svg: a picture of the causal graph.
         settings: ``level`` (of intervals), ``wordings``, ``option_wordings``, ``seed``, ``rate`` (false discovery
             rate), ``versions``.
         truth: ``level``, ``effect``, ``value`` (and ``proxy``, if it depends on that) of the SCM that text was
@@ -82,7 +81,6 @@ class AuditResult:
     couplings: pd.DataFrame
     pairs: tuple[Pair, ...]
     asked: pd.DataFrame
-    dag_svg: str | None
     settings: dict[str, Any]
     truth: pd.DataFrame | None
     chats: pd.DataFrame | None = None

@@ -152,7 +152,6 @@ def audit(
         couplings=couplings_table(main, COUPLINGS),
         pairs=tuple(examples),
         asked=asked_table(spec, drawn),
-        dag_svg=None,
         settings=settings,
         truth=known,
         chats=chats_table({name: lm for name, (_, lm) in loaded.items()}),

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..families import Family
+from ..page.markdown_text import code_span, front_matter, mermaid_label
+from ..page.markdown_text import plain_markdown as safe
 from . import columns
 
 CARD = "card.json"
@@ -26,57 +28,64 @@ def _page(family: Family, what: Mapping[str, Any]) -> str:
     under = columns.world(treatment, high)
     lm = what["language_model"]
     licence = family.licence or "unknown"
+    numbers = {v.name: i for i, v in enumerate(family.variables)}
     graph = "\n".join(
-        f'  {i}["{v.name}"]' + "".join(f"\n  {[u.name for u in family.variables].index(p)} --> {i}" for p in v.parents)
+        f'  {i}["{mermaid_label(v.name)}"]' + "".join(f"\n  {numbers[p]} --> {i}" for p in v.parents)
         for i, v in enumerate(family.variables)
     )
     rows = [
         (columns.DATASET, "number of the data set; data sets of one `wording` share all mechanisms"),
         (columns.WORDING, "number of the family's member: which paraphrase of each sentence is used"),
         (columns.UNIT, "number of the individual"),
-        ("SITE", f"the option of each variable ({', '.join(v.name for v in family.variables)}) as observed"),
-        (f"SITE|{under}", f"the same individual's option had {treatment!r} been set to {high!r}"),
+        (
+            "SITE",
+            f"the option of each variable ({safe(', '.join(v.name for v in family.variables))}) as observed",
+        ),
+        (f"SITE|{under}", f"the same individual's option had {safe(f'{treatment!r} been set to {high!r}')}"),
         (columns.log_probability(treatment, high), "log-probability of an option given the individual's causes"),
         (columns.log_probability(outcome, option, under), "the same of the outcome in a world"),
-        (columns.PROPENSITY, f"P({treatment} = {high}) against {low}, given the individual's causes"),
+        (
+            columns.PROPENSITY,
+            f"P({safe(f'{treatment} = {high}')}) against {safe(low)}, given the individual's causes",
+        ),
         (
             columns.individual(outcome, option),
-            f"the individual's true effect ({high} against {low}) on the probability of an option",
+            f"the individual's true effect ({safe(f'{high} against {low}')}) on the probability of an option",
         ),
         (
             columns.exact(outcome, option, under),
             "exact probability of an option under an intervention, given all that the treatment does not cause"
-            + (f"; {', '.join(family.mediators)} summed out" if family.mediators else ""),
+            + (f"; {safe(', '.join(family.mediators))} summed out" if family.mediators else ""),
         ),
     ]
-    table = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in rows)
+    table = "\n".join(f"| {code_span(name, cell=True)} | {meaning} |" for name, meaning in rows)
     return f"""---
-license: {licence.lower()}
-pretty_name: {family.name} (SD-SCM benchmark)
+license: {front_matter(licence.lower())}
+pretty_name: {front_matter(f"{family.name} (SD-SCM benchmark)")}
 tags: [causal-inference, treatment-effects, synthetic]
 configs:
 - config_name: default
   data_files: data/*.parquet
 ---
 
-# {family.name}: {what["datasets"]} data sets of {what["units"]} individuals with known effects
+# {safe(family.name)}: {what["datasets"]} data sets of {what["units"]} individuals with known effects
 
-{family.description}
+{safe(family.description)}
 
 Drawn from sequence-driven structural causal models (arXiv 2411.08019): the graph below is given, and each variable
 is chosen among its options by a language model that is shown the sentences of its parents. Every individual is
-there as observed and in the worlds where **{treatment}** is set to *{low}* and to *{high}*, with the same noise.
-The outcome is **{outcome}**. Nothing here is about a real person.
+there as observed and in the worlds where **{safe(treatment)}** is set to *{safe(low)}* and to *{safe(high)}*, with
+the same noise. The outcome is **{safe(outcome)}**. Nothing here is about a real person.
 
 | | |
 | --- | --- |
-| language model | `{lm["source"]}`, SHA-256 {lm["fingerprint"]} |
+| language model | {code_span(str(lm["source"]), cell=True)}, SHA-256 {lm["fingerprint"]} |
 | data sets, individuals of each | {what["datasets"]}, {what["units"]} |
 | wordings | {what["wordings"]}, used in turn |
 | seed of the individuals | {what["seed"]} |
 | scoring of options; coupling of worlds | {what["scoring"]}; {what["coupling"]} |
-| hidden in the setting `observed` | {", ".join(family.hidden) or "nothing"} |
-| licence of the wordings | {licence} |
+| hidden in the setting `observed` | {safe(", ".join(family.hidden)) or "nothing"} |
+| licence of the wordings | {safe(licence)} |
 | made by | {", ".join(f"{k} {v}" for k, v in what["versions"].items())} |
 
 ## Columns

@@ -16,6 +16,9 @@ from ..engine.parts import Parts
 from ..engine.progress import progress_bar
 from ..engine.spread import parse_backend, spread
 from ..errors import DataError
+from ..families import Family
+from ..page.drawing import Panel
+from ..page.spreadsheet import without_formulas
 from .benchmark import Benchmark
 from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
@@ -24,6 +27,7 @@ from .estimating import Settings, Source, estimated, scored
 from .estimators.registry import chosen, described, make_estimator
 from .leaderboard import leaderboard
 from .metrics import parse_interval_of
+from .report.figures_graph import graph_panels
 from .report.page import write_report
 
 # Estimators and data sets of the quick track.
@@ -145,7 +149,6 @@ def evaluate(
             tables += [made[made["dataset"] == name] for made, _ in elsewhere]
             return pd.concat(tables, ignore_index=True)
 
-        graph = benchmark.source / "dag.svg"
         write_report(
             directory / "report.html",
             title=f"Estimators of treatment effects on {benchmark.what.get('published', benchmark.source.name)}",
@@ -155,10 +158,16 @@ def evaluate(
             estimates=of_units,
             examples={data.name: data for data in list(usable.values())[:3]},
             card=card,
-            dag_svg=graph.read_text() if graph.is_file() else None,
+            graph=_graph(benchmark),
             level=level,
         )
     return result
+
+
+def _graph(benchmark: Benchmark) -> list[Panel]:
+    """The graph of the family on the card, where there is one."""
+    content = benchmark.what.get("family")
+    return [] if content is None else graph_panels(Family.from_json(content), benchmark.what["hidden"])
 
 
 def _usable(
@@ -235,5 +244,5 @@ def _card(benchmark: Benchmark, settings: Settings, unusable: dict[str, str]) ->
 
 def _write(directory: Path, result: Evaluation, card: dict[str, Any]) -> None:
     for name in ("leaderboard", "scores", "difficulty"):
-        getattr(result, name).to_csv(directory / f"{name}.csv", index=False)
+        without_formulas(getattr(result, name)).to_csv(directory / f"{name}.csv", index=False)
     (directory / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")

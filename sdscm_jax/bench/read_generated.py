@@ -26,7 +26,8 @@ def open_generated(path: Path, outcome: str, option: str | None, hidden: tuple[s
     """
     try:
         what = json.loads((path / CARD).read_text())
-        family, count = Family.from_json(what["family"]), int(what["datasets"])
+        # A text would be the path of another file.
+        family, count = Family.from_json(dict(what["family"])), int(what["datasets"])
     except (ValueError, KeyError, TypeError, FamilyError) as error:
         raise DataError(f"{path / CARD} is damaged: {type(error).__name__}: {error}") from error
     assert family.treatment

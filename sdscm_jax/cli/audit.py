@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from .. import checks
@@ -16,11 +15,12 @@ from ..audit import AUDITS, AuditResult, AuditSpec, audit_spec, write_audit
 from ..audit import audit as run_audit
 from ..dsl.scoring import parse_scoring
 from ..errors import AuditError
+from ..terminal import PlainConsole
 from ..vignettes import hiring
 from .errors import one_line_errors
 from .load import load_object
 
-console = Console()
+console = PlainConsole()
 
 
 def audit(
@@ -68,16 +68,17 @@ def audit(
             truth=hiring if embedded else None,
         )
         write_audit(out, result)
-    console.print(f"[bold]{asked.title}[/]\n{asked.question}\n", highlight=False)
+    console.print(asked.title, style="bold")
+    console.print(f"{asked.question}\n")
     for heading, table in _tables(result):
-        console.print(f"[bold]{heading}[/]", highlight=False)
+        console.print(heading, style="bold")
         console.print(table)
     told = (
         f"{level:.0%} intervals over {wordings} wordings; discoveries are beyond ±{margin:g}, at a false discovery "
         f"rate of {rate:.0%}"
     )
-    console.print(told, highlight=False)
-    console.print(f"wrote {out}/report.html, {out}/report.md and the tables behind them", highlight=False)
+    console.print(told)
+    console.print(f"wrote {out}/report.html, {out}/report.md and the tables behind them")
 
 
 def _spec(name: str) -> AuditSpec:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from .. import checks
@@ -24,9 +23,11 @@ from ..dsl.scoring import parse_scoring
 from ..engine.spread import parse_backend
 from ..families import FAMILIES
 from ..families import family as find_family
+from ..terminal import PlainConsole
 from .errors import one_line_errors
+from .load import import_from_here
 
-console = Console()
+console = PlainConsole()
 
 _JOBS = "Data sets at a time; default: one for each core."
 _BACKEND = "joblib backend: loky (processes) or dask (a distributed client must be there)."
@@ -67,8 +68,8 @@ def generate(
             jobs=jobs,
             backend=backend,
         )
-    console.print(f"[bold]{datasets} data sets of {units} individuals[/] in {out}/data; what they are: {out}/README.md")
-    console.print(f"score estimators on them: sdscm evaluate {out} --out REPORT", highlight=False)
+    console.print(f"{datasets} data sets of {units} individuals in {out}/data; what they are: {out}/README.md")
+    console.print(f"score estimators on them: sdscm evaluate {out} --out REPORT")
 
 
 def evaluate(
@@ -104,6 +105,7 @@ def evaluate(
         outcome = None if outcome is None else parse_outcome(outcome)
         backend = None if backend is None else parse_backend(backend)
         chosen(estimators)
+        import_from_here()
     if quick:
         limit = min(limit or QUICK_DATASETS, QUICK_DATASETS)
         estimators = ",".join(QUICK) if estimators == "suite" else estimators
@@ -126,9 +128,9 @@ def evaluate(
             backend=backend,
         )
     for name, why in result.unusable.items():
-        console.print(f"[yellow]left out {name}:[/] {why}", highlight=False)
+        console.print(f"left out {name}: {why}", style="yellow")
     console.print(_board(result.leaderboard))
-    console.print(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates", highlight=False)
+    console.print(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates")
 
 
 def _jobs(asked: int | None, tasks: int) -> int:

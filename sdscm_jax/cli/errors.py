@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from ..errors import SDSCMError
+from ..terminal import PlainConsole
 
 
 @contextmanager
@@ -18,7 +17,7 @@ def one_line_errors(status: int = 1) -> Iterator[None]:
     try:
         yield
     except (SDSCMError, ImportError) as error:
-        Console(stderr=True).print(
-            f"[red]{type(error).__name__}:[/] {escape(str(error))}", highlight=False, soft_wrap=True
-        )
+        console = PlainConsole(stderr=True)
+        console.print(f"{type(error).__name__}:", style="red", end=" ")
+        console.print(str(error), soft_wrap=True)
         raise typer.Exit(status) from error

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import jax
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from .. import checks
@@ -17,6 +16,7 @@ from ..effects.plot import plot_contrast
 from ..engine.simulate import simulate
 from ..families import Family
 from ..models.language_model import load_lm
+from ..terminal import PlainConsole
 from ..vignettes import oncology
 from .audit import audit
 from .benchmark import evaluate, generate
@@ -26,12 +26,14 @@ from .load import load_object
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    # What a user typed would be markup in messages about it.
+    rich_markup_mode=None,
     help="Causal models whose structure is a Python function and whose mechanisms are a language model's.",
 )
 app.command()(generate)
 app.command()(evaluate)
 app.command()(audit)
-console = Console()
+console = PlainConsole()
 
 
 @app.command()
@@ -56,8 +58,10 @@ def demo(
         data.graph.draw(out / "dag.svg")
         result = contrast(data, treatment, outcome, low, high)
         plot_contrast(result, out / "effects.png")
-    console.print(f"[bold]{units} individuals[/], 14 variables, the factual world and do({treatment}={low} | {high})")
-    console.print(f"\nThe first one: {data.text(0)}\n", highlight=False)
+    console.print(
+        f"{units} individuals, 14 variables, the factual world and do({treatment}={low} | {high})", style="bold"
+    )
+    console.print(f"\nThe first one: {data.text(0)}\n")
     console.print(_contrast_table(result))
     console.print(
         f"propensity P({treatment}={high}): {result.propensity.min():.2f} to {result.propensity.max():.2f}; "
@@ -81,7 +85,7 @@ def show(
             template = str(site.template) if site.template else ""
             table.add_row(site.name, kind, ", ".join(site.parents), template, " | ".join(site.options))
         console.print(table)
-        console.print(found.to_mermaid(), highlight=False)
+        console.print(found.to_mermaid())
         if out is not None:
             found.draw(out)
             console.print(f"wrote {out}")

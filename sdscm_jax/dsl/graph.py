@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from ..terminal import shown
 from .save_figure import save_figure
 from .structure import Site, structure
 
@@ -80,7 +81,7 @@ class Graph:
         number = {name: f"s{i}" for i, name in enumerate(self.names)}
         lines = ["graph TD"]
         for site in self.sites:
-            label = site.name.replace('"', "#quot;")
+            label = _label(site.name)
             node = f'(["{label}"]):::exogenous' if site.exogenous else f'["{label}"]'
             lines.append(f"    {number[site.name]}{node}")
         lines += [f"    {number[a]} --> {number[b]}" for a, b in self.edges]
@@ -133,6 +134,11 @@ class Graph:
             for row, name in enumerate(names)
         }
         return place, (2.2 * max(2, len(columns)), 1.0 + max(map(len, columns.values()), default=1))
+
+
+def _label(text: str) -> str:
+    codes = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "#96;"}
+    return "".join(codes.get(letter, letter) for letter in shown(" ".join(text.split())))
 
 
 def _quoted(text: str) -> str:

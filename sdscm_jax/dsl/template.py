@@ -77,14 +77,16 @@ def parse_options(options: Sequence[str], template: Template) -> tuple[str, ...]
         raise OptionError(f"options of {str(template)!r} are a list of strings, got {options!r}")
     if not options:
         raise OptionError(f"{str(template)!r} has no options")
+    seen: set[str] = set()
     for i, option in enumerate(options):
         if not isinstance(option, str):
             raise OptionError(f"option {i} of {str(template)!r} is not a string: {option!r}")
         if not option.strip():
             raise OptionError(f"option {i} of {str(template)!r} is empty: {option!r}")
         check_static(option, f"option {i} of {str(template)!r}", OptionError)
-        if option in options[:i]:
+        if option in seen:
             raise OptionError(f"option {option!r} of {str(template)!r} is listed twice")
+        seen.add(option)
     return tuple(options)
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from ..dsl.asked import NotSeparable, Visit, language_models
 from ..dsl.worlds import World
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
+from ..terminal import PlainConsole
 from .edges import Edges
 from .forward import token_bytes
 from .memory import default_memory
@@ -61,7 +61,7 @@ class Plan:
     seconds: float
 
     def __repr__(self) -> str:
-        console = Console(width=100, record=True, file=io.StringIO(), force_jupyter=False)
+        console = PlainConsole(width=100, record=True, file=io.StringIO(), force_jupyter=False)
         table = Table(title=f"{self.units} units, {self.worlds} worlds", title_justify="left")
         for name in ("site", *self.sites.columns):
             table.add_column(name, justify="left" if name == "site" else "right")

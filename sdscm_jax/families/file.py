@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,13 @@ _REFERENCE_TOP = (
     "possible_outcome_choices",
 )
 _REFERENCE_NEEDED = ("variable_name", "possible_prefix_suffix_pairs", "candidate_set", "parent_indices", "exogenous")
+# Texts and comments of TOML, in which dots part no key. One that is never closed matches too: each letter is read once.
+_TOML_TEXT = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*+(?:""")?|"(?:[^"\\\n]|\\.)*+"?'
+    r"|'''(?:[^']|'(?!''))*+(?:''')?|'[^'\n]*+'?|#[^\n]*+",
+    re.DOTALL,
+)
+_MOST_DOTS = 100
 
 
 def read(path: str | Path) -> Declaration:
@@ -165,6 +173,9 @@ def _load(source: Source, where: str = "family") -> tuple[Mapping[str, Any], str
             content[key] = value
         return content
 
+    # Python's reader takes the square of a dotted key's parts in steps.
+    if toml and max((line.count(".") for line in _TOML_TEXT.sub("", text).splitlines()), default=0) > _MOST_DOTS:
+        raise FamilyError(f"{where}: a key has more than {_MOST_DOTS} parts")
     try:
         content = tomllib.loads(text) if toml else json.loads(text, object_pairs_hook=unique)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:

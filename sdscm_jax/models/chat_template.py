@@ -12,7 +12,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from ..errors import LoadError
+from ..checks import told
+from ..errors import LoadError, TemplateError
+from . import template_process
 
 # Days that no form of a date says in the same way.
 _DAYS = datetime(2001, 2, 3, 4, 5, 6), datetime(2018, 11, 25, 17, 48, 59), datetime(2099, 8, 16, 11, 30, 31)
@@ -24,6 +26,8 @@ _CLOCK = (
 )
 # Conversations that are written for one site: all where they are so few, else not many more.
 _ALL, _PAIRS = 512, 40_000
+# Seconds of the processor that a conversation may take on average, as there are many.
+_EACH = 0.05
 
 
 class ConversationWriter:
@@ -48,6 +52,7 @@ class ConversationWriter:
         self.tokenizer, self.system, self.variables, self.today = tokenizer, system, variables, today
         self.day = _DAYS[0] if today is None else datetime.fromisoformat(today)
         self.template = _template_of(tokenizer, variables)
+        self._written, self._seconds = 0, 0.0
         self.clock = "strftime_now" in self.template
         for name in variables:
             words = set(re.findall(r"\w+", self.template))
@@ -69,6 +74,7 @@ class ConversationWriter:
 
         Raises:
             LoadError: the template refuses it, or leaves the system's words out.
+            TemplateError: it takes more time or memory than a conversation may.
         """
         turns = [("system", self.system), ("user", said), ("assistant", answer)]
         messages = [{"role": role, "content": text} for role, text in turns if text is not None]
@@ -76,15 +82,22 @@ class ConversationWriter:
         given = dict(self.variables)
         if self.clock:
             given["sdscm_day"] = _forms(day or self.day)
+        special = self.tokenizer.special_tokens_map
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=answer is None if ask is None else ask,
-                chat_template=(_CLOCK if self.clock else "") + self.template, **given,
-            )  # fmt: skip
-        except ImportError:
-            raise
-        except Exception as error:  # a template raises what it likes
+            text, seconds = template_process.render(
+                (_CLOCK if self.clock else "") + self.template,
+                messages,
+                answer is None if ask is None else ask,
+                {**special, **given},
+            )
+        except template_process.RefusedError as error:
             raise LoadError(f"the chat template refuses {[m['role'] for m in messages]}: {error}{elsewhere}") from error
+        self._written, self._seconds = self._written + 1, self._seconds + seconds
+        if self._seconds > template_process.SECONDS + _EACH * self._written:
+            raise TemplateError(
+                f"the chat template takes {self._seconds / self._written:.2g} s of the processor for each of "
+                f"{self._written} conversations, where a few milliseconds are usual: it is not rendered any more"
+            )
         if self.system is not None and self.system.strip() not in text:
             raise LoadError(f"the chat template leaves out the system text{elsewhere}")
         return text
@@ -140,11 +153,14 @@ def _forms(day: datetime) -> tuple[tuple[str, str], ...]:
 
 
 def _template_of(tokenizer: Any, variables: Mapping[str, Any]) -> str:
+    template: Any
     try:
-        template: str = tokenizer.get_chat_template(tools=variables.get("tools"))
+        template = tokenizer.get_chat_template(tools=variables.get("tools"))
     except ValueError as error:
         raise LoadError(
             "this tokenizer has no chat template, so it does not say how to talk to the model; load the model "
             f"without chat, or give the tokenizer one ({error})"
         ) from error
+    if not isinstance(template, str):
+        raise LoadError(f"this tokenizer's chat template is no text, but {told(template)}")
     return template

@@ -61,7 +61,7 @@ def read_directory_config(directory: Path) -> DecoderConfig:
         # Before transformers reads it, which knows other families, and may not know this one.
         if isinstance(model_type, str):
             find_family(model_type)
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except LoadError as error:
         raise LoadError(f"{directory}/config.json: {error}") from None
     except Exception as error:  # transformers raises many kinds here

@@ -284,6 +284,7 @@ def load_lm(
         LoadError: nothing is found, the family, ``dtype`` or ``weights`` is not supported, or tensors are
             missing or have the wrong shape; the message lists them. Or, with ``chat``: there is no chat template, or
             one that a program's texts cannot be written in.
+        TemplateError: the chat template takes more time or memory than a conversation may.
         SDSCMError: the axes of the mesh have other names.
 
     >>> load_lm().config.family

@@ -39,7 +39,8 @@ def load_tokenizer(directory: Path) -> Any:
         LoadError: there is none, or none that does what ``tokenizer.json`` says.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        # Not None, which asks the user whether to run the checkpoint's code, and believes any "y" that comes in.
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds here
         raise LoadError(f"{directory} has no readable tokenizer: {error}") from error
     file = directory / "tokenizer.json"
@@ -53,7 +54,7 @@ def load_tokenizer(directory: Path) -> Any:
     described.no_padding()
     if _difference(tokenizer, described) is None:
         return tokenizer
-    plain = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+    plain = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     if (found := _difference(plain, described)) is not None:
         raise LoadError(f"{directory}: {found}; tokenizer_config.json changes what tokenizer.json describes")
     return plain

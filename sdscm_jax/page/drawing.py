@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from ..errors import DataError
-
 # Each colour is drawn as itself and replaced by a variable of the page's style, so that figures follow its theme.
 INK = "#1b1f24"
 MUTED = "#6b7381"
@@ -46,7 +44,7 @@ class Panel:
     """One picture of a figure.
 
     Attributes:
-        svg: markup without identifiers of its own page; see ``Inliner``.
+        svg: as Matplotlib writes it; see ``Pictures``.
         label: what a reader who cannot see it is told.
         title: printed above it; may be empty.
     """
@@ -113,42 +111,40 @@ def _themed(svg: str) -> str:
 
 
 @dataclass
-class Inliner:
-    """Makes SVG documents fit to stand together in one page: every identifier gets a prefix of its own."""
+class Pictures:
+    """Makes figures fit to stand together in one page.
+
+    Every identifier gets a prefix of its own, and every ``style`` becomes a class: the page's policy lets no element
+    have a style of its own. What is shown is what ``panel`` drew, never a file.
+    """
 
     _count: Iterator[int] = field(default_factory=itertools.count)
+    _classes: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, svg: str, label: str) -> str:
-        """The document as an ``<svg>`` element, without its ``<style>``, whose rules would reach the whole page.
+    @property
+    def css(self) -> str:
+        """Rules of the classes so far."""
+        return "".join(f".{name} {{ {style} }}\n" for style, name in self._classes.items())
 
-        Args:
-            svg: a whole SVG document, or an element.
-            label: read out in its place.
-
-        Raises:
-            DataError: it is no SVG, holds a script, or refers to another file.
-
-        >>> Inliner()('<svg width="9pt" viewBox="0 0 9 9"><g id="a"/><use xlink:href="#a"/></svg>', "a & b")
-        '<svg role="img" aria-label="a &amp; b" viewBox="0 0 9 9"><g id="f0-a"/><use href="#f0-a"/></svg>'
-        """
-        found = re.search(r"<svg\b.*</svg>", svg, re.DOTALL)
-        if found is None:
-            raise DataError(f"{label}: expected SVG markup, got {svg[:60]!r}")
-        text = re.sub(r"<!--.*?-->|<(metadata|style)\b.*?</\1>", "", found[0], flags=re.DOTALL)
+    def __call__(self, shown: Panel) -> str:
+        """The picture as an ``<svg>`` element."""
+        # Comments first: names of variables and data sets stand in them, and nowhere else.
+        text = re.sub(r"<!--.*?-->", "", shown.svg, flags=re.DOTALL)
+        text = text[text.index("<svg") : text.rindex("</svg>") + len("</svg>")]
+        text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
         text = re.sub(r"<defs>\s*</defs>", "", text)
         text = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", text).replace("xlink:href=", "href=")
-        outside = re.search(r"<script\b|<foreignObject\b|@import|\son\w+\s*=", text, re.IGNORECASE) or re.search(
-            r"""(?:href|src)\s*=\s*["'](?!#|data:image/)[^"']*|url\(\s*["']?(?!#)[^)]*""", text, re.IGNORECASE
-        )
-        if outside:
-            raise DataError(f"{label}: the SVG must stand on its own, but has {outside[0][:60]!r}")
         prefix = f"f{next(self._count)}-"
         text = re.sub(r'(\sid=")', rf"\g<1>{prefix}", text)
         text = re.sub(r'(\shref="#|url\(#)', rf"\g<1>{prefix}", text)
+        text = re.sub(r'(?<=\s)style="([^"]*)"', lambda style: f'class="{self._class(style[1])}"', text)
         opening, rest = text.split(">", 1)
-        opening = re.sub(r'\s(?:width|height|role|aria-label)="[^"]*"', "", opening)
-        opening = opening.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+        opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
+        opening = opening.replace("<svg", f'<svg role="img" aria-label="{escape(shown.label)}"', 1)
         return opening + ">" + re.sub(r">\s+<", "><", rest)
+
+    def _class(self, style: str) -> str:
+        return self._classes.setdefault(style.strip().rstrip(";"), f"c{len(self._classes)}")
 
 
 def panel(draw: Callable[[], Any], label: str, title: str = "") -> Panel:

@@ -197,3 +197,19 @@ def test_command(benchmark: Path, tmp_path: Path) -> None:
     assert "linear_t  " in result.output
     assert (tmp_path / "report.html").exists()
     assert pd.read_csv(tmp_path / "leaderboard.csv")["failures"].eq(0).all()
+
+
+def test_no_file_of_a_benchmark_is_copied_into_the_report(benchmark: Path, tmp_path: Path) -> None:
+    """The graph is drawn from the family on the card; a picture beside it, which may run a script, is not looked at."""
+    copy = tmp_path / "there"
+    shutil.copytree(benchmark, copy)
+    (copy / "dag.svg").write_text('<svg><image/href="#"/onerror="PWNED()"/></svg>')
+    evaluate(copy, tmp_path / "out", estimators="zero", covariates=["all"], limit=1, progress=False)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "PWNED" not in page
+    assert page.count('aria-label="Causal graph.') == 1
+    card = json.loads((copy / "card.json").read_text(encoding="utf-8"))
+    (copy / "family.json").write_text(json.dumps(card["family"]))
+    (copy / "card.json").write_text(json.dumps(card | {"family": str(copy / "family.json")}))
+    with pytest.raises(sd.errors.DataError, match=r"card.json is damaged"):
+        evaluate(copy, tmp_path / "other", estimators="zero", progress=False)

@@ -80,7 +80,11 @@ def test_card(benchmark: Path, small: Family, embedded: sd.LanguageModel) -> Non
     assert card["language_model"]["fingerprint"] == embedded.fingerprint()
     page = (benchmark / "README.md").read_text()
     table = pd.read_parquet(benchmark / "data")
-    named = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `") and "SITE" not in line]
+    named = [
+        line.split("`")[1].replace("\\|", "|")
+        for line in page.splitlines()
+        if line.startswith("| `") and "SITE" not in line
+    ]
     assert len(named) > 6
     assert set(named) <= set(table.columns)
     assert "data_files: data/*.parquet" in page

@@ -43,7 +43,7 @@ def test_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         (["demo", "--lm", "/nowhere"], "LoadError: /nowhere is not a directory"),
-        (["show", "nothing"], "a model is written module:name, got 'nothing'"),
+        (["show", "nothing"], "a model is written module:name or path.py:name, got 'nothing'"),
         (["show", "nothing:at_all"], "cannot be imported"),
     ],
 )

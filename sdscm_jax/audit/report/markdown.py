@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ...durable import make_directory, put
+from ...page.markdown_text import code_span as _code
+from ...page.markdown_text import plain_markdown as _safe
 from ..result import AuditResult, Pair
 from . import tables
 from .differing import Piece, differing
@@ -91,19 +92,6 @@ def _text(result: AuditResult) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _safe(text: str) -> str:
-    r"""Text that Markdown shows as it is, on one line.
-
-    >>> print(_safe("a_b *c* | <d> $5"), _safe("1. one"), _safe("+0.5"), _safe(". A"))
-    a_b \*c\* \| &lt;d> \$5 1\. one +0.5 . A
-    """
-    text = " ".join(text.split())
-    text = re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
-    text = re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")
-    # What would begin a heading, a quotation or a list.
-    return re.sub(r"^(?:([-+#>])|(\d+)([.)]))(?=\s)", lambda m: f"{m[2] or ''}\\{m[1] or m[3]}", text)
-
-
 def _table(found: Table) -> str:
     if not found.rows:
         return f"*{found.title}: there is nothing to show.*"
@@ -145,14 +133,6 @@ def _marked(pieces: list[Piece]) -> str:
         before, after = (" " if piece.text[:1].isspace() else "", " " if piece.text[-1:].isspace() else "")
         parts.append(before + inner + after)
     return "".join(parts)
-
-
-def _code(text: str) -> str:
-    """A code span, which keeps every letter; line breaks are shown as arrows."""
-    text = text.replace("\n", "↵")
-    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    room = " " if "`" in text else ""
-    return fence + room + text + room + fence
 
 
 def _folded(summary: str, listed: str) -> list[str]:

@@ -7,15 +7,14 @@ from html import escape
 from pathlib import Path
 
 from ...durable import make_directory, put
-from ...page.document import document, figure, graph_figure, legend
-from ...page.drawing import Inliner, Panel
+from ...page.document import document, figure, legend
+from ...page.drawing import Panel, Pictures
 from ..result import AuditResult
 from . import markup, tables
 from .figures_effects import effect_panels
 from .figures_graph import graph_panel
 from .figures_sensitivity import coupling_panels, scoring_panels
 from .figures_wordings import variance_key, variance_panels, wording_panels
-from .roles import spoken_graph
 from .sentences import level_of, summary
 from .sentences_asked import asked_by_proxy, conversations
 from .wordings import what_varies
@@ -45,9 +44,6 @@ def write_report(path: str | Path, result: AuditResult) -> None:
     Args:
         path: of the page; folders are made.
         result: what the audit found.
-
-    Raises:
-        DataError: ``result.dag_svg`` is no SVG that stands on its own.
     """
     text = _page(result)
     path = Path(path)
@@ -56,14 +52,14 @@ def write_report(path: str | Path, result: AuditResult) -> None:
 
 
 def _page(result: AuditResult) -> str:
-    inline = Inliner()
+    pictures = Pictures()
     contents = {
         "summary": markup.items(summary(result)),
-        "question": _question(result, inline),
-        "effects": _effects(result, inline),
-        "wordings": _wordings(result, inline),
-        "variance": _variance(result, inline),
-        "sensitivity": _sensitivity(result, inline),
+        "question": _question(result, pictures),
+        "effects": _effects(result, pictures),
+        "wordings": _wordings(result, pictures),
+        "variance": _variance(result, pictures),
+        "sensitivity": _sensitivity(result, pictures),
         "pairs": _pairs(result),
         "asked": _asked(result),
         "method": markup.terms(method(result.chatting, len(result.chatting) == len(result.lms))),
@@ -71,25 +67,22 @@ def _page(result: AuditResult) -> str:
         "provenance": markup.table(tables.models_table(result)) + markup.table(tables.settings_table(result)),
     }
     sections = [(name, heading, contents[name]) for name, heading in SECTIONS.items()]
-    return document(result.spec.title, sections, lead=markup.paragraphs(result.spec.question), sortable=True)
+    return document(result.spec.title, sections, pictures, lead=markup.paragraphs(result.spec.question), sortable=True)
 
 
-def _shown(inline: Inliner, panels: Sequence[Panel], caption: str, key: str = "", kind: str = "") -> str:
+def _shown(pictures: Pictures, panels: Sequence[Panel], caption: str, key: str = "", kind: str = "") -> str:
     """A figure; nothing where there are no pictures, as the table beside it says so."""
-    return figure(inline, panels, escape(caption), legend=key, kind=kind) if panels else ""
+    return figure(pictures, panels, escape(caption), legend=key, kind=kind) if panels else ""
 
 
-def _question(result: AuditResult, inline: Inliner) -> str:
+def _question(result: AuditResult, pictures: Pictures) -> str:
     spec = result.spec
     caption = (
         f"Causal graph; the sentence of the variable at the end of an arrow is asked with that of the variable at "
         f"its start in view. Thick arrows: the ways by which {spec.attribute} can act on {spec.outcome}. Dashed box: a "
         "variable in between that is not legitimate."
     )
-    if result.dag_svg is None:
-        graph = _shown(inline, [graph_panel(spec)], caption, kind="one")
-    else:
-        graph = graph_figure(inline, result.dag_svg, spoken_graph(spec), escape(caption))
+    graph = _shown(pictures, [graph_panel(spec)], caption, kind="one")
     return (
         markup.paragraphs(
             f"What is varied: {spec.attribute}, from “{spec.levels[0]}” (the reference) to "
@@ -104,7 +97,7 @@ def _question(result: AuditResult, inline: Inliner) -> str:
     )
 
 
-def _effects(result: AuditResult, inline: Inliner) -> str:
+def _effects(result: AuditResult, pictures: Pictures) -> str:
     truth = (
         " Upright stroke: the effect in the mechanisms that text was generated from; a language model can be expected "
         "to have it as far as it was trained on such text."
@@ -117,34 +110,34 @@ def _effects(result: AuditResult, inline: Inliner) -> str:
     several = len(result.lms) > 1
     return (
         markup.terms(EFFECTS)
-        + _shown(inline, effect_panels(result), caption)
+        + _shown(pictures, effect_panels(result), caption)
         + markup.table(tables.effects_table(result))
         + ("<h3>Between language models</h3>" + markup.table(tables.differences_table(result)) if several else "")
     )
 
 
-def _wordings(result: AuditResult, inline: Inliner) -> str:
+def _wordings(result: AuditResult, pictures: Pictures) -> str:
     caption = (
         "A point is the total effect with one combination of wordings; diamond: their mean, with its "
         f"{level_of(result)} interval. The height of a point has no meaning."
     )
     return (
-        _shown(inline, wording_panels(result), caption)
+        _shown(pictures, wording_panels(result), caption)
         + markup.table(tables.wordings_table(result))
         + f"<h3>What varies</h3>{''.join(markup.folded(head, texts) for head, texts in what_varies(result))}"
     )
 
 
-def _variance(result: AuditResult, inline: Inliner) -> str:
+def _variance(result: AuditResult, pictures: Pictures) -> str:
     caption = "Shares of the variance of the individual total effect. Parts stand in the order of the key."
     return (
         f"<p>{escape(VARIANCE)}</p>"
-        + _shown(inline, variance_panels(result), caption, legend(variance_key()))
+        + _shown(pictures, variance_panels(result), caption, legend(variance_key()))
         + markup.table(tables.variance_table(result))
     )
 
 
-def _sensitivity(result: AuditResult, inline: Inliner) -> str:
+def _sensitivity(result: AuditResult, pictures: Pictures) -> str:
     scoring = f"Total effect by scoring, with {level_of(result)} intervals. {SCORING}"
     coupling = (
         "Share of units whose outcome would change. The bar spans what any way of sharing chance between the worlds "
@@ -152,11 +145,11 @@ def _sensitivity(result: AuditResult, inline: Inliner) -> str:
     )
     return (
         "<h3>Scoring: how the probability of an option is read off</h3>"
-        + _shown(inline, scoring_panels(result), scoring)
+        + _shown(pictures, scoring_panels(result), scoring)
         + markup.terms(told_of(SCORINGS, result.scorings, "scoring"))
         + markup.table(tables.scorings_table(result))
         + "<h3>Coupling: how the two worlds share chance</h3>"
-        + _shown(inline, coupling_panels(result), coupling)
+        + _shown(pictures, coupling_panels(result), coupling)
         + markup.terms(told_of(COUPLINGS, result.couplings, "coupling"))
         + markup.table(tables.couplings_table(result))
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...page.markdown_text import mermaid_label
+
 if TYPE_CHECKING:
     from ..spec import AuditSpec
 
@@ -54,7 +56,7 @@ def mermaid(spec: AuditSpec) -> str:
     lines = ["graph TD"]
     for name, role in found.items():
         lines.append(
-            f'    {number[name]}["{_entities(name)}: {role}"]{":::doubtful" if role == "not legitimate" else ""}'
+            f'    {number[name]}["{mermaid_label(name)}: {role}"]{":::doubtful" if role == "not legitimate" else ""}'
         )
     ways = paths(spec)
     lines += [f"    {number[a]} {'==>' if (a, b) in ways else '-->'} {number[b]}" for a, b in edges(spec)]
@@ -70,8 +72,3 @@ def spoken_graph(spec: AuditSpec) -> str:
         for v in spec.variables
     ]
     return f"Causal graph. {spec.attribute} is varied. {'; '.join(told)}."
-
-
-def _entities(text: str) -> str:
-    codes = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;"}
-    return "".join(codes.get(letter, letter) for letter in text)

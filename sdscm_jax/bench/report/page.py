@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ...page.document import document, figure, graph_figure, legend
-from ...page.drawing import Inliner, Panel
+from ...page.document import document, figure, legend
+from ...page.drawing import Panel, Pictures
 from ..dataset import Dataset
 from .definitions import DEFINITIONS
 from .figures_average import ate_histogram, ate_panels
@@ -46,7 +46,7 @@ def write_report(
     estimates: Estimates,
     examples: Mapping[str, Dataset],
     card: Mapping[str, Any],
-    dag_svg: str | None = None,
+    graph: Sequence[Panel] = (),
     level: float = 0.95,
 ) -> None:
     """Write the report of a benchmark: a page without references to anything else.
@@ -64,11 +64,11 @@ def write_report(
             ite, cate``. A data set that a mapping lacks has no figure of its intervals.
         examples: data sets for the figures of single units; the first three are shown.
         card: what the benchmark was made from, to be printed as it is.
-        dag_svg: a picture of the causal graph.
+        graph: a picture of the causal graph.
         level: share of effects that intervals are to hold.
 
     Raises:
-        DataError: a table lacks a column, or there are no scores, or the picture is no SVG that stands on its own.
+        DataError: a table lacks a column, or there are no scores.
     """
     check_columns(scores, _SCORES, "scores")
     check_columns(leaderboard, _LEADERBOARD, "leaderboard")
@@ -82,7 +82,7 @@ def write_report(
         estimates,
         dict(list(examples.items())[:_EXAMPLES]),
         card,
-        dag_svg,
+        graph,
         level,
     )
     path = Path(path)
@@ -97,15 +97,15 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
 
 def _page(
     title: str, leaderboard: pd.DataFrame, scores: pd.DataFrame, difficulty: pd.DataFrame, estimates: Estimates,
-    examples: Mapping[str, Dataset], card: Mapping[str, Any], dag_svg: str | None, level: float,
+    examples: Mapping[str, Dataset], card: Mapping[str, Any], graph: Sequence[Panel], level: float,
 ) -> str:  # fmt: skip
-    inline = Inliner()
+    pictures = Pictures()
     names = estimators_by_error(scores)
     settings = settings_of(scores)
     hues = legend([(f"--series-{i % 4}", i == 0, setting_name(s)) for i, s in enumerate(settings)])
 
     def shown(panels: Sequence[Panel], caption: str, *, key: str = "", kind: str = "", none: str = "") -> str:
-        return figure(inline, panels, caption, legend=key, kind=kind) if panels else f'<p class="none">{none}</p>'
+        return figure(pictures, panels, caption, legend=key, kind=kind) if panels else f'<p class="none">{none}</p>'
 
     items = "".join(f"<li>{item}</li>" for item in summary_items(scores, leaderboard, difficulty))
     sections = [
@@ -147,11 +147,11 @@ def _page(
                 "Grey: baselines.",
             ),
         ),
-        ("data", "The data sets", _data(shown, inline, difficulty, examples, dag_svg)),
+        ("data", "The data sets", _data(shown, difficulty, examples, graph)),
         ("reading", "How to read it", _definitions()),
         ("provenance", "Provenance", card_table(card) if card else '<p class="none">Nothing was recorded.</p>'),
     ]  # fmt: skip
-    return document(title, sections, sortable=True)
+    return document(title, sections, pictures, sortable=True)
 
 
 def _leaderboard(leaderboard: pd.DataFrame, level: float) -> str:
@@ -212,14 +212,13 @@ def _estimates_of(estimates: Estimates, name: str) -> pd.DataFrame:
 
 def _data(
     shown: Callable[..., str],
-    inline: Inliner,
     difficulty: pd.DataFrame,
     examples: Mapping[str, Dataset],
-    dag_svg: str | None,
+    graph: Sequence[Panel],
 ) -> str:
     parts = []
-    if dag_svg is not None:
-        parts.append(graph_figure(inline, dag_svg, "Causal graph of the benchmark", "Causal graph."))
+    if graph:
+        parts.append(shown(graph, "Causal graph: causes stand above effects.", kind="one"))
     parts.append(
         shown(
             ate_histogram(difficulty),

@@ -1,0 +1,1 @@
+"""What came with data runs nothing, hangs nothing, and is told in one line."""
