@@ -29,7 +29,7 @@ def open_published(
     def read(i: int) -> Dataset:
         file = files[i]
         try:
-            frame = pd.read_csv(file)
+            frame = pd.read_csv(file, encoding="utf-8")
         except (ValueError, OSError) as error:
             raise DataError(f"{file} cannot be read as CSV: {error}") from error
         return _dataset(frame, file, file.stem, file.stem, outcome, option or "0", hidden)

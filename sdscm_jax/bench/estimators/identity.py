@@ -134,8 +134,11 @@ _seen: dict[str, tuple[ModuleType | None, str]] = {}
 def _known(name: str, found: Found) -> bool:
     """Is what runs under this name what its file says now?"""
     module, seen = sys.modules.get(name), _seen.get(name)
+    if module is None:
+        _seen[name] = None, found.digest
+        return True
     if seen is None or (seen[0] is not None and seen[0] is not module):
-        if module is not None and not _older_than_process(found.path):
+        if not _older_than_process(found.path):
             return False
         _seen[name] = module, found.digest
         return True
@@ -170,7 +173,8 @@ def _started() -> float:
 
 def _versions(packages: set[str]) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    pending = [_OWN]
+    # The key that an estimator gets is JAX's, whatever it does with it.
+    pending = [_OWN, "jax"]
     for package in packages:
         distributions = distribution_of(package)
         pending.extend(distributions)

@@ -135,8 +135,9 @@ def _names_in(node: ast.AST, name: str, package: bool) -> Iterator[str]:
                 yield source
                 # Each may be a module or something in it.
                 yield from (f"{source}.{alias.name}" for alias in names if alias.name != "*")
-        case ast.Call(ast.Name("__import__" | "import_module") | ast.Attribute(_, "import_module"), [ast.Constant(str(x)), *_]):
-            yield x
+        case ast.Call(ast.Name(called) | ast.Attribute(_, called), [ast.Constant(str(module)), *_]):
+            if called in ("__import__", "import_module"):
+                yield module
 
 
 def distribution_of(package: str) -> tuple[str, ...]:

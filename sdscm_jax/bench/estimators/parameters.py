@@ -14,6 +14,9 @@ import jax
 import numpy as np
 
 
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+
+
 class Unknown(Exception):
     """A parameter whose content cannot be had."""
 
@@ -40,7 +43,7 @@ def digest_of_parameters(value: Any) -> tuple[str, set[str]]:
 
 def _pieces(value: Any, place: str, modules: set[str], above: dict[int, int]) -> Iterator[bytes]:
     """Everything that tells a value from another one, in an order that does not depend on the process."""
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)) and type(value).__module__ == "builtins":
+    if type(value) in _PLAIN:
         yield repr((type(value).__name__, value)).encode("utf-8", "backslashreplace")
         return
     if id(value) in above:
@@ -119,4 +122,6 @@ def _state(value: Any, place: str, inside: Any) -> Iterator[bytes]:
     try:
         yield pickle.dumps(value, protocol=5)
     except Exception as error:
-        raise Unknown(f"{place.strip('.') or 'it'} is a {type(value).__qualname__}, whose content cannot be had") from error
+        raise Unknown(
+            f"{place.strip('.') or 'it'} is a {type(value).__qualname__}, whose content cannot be had"
+        ) from error

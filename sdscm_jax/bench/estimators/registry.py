@@ -114,8 +114,9 @@ UNKEPT = "estimates are not kept"
 
 
 def described(name: str) -> dict[str, Any]:
-    """What an estimator of this name is now, as JSON values; see ``identity_of``. Where that cannot be known, ``UNKEPT``
-    says why.
+    """What an estimator of this name is now, as JSON values; see ``identity_of``.
+
+    Where that cannot be known, ``UNKEPT`` says why.
 
     >>> described("zero")["defined"]
     'sdscm_jax.bench.estimators.baselines:Zero'
