@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -94,14 +94,20 @@ def put(path: Path, data: Any, after: str = PARTS_ARE_SAFE) -> None:
     Raises:
         SDSCMError: the disk is full, or the file cannot be written for another reason; what was there is as it was.
     """
+    put_pieces(path, (data,), after)
+
+
+def put_pieces(path: Path, pieces: Iterable[Any], after: str = PARTS_ARE_SAFE) -> None:
+    """The same of bytes that are never together in memory."""
     temporary = path.with_name(f".{path.name.removeprefix('.')}.tmp")
     try:
         descriptor = _unfinished(temporary)
         try:
             try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
+                for piece in pieces:
+                    rest = memoryview(piece)
+                    while rest:
+                        rest = rest[os.write(descriptor, rest) :]
                 os.fsync(descriptor)
                 os.rename(temporary, path)
             except BaseException:

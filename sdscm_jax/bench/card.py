@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..durable import put_text
 from ..families import Family
 from . import columns
 
@@ -15,8 +17,8 @@ CARD = "card.json"
 
 def write_card(directory: Path, family: Family, what: Mapping[str, Any]) -> None:
     """Write ``README.md`` (for people, with the metadata that hubs of data sets read) and ``card.json``."""
-    (directory / CARD).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n")
-    (directory / "README.md").write_text(_page(family, what))
+    put_text(directory / CARD, json.dumps(what, indent=1, ensure_ascii=False) + "\n")
+    put_text(directory / "README.md", _page(family, what))
 
 
 def _page(family: Family, what: Mapping[str, Any]) -> str:
@@ -51,8 +53,8 @@ def _page(family: Family, what: Mapping[str, Any]) -> str:
     ]
     table = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in rows)
     return f"""---
-license: {licence.lower()}
-pretty_name: {family.name} (SD-SCM benchmark)
+license: {_quoted(licence.lower())}
+pretty_name: {_quoted(f"{family.name} (SD-SCM benchmark)")}
 tags: [causal-inference, treatment-effects, synthetic]
 configs:
 - config_name: default
@@ -96,3 +98,8 @@ flowchart TD
 {graph}
 ```
 """
+
+
+def _quoted(text: str) -> str:
+    """A text in YAML, on one line whatever it holds; in quotes where it is no plain word."""
+    return text if re.fullmatch(r"[a-z][a-z0-9.-]*", text) else json.dumps(text, ensure_ascii=False)

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 
-
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
