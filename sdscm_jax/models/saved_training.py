@@ -108,22 +108,29 @@ class SavedTraining:
 
     def _refuse_foreign(self) -> None:
         """Write nothing, not even a lock, into a directory that is of something else."""
-        if not self.directory.is_dir() or (self.directory / _RUN).is_file():
+        if not self.directory.is_dir():
+            return
+        if (self.directory / _RUN).is_file():
+            self._there()
             return
         # A run that was killed before it had its name leaves these, if anything.
         there = sorted(p.name for p in self.directory.glob("*") if p.name not in (_LOCK, f".{_RUN}.tmp"))
         if there:
             raise ResumeError(f"{self.directory} is of no training run: it has {there[0]!r} and no {_RUN}")
 
-    def _begin(self, ours: dict[str, Any]) -> None:
+    def _there(self) -> dict[str, Any]:
+        """What the run in the directory is."""
         file = self.directory / _RUN
-        if not file.is_file():
-            self._write(_RUN, json.dumps(ours, indent=1) + "\n")
-            return
         try:
-            theirs = dict(json.loads(file.read_bytes()))
+            return dict(json.loads(file.read_bytes()))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise ResumeError(f"{file} cannot be read: {error}; restore it, or use another directory") from error
+
+    def _begin(self, ours: dict[str, Any]) -> None:
+        if not (self.directory / _RUN).is_file():
+            self._write(_RUN, json.dumps(ours, indent=1) + "\n")
+            return
+        theirs = self._there()
         different = [
             f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
             for key in {**ours, **theirs}
