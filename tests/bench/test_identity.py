@@ -193,7 +193,7 @@ def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quiet(benchmark: Path, out: Path, **changes: Any) -> pd.DataFrame:
-    arguments = {"estimators": NAME, "covariates": ["all"], "progress": False} | changes
+    arguments: dict[str, Any] = {"estimators": NAME, "covariates": ["all"], "progress": False} | changes
     return evaluate(benchmark, out, **arguments).scores.drop(columns="seconds")
 
 
