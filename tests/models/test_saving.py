@@ -173,7 +173,7 @@ def test_keys_and_all_dtypes_are_kept(tmp_path: Path) -> None:
         "flags": jnp.array([True, False]),
     }
     with SavedTraining(tmp_path / "run", {}) as kept:
-        kept.save(3, Save(state, np.float32([1, 2, 3]), "abc"))
+        kept.save(3, Save(state, np.array([1, 2, 3], np.float32), "abc"))
     with SavedTraining(tmp_path / "run", {}) as kept:
         latest = kept.latest(jax.tree.map(jnp.zeros_like, state | {"key": state["half"]}) | {"key": state["key"]})
     assert latest is not None
@@ -240,8 +240,8 @@ def test_a_damaged_training(lm: sd.LanguageModel, trained: Path, tmp_path: Path,
 @pytest.mark.slow
 def test_many_damaged_trainings(lm: sd.LanguageModel, trained: Path, tmp_path: Path) -> None:
     whole = run(lm, None, steps=8)
-    found = [damaged_training(lm, trained, tmp_path / str(i), i, whole) for i in range(300)]
-    assert found.count("refused") > 150
+    found = [damaged_training(lm, trained, tmp_path / str(i), i, whole) for i in range(100)]
+    assert found.count("refused") > 50
 
 
 def test_a_save_of_another_run_is_refused(lm: sd.LanguageModel, trained: Path, tmp_path: Path) -> None:
