@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ..checks import count
-from ..durable import locked, make_directory, put_text
+from ..durable import put_text, writing
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
 from ..engine.spread import parse_backend, spread
@@ -31,8 +31,6 @@ from .report.page import ESTIMATES_ARE_SAFE, EXAMPLES, write_report
 # Estimators and data sets of the quick track.
 QUICK = ("difference_in_means", "linear_regression", "linear_t", "random_forest", "causal_forest", "bart", "tarnet")
 QUICK_DATASETS = 10
-
-LOCK = ".sdscm.lock"
 
 
 @dataclass(frozen=True)
@@ -115,9 +113,8 @@ def evaluate(
     usable = _usable(benchmark, covariates, encoding, limit)
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = Path(out)
-    make_directory(directory)
     with ExitStack() as stack:
-        stack.enter_context(locked(directory / LOCK))
+        stack.enter_context(writing(directory))
         cells: dict[Cell, Parts] = {}
         for cell in ((name, setting) for setting in covariates for name in names):
             opened = open_cell(directory, benchmark, cell, settings, identities[cell[0]])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ..durable import locked, make_directory, put_text, sync_directory
+from ..durable import make_directory, put_text, sync_directory, writing
 from ..errors import LoadError, SDSCMError
 
 # Where files are until they are all there.
@@ -17,7 +17,6 @@ UNFINISHED = ".unfinished"
 # Of the files of the last save, in the format of sha256sum.
 CHECKSUMS = ".sdscm.sha256"
 
-_LOCK = ".sdscm.lock"
 # What ``load_lm`` looks for first, so that a directory without it is no model.
 _FIRST = "config.json"
 # Files that would be read with the new ones, though they are of another model.
@@ -44,7 +43,7 @@ def save_checkpoint(directory: Path, write: Callable[[Path], None], texts: Mappi
         raise SDSCMError(f"{directory} has {others[0].name}, of another set of weights; save to another directory")
     unfinished = directory / UNFINISHED
     try:
-        with locked(directory / _LOCK):
+        with writing(directory):
             try:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 _write(unfinished, write, texts)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..durable import locked, make_directory, put_pieces, put_text
+from ..durable import LOCK, locked, make_directory, put_pieces, put_text
 from ..errors import ResumeError, SDSCMError
 from .canonical import canonical
 from .sharding import gather
@@ -26,7 +26,7 @@ from .state_file import read_state, state_pieces
 FORMAT = 2
 PACKAGES = ("sdscm-jax", "jax", "jaxlib", "flax", "optax")
 
-_RUN, _LOSSES, _STEPS, _LOCK = "run.json", "losses.csv", "steps", ".sdscm.lock"
+_RUN, _LOSSES, _STEPS = "run.json", "losses.csv", "steps"
 _AFTER = "The save before is kept: once that is put right, the same call goes on from it"
 
 
@@ -84,7 +84,7 @@ class SavedTraining:
             self._refuse_foreign()
             if self._writes:
                 make_directory(self.directory)
-                self._lock = locked(self.directory / _LOCK)
+                self._lock = locked(self.directory / LOCK)
             self._begin(ours)
             if self._writes:
                 make_directory(self.directory / _STEPS)
@@ -114,7 +114,7 @@ class SavedTraining:
             self._there()
             return
         # A run that was killed before it had its name leaves these, if anything.
-        there = sorted(p.name for p in self.directory.glob("*") if p.name not in (_LOCK, f".{_RUN}.tmp"))
+        there = sorted(p.name for p in self.directory.glob("*") if p.name not in (LOCK, f".{_RUN}.tmp"))
         if there:
             raise ResumeError(f"{self.directory} is of no training run: it has {there[0]!r} and no {_RUN}")
 
