@@ -51,16 +51,16 @@ def open_extract(path: Path, outcome: str, option: str | None, hidden: tuple[str
     numbers = sorted(places)
 
     @lru_cache(maxsize=1)
-    def row_group(k: int) -> pd.DataFrame:
+    def row_group(k: int) -> dict[int, pd.DataFrame]:
         try:
-            return pq.ParquetFile(path).read_row_group(k).to_pandas()
+            frame = pq.ParquetFile(path).read_row_group(k).to_pandas()
+            return {int(str(number)): rows for number, rows in frame.groupby("file", sort=True)}
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read as Parquet: {error}") from error
 
     def read(i: int) -> Dataset:
         # Only the row groups that hold the data set, and one of them at a time.
-        found = [frame[frame["file"].astype(int) == numbers[i]] for frame in map(row_group, places[numbers[i]])]
-        rows = pd.concat(found, ignore_index=True)
+        rows = pd.concat([row_group(k)[numbers[i]] for k in places[numbers[i]]], ignore_index=True)
         name, wording = str(numbers[i]), str(rows["config"].iloc[0])
         return _dataset(rows, path, name, wording, outcome, option or "0", hidden)
 
