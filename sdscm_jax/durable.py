@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -68,50 +68,99 @@ def locked(path: Path, wait: bool = False) -> IO[bytes]:
 
 
 def make_directory(directory: Path) -> None:
-    missing = [x for x in (directory, *directory.parents) if not x.exists()]
     try:
+        missing = [x for x in (directory, *directory.parents) if not x.exists()]
         directory.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
+        for made in missing:
+            sync_directory(made.parent)
+    except (FileExistsError, NotADirectoryError) as error:
         raise ResumeError(f"{directory} is a file, not a directory: write to another place") from error
-    for made in missing:
-        sync_directory(made.parent)
+    except OSError as error:
+        raise SDSCMError(f"cannot make {directory}: {error.strerror or error}") from error
 
 
-def put(path: Path, data: Any) -> None:
+# What is kept where a part of a run cannot be written.
+PARTS_ARE_SAFE = "The parts finished before are safe: once that is put right, the same run goes on from them"
+
+
+def put(path: Path, data: Any, after: str = PARTS_ARE_SAFE) -> None:
     """A file that is there as a whole and will be after a power cut, or not at all.
 
     Args:
         path: what is there is replaced.
         data: bytes.
+        after: what is kept where this fails, and how to go on.
 
     Raises:
         SDSCMError: the disk is full, or the file cannot be written for another reason; what was there is as it was.
     """
+    put_pieces(path, (data,), after)
+
+
+def put_pieces(path: Path, pieces: Iterable[Any], after: str = PARTS_ARE_SAFE) -> None:
+    """The same of bytes that are never together in memory."""
     temporary = path.with_name(f".{path.name.removeprefix('.')}.tmp")
     try:
-        # Who writes has the directory to itself: this is of a process that was killed.
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = _unfinished(temporary)
         try:
             try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
+                for piece in pieces:
+                    rest = memoryview(piece)
+                    while rest:
+                        rest = rest[os.write(descriptor, rest) :]
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+                os.rename(temporary, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        finally:
+            os.close(descriptor)
         sync_directory(path.parent)
     except OSError as error:
+        raise SDSCMError(f"cannot write {path}: {error.strerror or error}. {after}") from error
+
+
+def put_text(path: Path, text: str, after: str = PARTS_ARE_SAFE) -> None:
+    """The same of text, in UTF-8 whatever the locale.
+
+    Raises:
+        SDSCMError: as ``put``; or a character has no encoding.
+    """
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
         raise SDSCMError(
-            f"cannot write {path}: {error.strerror or error}. The parts finished before are safe: once that is put "
-            "right, the same run goes on from them"
+            f"{path}: {text[error.start]!r} in {text[max(0, error.start - 20) : error.end]!r} is half a character, "
+            "which no file can hold"
         ) from error
+    put(path, data, after)
+
+
+def _unfinished(temporary: Path) -> int:
+    """An empty file that nobody else is writing; one that a killed process left is taken over."""
+    while True:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            _wait_for(descriptor)
+            with suppress(FileNotFoundError):
+                # Whoever was before us may have renamed it meanwhile.
+                if os.path.samestat(os.fstat(descriptor), os.stat(temporary)):
+                    os.ftruncate(descriptor, 0)
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _wait_for(descriptor: int) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    with suppress(OSError):  # Some file systems have no locks.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def put_sealed(path: Path, data: bytes) -> None:

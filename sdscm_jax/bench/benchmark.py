@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError, nearest
@@ -47,14 +48,19 @@ class Benchmark:
         return data
 
 
-def read_parquet(file: Path) -> pd.DataFrame:
+def read_parquet(source: Path | pa.BufferReader, file: Path | None = None) -> pd.DataFrame:
     """A Parquet file as a table.
+
+    Args:
+        source: the file, or its content.
+        file: the name for messages, where ``source`` is the content.
 
     Raises:
         DataError: it cannot be read.
     """
+    file = source if isinstance(source, Path) else file
     try:
-        return pq.read_table(file).to_pandas()
+        return pq.read_table(source).to_pandas()
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as Parquet: {error}") from error
 

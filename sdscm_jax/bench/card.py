@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..durable import put_text
 from ..families import Family
 from ..page.markdown_text import code_span, front_matter, mermaid_label
 from ..page.markdown_text import plain_markdown as safe
@@ -17,8 +18,8 @@ CARD = "card.json"
 
 def write_card(directory: Path, family: Family, what: Mapping[str, Any]) -> None:
     """Write ``README.md`` (for people, with the metadata that hubs of data sets read) and ``card.json``."""
-    (directory / CARD).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n")
-    (directory / "README.md").write_text(_page(family, what))
+    put_text(directory / CARD, json.dumps(what, indent=1, ensure_ascii=False) + "\n")
+    put_text(directory / "README.md", _page(family, what))
 
 
 def _page(family: Family, what: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,20 @@ class Dataset:
     def ate(self) -> float:
         """Sample average treatment effect: the mean of the individual ones."""
         return float(self.ite.mean())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that estimates and scores may depend on."""
+        found = hashlib.sha256(repr((self.name, self.wording, self.hidden)).encode("utf-8", "backslashreplace"))
+        arrays: list[Any] = [self.t, self.y, self.outcomes, self.cate, self.propensity, self.unit]
+        for name in self.covariates:
+            column = self.covariates[name].cat
+            told = str(name), [str(option) for option in column.categories], column.ordered
+            found.update(repr(told).encode("utf-8", "backslashreplace"))
+            arrays.append(column.codes.to_numpy())
+        for array in arrays:
+            found.update(f" {array.dtype} {array.shape} ".encode() + array.tobytes())
+        return found.hexdigest()
 
     def visible(self, setting: str) -> list[str]:
         """Names of the covariates of a setting: ``"all"`` or ``"observed"``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def _load(path: Path) -> pd.DataFrame:
         if parquet:
             return pd.read_parquet(path).reset_index(drop=True)
         # As text, so that a wrong number can be quoted; with blank lines, so that rows can be counted.
-        frame = pd.read_csv(path, dtype=str, skip_blank_lines=False, skipinitialspace=True)
+        frame = pd.read_csv(path, dtype=str, skip_blank_lines=False, skipinitialspace=True, encoding="utf-8")
     except (ValueError, OSError) as error:  # Parsers' errors are ValueErrors.
         raise DataError(f"{path}: cannot be read as {'Parquet' if parquet else 'CSV'}: {error}") from error
     if not isinstance(frame.index, pd.RangeIndex):
@@ -178,10 +178,23 @@ def read_estimates(path: str | Path, datasets: Iterable[Dataset], left_out: Coll
     0       a      mine     0     1.5  1.0
     1       a      mine     1     2.5  3.0
     """
-    path, datasets = Path(path), list(datasets)
-    if not datasets:
+    by_name = [(data.name, data) for data in datasets]
+    return read_estimates_of(path, [name for name, _ in by_name], lambda i: by_name[i][1], left_out)
+
+
+def read_estimates_of(
+    path: str | Path, names: list[str], dataset: Callable[[int], Dataset], left_out: Collection[str] = ()
+) -> pd.DataFrame:
+    """The same for data sets that are read one at a time.
+
+    Args:
+        path, left_out: see ``read_estimates``.
+        names: of the data sets.
+        dataset: gives data set i.
+    """
+    path = Path(path)
+    if not names:
         raise DataError(f"{path}: there are no data sets that these could be estimates of")
-    names = [data.name for data in datasets]
     if len(set(names)) < len(names):
         raise DataError(f"{path}: two of the data sets share a name: {sorted(n for n in names if names.count(n) > 1)}")
     frame = _load(path)
@@ -191,8 +204,8 @@ def read_estimates(path: str | Path, datasets: Iterable[Dataset], left_out: Coll
     tidy = _tidy(path, frame, names)
     _check_values(path, tidy)
     where = tidy.groupby("dataset").indices
-    present = [data for data in datasets if data.name in where]
-    parts = [part for data in present for part in _join(path, tidy.iloc[where[data.name]], data)]
+    present = [(i, name) for i, name in enumerate(names) if name in where]
+    parts = [part for i, name in present for part in _join(path, tidy.iloc[where[name]], dataset(i))]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jax
@@ -17,9 +19,12 @@ from .. import checks
 from ..errors import EstimatorError, SDSCMError
 from .benchmark import Benchmark
 from .dataset import Dataset, parse_encoding
-from .estimators.registry import make_estimator
+from .estimators.registry import UNKEPT, described, make_estimator
 from .metrics import score, unscored
 from .opening import open_benchmark
+
+# Of a table of estimates: the digest of the data set that they are of.
+DATA = b"sdscm_jax.data"
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,12 @@ def _opened(source: Source, names: tuple[str, ...]) -> Benchmark:
 
 
 def estimated(
-    source: Source, names: tuple[str, ...], i: int, cells: list[tuple[str, str]], settings: Settings
+    source: Source,
+    names: tuple[str, ...],
+    i: int,
+    cells: list[tuple[str, str]],
+    settings: Settings,
+    identities: Mapping[str, str],
 ) -> dict[tuple[str, str], pa.Table]:
     """Estimates of one data set by estimators in settings.
 
@@ -76,7 +86,13 @@ def estimated(
         i: place of the data set.
         cells: (estimator, covariates).
         settings: how estimators are shown it.
+        identities: what the estimators are, as JSON text, by their names.
+
+    Raises:
+        EstimatorError: an estimator is not that here.
     """
+    for name, _ in cells:
+        _check_identity(name, identities[name])
     data = _opened(source, names).dataset(i)
     shown = {setting for _, setting in cells}
     x = {setting: data.encoded(setting, settings.encoding) for setting in shown}
@@ -87,8 +103,23 @@ def estimated(
         columns = {"dataset": data.name, "covariates": setting, "estimator": name, "unit": data.unit}
         columns |= {"ite": data.ite, "cate": data.cate} | _fitted(name, keys[setting], x[setting], data, settings.level)
         frame = pd.DataFrame(columns).astype(dict.fromkeys(("dataset", "covariates", "estimator"), "category"))
-        found[name, setting] = pa.Table.from_pandas(frame, preserve_index=False)
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        about = {**(table.schema.metadata or {}), DATA: data.digest.encode()}
+        found[name, setting] = table.replace_schema_metadata(about)
     return found
+
+
+@cache
+def _check_identity(name: str, expected: str) -> None:
+    """Refuse an estimator that was edited, or is another one on this machine; once in each process."""
+    if UNKEPT not in (wanted := json.loads(expected)) and (here := described(name)) != wanted:
+        differ = sorted(key for key in {**here, **wanted} if here.get(key) != wanted.get(key))
+        raise EstimatorError(
+            f"estimator {name!r} is another one in a process that estimates than in the one that asked: "
+            + here.get(
+                UNKEPT, f"{', '.join(differ)} differ (was a file edited, or has another machine other versions?)"
+            )
+        )
 
 
 def _key(seed: int, name: str, setting: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ..checks import count
+from ..durable import put_text, writing
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
 from ..engine.spread import parse_backend, spread
@@ -20,15 +21,16 @@ from ..families import Family
 from ..page.drawing import Panel
 from ..page.spreadsheet import without_formulas
 from .benchmark import Benchmark
+from .cells import Cell, open_cell, read_cell
 from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
-from .estimates import read_estimates, score_estimates
+from .estimates import read_estimates_of, score_estimates
 from .estimating import Settings, Source, estimated, scored
-from .estimators.registry import chosen, described, make_estimator
+from .estimators.registry import chosen, described
 from .leaderboard import leaderboard
 from .metrics import parse_interval_of
 from .report.figures_graph import graph_panels
-from .report.page import write_report
+from .report.page import ESTIMATES_ARE_SAFE, EXAMPLES, write_report
 
 # Estimators and data sets of the quick track.
 QUICK = ("difference_in_means", "linear_regression", "linear_t", "random_forest", "causal_forest", "bart", "tarnet")
@@ -75,7 +77,8 @@ def evaluate(
 
     ``out`` receives ``report.html``, ``leaderboard.csv``, ``scores.csv``, ``difficulty.csv`` and, in
     ``estimates/NAME.COVARIATES/``, every estimate of every unit as Parquet. A call that was killed goes on where it
-    was; one with more estimators computes only theirs.
+    was; one with more estimators computes only theirs, and where the source of an estimator has changed, its own
+    again (``estimators.identity`` says what is looked at). Data sets are read one at a time.
 
     Args:
         source: see ``open_benchmark``, as for ``outcome``, ``option`` and ``hidden``.
@@ -92,7 +95,9 @@ def evaluate(
     Raises:
         DataError: nothing can be evaluated; or there is no such setting, encoding, or number.
         EstimatorError: an estimator is unknown; or the level is not between 0 and 1.
-        ResumeError: ``out`` holds estimates of something else.
+        ResumeError: ``out`` holds estimates of something else, or of other data, or a damaged file, which is named; or
+            another call is writing there.
+        SDSCMError: the disk is full, or a file cannot be written otherwise; the estimates before are kept.
 
     >>> import tempfile
     >>> from sdscm_jax import bench
@@ -107,45 +112,53 @@ def evaluate(
     jobs, backend = count(jobs, "jobs", DataError), None if backend is None else parse_backend(backend)
     names = chosen(estimators)
     found = Source(str(source), outcome, option, None if hidden is None else tuple(hidden))
-    for name in names:
-        make_estimator(name)
+    identities = {name: described(name) for name in names}
     benchmark = found.open()
-    usable, unusable = _usable(benchmark, covariates, encoding, limit)
+    usable = _usable(benchmark, covariates, encoding, limit)
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = Path(out)
-    positions = sorted(usable)
     with ExitStack() as stack:
-        cells = {
-            (name, setting): stack.enter_context(_parts(directory, benchmark, name, setting, settings))
-            for setting in covariates
-            for name in names
-        }
-        told = stack.enter_context(progress_bar("data sets", len(usable), progress))
+        stack.enter_context(writing(directory))
+        cells: dict[Cell, Parts] = {}
+        for cell in ((name, setting) for setting in covariates for name in names):
+            opened = open_cell(directory, benchmark, cell, settings, identities[cell[0]])
+            cells[cell] = stack.enter_context(opened)
+        told = stack.enter_context(progress_bar("data sets", len(usable.places), progress))
+        rows: dict[tuple[int, Cell], dict[str, Any]] = {}
+
+        def score_cells(i: int, those: Sequence[Cell]) -> None:
+            data = benchmark.dataset(i)
+            for cell in those:
+                rows[i, cell] = scored(data, read_cell(cells[cell], benchmark.numbers[i], data), cell, level)
+
         done = {cell: parts.done for cell, parts in cells.items()}
+        told_by_name = {name: json.dumps(identity) for name, identity in identities.items()}
         tasks = []
-        for i in positions:
-            missing = [cell for cell in cells if benchmark.numbers[i] not in done[cell]]
-            if missing:
-                tasks.append((found, benchmark.names, i, missing, settings))
-        told(before := len(positions) - len(tasks))
+        for i in usable.places:
+            there = [cell for cell in cells if benchmark.numbers[i] in done[cell]]
+            if there:
+                # Before anything is computed: what is damaged, or of other data, is said first.
+                score_cells(i, there)
+            if len(there) < len(cells):
+                missing = [cell for cell in cells if cell not in there]
+                tasks.append((found, benchmark.names, i, missing, settings, told_by_name))
+        told(before := len(usable.places) - len(tasks))
         for made, (number, tables) in enumerate(spread(estimated, tasks, jobs, backend), before + 1):
+            i = tasks[number][2]
             for cell, table in tables.items():
-                cells[cell].write(benchmark.numbers[tasks[number][2]], table)
+                cells[cell].write(benchmark.numbers[i], table)
+            score_cells(i, tasks[number][3])
             told(made)
-        rows = []
-        for i in positions:
-            for cell, parts in cells.items():
-                rows.append(scored(usable[i], parts.read(benchmark.numbers[i]).to_pandas(), cell, level))
-        scores = pd.concat([pd.DataFrame(rows), *(rated for _, rated in elsewhere)], ignore_index=True)
-        result = Evaluation(
-            scores, leaderboard(scores), pd.DataFrame([difficulty(data) for data in usable.values()]), unusable
-        )
-        card = _card(benchmark, settings, unusable)
+        own = pd.DataFrame([rows[i, cell] for i in usable.places for cell in cells])
+        scores = pd.concat([own, *(rated for _, rated in elsewhere)], ignore_index=True)
+        result = Evaluation(scores, leaderboard(scores), pd.DataFrame(usable.difficulty), usable.reasons)
+        card = _card(benchmark, settings, usable.reasons)
         _write(directory, result, card)
 
         def of_units(name: str) -> pd.DataFrame:
             i = benchmark.names.index(name)
-            tables = [parts.read(benchmark.numbers[i]).to_pandas() for parts in cells.values()]
+            data = benchmark.dataset(i)
+            tables = [read_cell(parts, benchmark.numbers[i], data) for parts in cells.values()]
             tables += [made[made["dataset"] == name] for made, _ in elsewhere]
             return pd.concat(tables, ignore_index=True)
 
@@ -156,7 +169,7 @@ def evaluate(
             scores=result.scores,
             difficulty=result.difficulty,
             estimates=of_units,
-            examples={data.name: data for data in list(usable.values())[:3]},
+            examples=usable.examples,
             card=card,
             graph=_graph(benchmark),
             level=level,
@@ -170,61 +183,67 @@ def _graph(benchmark: Benchmark) -> list[Panel]:
     return [] if content is None else graph_panels(Family.from_json(content), benchmark.what["hidden"])
 
 
-def _usable(
-    benchmark: Benchmark, covariates: Sequence[str], encoding: str, limit: int | None
-) -> tuple[dict[int, Dataset], dict[str, str]]:
-    """Data sets that can be used by their place, and why the others cannot by their names."""
-    usable: dict[int, Dataset] = {}
-    unusable: dict[str, str] = {}
+@dataclass(frozen=True)
+class _Usable:
+    """What is known of the data sets once each was read, without them.
+
+    Attributes:
+        places: of those that can be used.
+        difficulty: a row for each.
+        examples: the first of them.
+        reasons: why the others cannot be used, by their names.
+    """
+
+    places: list[int]
+    difficulty: list[dict[str, Any]]
+    examples: dict[str, Dataset]
+    reasons: dict[str, str]
+
+
+def _usable(benchmark: Benchmark, covariates: Sequence[str], encoding: str, limit: int | None) -> _Usable:
+    """Which data sets can be used; each is read, and let go."""
+    found = _Usable([], [], {}, {})
     for i in range(len(benchmark) if limit is None else min(limit, len(benchmark))):
         try:
             data = benchmark.dataset(i)
         except DataError as error:
-            unusable[benchmark.names[i]] = str(error)
+            found.reasons[benchmark.names[i]] = str(error)
             continue
-        if not usable:
+        if not found.places:
             for setting in covariates:
                 data.encoded(setting, encoding)
-        usable[i] = data
-    if not usable:
-        first = next(iter(unusable.values()), f"{benchmark.source} is empty")
+        found.places.append(i)
+        found.difficulty.append(difficulty(data))
+        if len(found.examples) < EXAMPLES:
+            found.examples[data.name] = data
+    if not found.places:
+        first = next(iter(found.reasons.values()), f"{benchmark.source} is empty")
         raise DataError(f"no data set can be evaluated: {first}")
-    return usable, unusable
+    return found
 
 
 def _elsewhere(
     files: Sequence[str | Path],
     benchmark: Benchmark,
-    usable: dict[int, Dataset],
+    usable: _Usable,
     names: Sequence[str],
     intervals_of: str,
     level: float,
 ) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Estimates of files, and their scores."""
     found = []
+    there = [benchmark.names[i] for i in usable.places]
     for file in files:
-        made = read_estimates(file, usable.values(), left_out=benchmark.names)
+        made = read_estimates_of(file, there, lambda i: benchmark.dataset(usable.places[i]), left_out=benchmark.names)
         taken = sorted({*made["estimator"]} & {*names})
         if taken:
             raise DataError(
                 f"{file}: column 'estimator': {taken[0]!r} is evaluated itself; give the file's another name"
             )
         names = [*names, *made["estimator"].unique()]
-        found.append((made, score_estimates(made, usable.values(), interval_of=intervals_of, level=level)))
+        datasets = (benchmark.dataset(i) for i in usable.places)
+        found.append((made, score_estimates(made, datasets, interval_of=intervals_of, level=level)))
     return found
-
-
-def _parts(directory: Path, benchmark: Benchmark, name: str, setting: str, settings: Settings) -> Parts:
-    manifest = {
-        "benchmark": dict(benchmark.what),
-        "estimator": described(name),
-        "covariates": setting,
-        "encoding": settings.encoding,
-        "level": settings.level,
-        "seed": settings.seed,
-    }
-    place = directory / "estimates" / f"{name.replace(':', '-')}.{setting}"
-    return Parts.open(place, manifest, benchmark.total)
 
 
 def _card(benchmark: Benchmark, settings: Settings, unusable: dict[str, str]) -> dict[str, Any]:
@@ -244,5 +263,7 @@ def _card(benchmark: Benchmark, settings: Settings, unusable: dict[str, str]) ->
 
 def _write(directory: Path, result: Evaluation, card: dict[str, Any]) -> None:
     for name in ("leaderboard", "scores", "difficulty"):
-        without_formulas(getattr(result, name)).to_csv(directory / f"{name}.csv", index=False)
-    (directory / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+        table = without_formulas(getattr(result, name)).to_csv(index=False, lineterminator="\n")
+        put_text(directory / f"{name}.csv", table, ESTIMATES_ARE_SAFE)
+    told = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    put_text(directory / "card.json", told, ESTIMATES_ARE_SAFE)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import jax
@@ -16,8 +17,9 @@ import pyarrow as pa
 from .. import checks
 from ..dsl.couple import couple
 from ..dsl.coupling import parse_coupling
-from ..dsl.graph import graph
+from ..dsl.graph import Graph, graph
 from ..dsl.scoring import parse_scoring
+from ..durable import make_directory, put
 from ..engine.manifest import PACKAGES
 from ..engine.many import loaded_lm
 from ..engine.parts import Parts
@@ -95,7 +97,9 @@ def generate(
 
     Raises:
         FamilyError: no treatment or outcome is declared, or they do not fit.
-        ResumeError: ``out`` holds another benchmark; says in what it differs.
+        ResumeError: ``out`` holds another benchmark (says in what it differs), or a damaged data set; or another call
+            is writing there.
+        SDSCMError: the disk is full, or a file cannot be written otherwise; the data sets before are kept.
         DataError, OptionError: there is no such number, scoring or coupling.
         DataError: some data sets cannot be made (says which and why); the others are there.
 
@@ -125,11 +129,14 @@ def generate(
     picture = graph(family.member(0, scoring), model)
     what = described(recipe, datasets, model.fingerprint())
     directory = Path(out)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     failures: dict[int, str] = {}
     with Parts.open(directory / DATA, what, datasets) as parts, progress_bar("data sets", datasets, progress) as told:
+        for i in sorted(parts.done):
+            # What was damaged since is told now, not when it is evaluated.
+            parts.read(i)
         write_card(directory, recipe.family, what)
-        picture.draw(directory / "dag.svg")
+        put(directory / "dag.svg", _drawn(picture))
         missing = sorted(set(range(datasets)) - parts.done)
         told(before := datasets - len(missing))
         results = spread(_dataset, [(recipe, i) for i in missing], jobs, backend)
@@ -146,6 +153,15 @@ def generate(
             f"Data set {first}: {failures[first]}"
         )
     return directory
+
+
+def _drawn(picture: Graph) -> bytes:
+    try:
+        with TemporaryDirectory() as place:
+            picture.draw(Path(place, "dag.svg"))
+            return Path(place, "dag.svg").read_bytes()
+    except OSError as error:
+        raise SDSCMError(f"cannot draw the graph in {gettempdir()}: {error.strerror or error}") from error
 
 
 def described(recipe: Recipe, datasets: int, fingerprint: str) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from ..errors import DataError
-from .benchmark import Benchmark, checked_hidden, read_parquet, require_columns
+from .benchmark import Benchmark, checked_hidden, require_columns
 from .dataset import Dataset
 
 _TREATMENT, _COVARIATES, _HIDDEN = "X12", tuple(f"X{i}" for i in range(12)), ("X0", "X1", "X2", "X3")
@@ -29,7 +31,7 @@ def open_published(
     def read(i: int) -> Dataset:
         file = files[i]
         try:
-            frame = pd.read_csv(file)
+            frame = pd.read_csv(file, encoding="utf-8")
         except (ValueError, OSError) as error:
             raise DataError(f"{file} cannot be read as CSV: {error}") from error
         return _dataset(frame, file, file.stem, file.stem, outcome, option or "0", hidden)
@@ -45,18 +47,39 @@ def open_extract(path: Path, outcome: str, option: str | None, hidden: tuple[str
         DataError: it cannot be read, or a name in ``hidden`` is no covariate.
     """
     hidden = checked_hidden(_HIDDEN if hidden is None else hidden, _COVARIATES)
-    frame = read_parquet(path)
-    require_columns(frame, ["config", "file", "unit"], path)
-    groups = {int(str(number)): rows for number, rows in frame.groupby("file", sort=True)}
-    numbers = list(groups)
+    places = _places(path)
+    numbers = sorted(places)
+
+    @lru_cache(maxsize=1)
+    def row_group(k: int) -> dict[int, pd.DataFrame]:
+        try:
+            frame = pq.ParquetFile(path).read_row_group(k).to_pandas()
+            return {int(str(number)): rows for number, rows in frame.groupby("file", sort=True)}
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read as Parquet: {error}") from error
 
     def read(i: int) -> Dataset:
-        rows = groups[numbers[i]].reset_index(drop=True)
+        # Only the row groups that hold the data set, and one of them at a time.
+        rows = pd.concat([row_group(k)[numbers[i]] for k in places[numbers[i]]], ignore_index=True)
         name, wording = str(numbers[i]), str(rows["config"].iloc[0])
         return _dataset(rows, path, name, wording, outcome, option or "0", hidden)
 
     what = _what(path, [path], outcome, option, hidden) | {"datasets": len(numbers)}
     return Benchmark(path, tuple(map(str, numbers)), tuple(range(len(numbers))), len(numbers), what, read)
+
+
+def _places(path: Path) -> dict[int, list[int]]:
+    """Numbers of the row groups in which each data set stands."""
+    found: dict[int, list[int]] = {}
+    try:
+        file = pq.ParquetFile(path)
+        require_columns(pd.DataFrame(columns=file.schema_arrow.names), ["config", "file", "unit"], path)
+        for k in range(file.num_row_groups):
+            for number in file.read_row_group(k, columns=["file"])["file"].unique().to_pylist():
+                found.setdefault(int(str(number)), []).append(k)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    return found
 
 
 def _what(source: Path, files: list[Path], outcome: str, option: str | None, hidden: tuple[str, ...]) -> dict[str, Any]:

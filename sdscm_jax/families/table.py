@@ -82,7 +82,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         DataError: the file cannot be read.
     """
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+        return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 

@@ -6,10 +6,8 @@ Torch is never imported: tensors go from the files straight into arrays.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -20,12 +18,13 @@ from jax.sharding import Mesh, NamedSharding
 from safetensors.numpy import save_file
 from transformers import AutoConfig
 
-from ..errors import LoadError, SDSCMError
+from ..errors import LoadError
 from .config import DecoderConfig
 from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
 from .filling import Bounds, Source, filled, filled_int8
 from .int8 import refuse_int8
+from .saved_checkpoint import UNFINISHED
 from .sharding import parameter_sharding
 from .tensor_files import DTYPES, TensorFiles
 from .tensors import Tensor
@@ -55,9 +54,10 @@ def read_directory_config(directory: Path) -> DecoderConfig:
     if not directory.is_dir():
         raise LoadError(f"{directory} is not a directory")
     if not (directory / "config.json").is_file():
-        raise LoadError(f"{directory} has no config.json")
+        cut = ": a save there did not end; save the model again" if (directory / UNFINISHED).is_dir() else ""
+        raise LoadError(f"{directory} has no config.json{cut}")
     try:
-        model_type = json.loads((directory / "config.json").read_text()).get("model_type")
+        model_type = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
         # Before transformers reads it, which knows other families, and may not know this one.
         if isinstance(model_type, str):
             find_family(model_type)
@@ -241,31 +241,6 @@ def _read_part(files: TensorFiles, name: str, tensor: Tensor, bounds: Bounds, he
         index[axis] = slice(max(start, first) + offset, min(stop, first + together) + offset)
         pieces.append(files.read(name, tuple(index)))
     return np.concatenate(pieces, axis)
-
-
-def save_checkpoint(
-    directory: Path, published: Mapping[str, Any], config: DecoderConfig, state: nnx.State, dtype: Any
-) -> None:
-    """Write ``config.json`` and ``model.safetensors``, by rename once they are whole.
-
-    Args:
-        directory: made where it is absent.
-        published: what stands in ``config.json``, apart from the dtype.
-        config, state, dtype: of the decoder.
-
-    Raises:
-        SDSCMError: the weights are int8, or the directory holds the shards of another model.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    others = sorted({*directory.glob("model-*-of-*.safetensors"), *directory.glob("model.safetensors.index.json")})
-    if others:
-        raise SDSCMError(f"{directory} has {others[0].name}, of another set of weights; save to another directory")
-    with TemporaryDirectory(dir=directory) as unfinished:
-        save_parameters(Path(unfinished), config, state, dtype)
-        (Path(unfinished) / "model.safetensors").replace(directory / "model.safetensors")
-    name = jnp.dtype(dtype).name
-    written = {**published, "dtype": name, "torch_dtype": name}
-    (directory / "config.json").write_text(json.dumps(written, indent=2) + "\n")
 
 
 def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dtype: Any) -> None:

@@ -19,12 +19,13 @@ from jax.sharding import Mesh
 from ..checks import seed
 from ..errors import LoadError, RandomKeyError, SDSCMError
 from .chat import Chat, ChatCodec
-from .checkpoint import abstract_decoder, load_parameters, read_directory_config, save_checkpoint
+from .checkpoint import abstract_decoder, load_parameters, read_directory_config, save_parameters
 from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
 from .filling import PIECE
-from .int8 import KNOWN
+from .int8 import KNOWN, refuse_int8
+from .saved_checkpoint import check_saved, save_checkpoint
 from .sharding import checked_mesh, gather
 from .tokenizer import GENERATION, listed_ends, load_tokenizer
 
@@ -160,11 +161,14 @@ class LanguageModel:
         """Write a checkpoint that ``load_lm`` and transformers read: config, safetensors and the tokenizer's files.
 
         Args:
-            directory: made where it is absent; files of these names in it are replaced.
+            directory: made where it is absent; files of these names in it are replaced. A save that was cut is no
+                model: ``load_lm`` refuses it, and files that changed since.
 
         Raises:
             SDSCMError: the weights are int8, there are virtual tokens (keep the ``SoftPrompt`` itself), the
-                model came from no checkpoint, or the directory holds the shards of another.
+                model came from no checkpoint, or the directory holds the shards of another; or the disk is full
+                (what was there before is as it was).
+            ResumeError: another call is saving there.
 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as place:
@@ -176,10 +180,18 @@ class LanguageModel:
             raise SDSCMError("virtual tokens are no part of a checkpoint; save the model without its soft prompt")
         if not self.published.text:
             raise SDSCMError("a language model that came from no checkpoint has no config.json to write")
-        save_checkpoint(Path(directory), json.loads(self.published.text), self.config, self.params, self.dtype)
-        self.tokenizer.save_pretrained(directory)
+        refuse_int8(self.params, "a checkpoint that others read")
+        name = self.dtype.name
+        config = {**json.loads(self.published.text), "dtype": name, "torch_dtype": name}
+        texts = {"config.json": json.dumps(config, indent=2) + "\n"}
         if self.published.generation is not None:
-            (Path(directory) / GENERATION).write_text(self.published.generation)
+            texts[GENERATION] = self.published.generation
+
+        def write(place: Path) -> None:
+            save_parameters(place, self.config, self.params, self.dtype)
+            self.tokenizer.save_pretrained(place)
+
+        save_checkpoint(Path(directory), write, texts)
 
     def fingerprint(self) -> str:
         """Hexadecimal digest of tokenizer, chat, switches, virtual tokens and parameters.
@@ -302,6 +314,7 @@ def load_lm(
         raise LoadError(f"dtype {dtype} is not supported (float32 or bfloat16)")
     if weights not in KNOWN:
         raise LoadError(f"weights {weights!r} is not supported (known: {', '.join(map(repr, KNOWN))})")
+    check_saved(directory)
     config = replace(read_directory_config(directory), weights=weights)
     tokenizer = load_tokenizer(directory)
     if not 1 < len(tokenizer) <= config.vocab_size + 256:
@@ -315,7 +328,8 @@ def load_lm(
     graph, _ = abstract_decoder(config, dtype)
     generation = directory / GENERATION
     published = Published(
-        (directory / "config.json").read_text(), generation.read_text() if generation.is_file() else None
+        (directory / "config.json").read_text(encoding="utf-8"),
+        generation.read_text(encoding="utf-8") if generation.is_file() else None,
     )
     return LanguageModel(params, graph, codec, published=published)
 

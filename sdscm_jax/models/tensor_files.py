@@ -98,7 +98,10 @@ def _files(directory: Path) -> tuple[list[str], dict[str, str]]:
     shards = [name for name in there if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
     if index.is_file():
         try:
-            mapped = {str(name): str(file) for name, file in json.loads(index.read_text())["weight_map"].items()}
+            mapped = {
+                str(name): str(file)
+                for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
+            }
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise LoadError(f"{index} cannot be read: {type(error).__name__}: {error}") from error
         files = sorted(set(mapped.values()))

@@ -91,7 +91,7 @@ def listed_ends(directory: Path) -> tuple[int, ...]:
         if not path.is_file():
             continue
         try:
-            ends = json.loads(path.read_text()).get("eos_token_id")
+            ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
         except (ValueError, AttributeError) as error:
             raise LoadError(f"{path} cannot be read: {error}") from error
         if ends is None:

@@ -32,12 +32,14 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
+from ..durable import put_text
 from ..vignettes import collider, confounder, hiring, oncology
 from .calibration import calibration
 from .checkpoint import save_parameters
 from .corpus import DocumentWriter, packed_batches, write_texts
 from .families import read_config
 from .language_model import LanguageModel, random_lm
+from .saved_checkpoint import save_checkpoint
 from .training import train_lm
 
 VIGNETTES = (oncology, hiring, confounder, collider)
@@ -94,10 +96,13 @@ def train_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
 
 def write_model(out: Path, lm: LanguageModel, config: LlamaConfig) -> None:
     """The directory that ``load_lm`` reads."""
-    out.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(out)
-    lm.tokenizer.save_pretrained(out)
-    save_parameters(out, lm.config, lm.params, jnp.bfloat16)
+
+    def write(place: Path) -> None:
+        config.save_pretrained(place)
+        lm.tokenizer.save_pretrained(place)
+        save_parameters(place, lm.config, lm.params, jnp.bfloat16)
+
+    save_checkpoint(out, write, {})
 
 
 def as_stored(lm: LanguageModel) -> LanguageModel:
@@ -159,7 +164,7 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
 
     started, losses = time.time(), []
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "training.csv").open("w", newline="") as file:
+    with (out / "training.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["step", "tokens", "loss", "seconds", *(f"error_{v.name}" for v in VIGNETTES)])
 
@@ -181,7 +186,7 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
         lm = train_lm(lm, batches, make_optimizer(settings), average=settings.average, on_step=on_step)
     write_model(out, lm, config)
     final = {"settings": asdict(settings), "mean_absolute_difference": measure(lm, 200), "units": 200}
-    (out / "training.json").write_text(json.dumps(final, indent=1) + "\n")
+    put_text(out / "training.json", json.dumps(final, indent=1) + "\n")
     say(json.dumps(final["mean_absolute_difference"]))
     return lm
 

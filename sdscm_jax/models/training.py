@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import chain, islice
@@ -163,9 +164,11 @@ def train_lm(
 
     Raises:
         SDSCMError: the language model was loaded with ``chat=``; it has int8 weights, and no adapter is given; the
-            tokens of a step have no weight; the training has diverged; or a number is out of its range.
+            tokens of a step have no weight; the training has diverged; a number is out of its range; or the disk is
+            full (the save before is kept).
         ContextLengthError: a document needs more positions than the model has.
-        ResumeError: the checkpoint is of another run; the message says in what it differs.
+        ResumeError: the checkpoint is of another run (the message says in what it differs), or its save is damaged; or
+            another call is writing there.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> lm = load_lm()
@@ -180,69 +183,70 @@ def train_lm(
         raise SDSCMError("training text is read as it stands: load the language model without chat= to train it")
     accumulate, every = count(accumulate, "accumulate"), count(every, "every")
     average = None if average is None else real(average, "average", least=0, most=1)
-    params, build = _trained(lm, adapter)
-    prompt = jax.eval_shape(build, params, lm).prompt
-    gradients, update = _programs(build, optimizer, average)
-    state = State(params, optimizer.init(params), None if average is None else Mean(params, jnp.zeros(())))
-    losses: list[Any] = []
-    groups, saved, done, read, expected = _groups(batches, accumulate), None, 0, "", ""
-    if checkpoint is not None and (first := next(groups, None)) is not None:
-        groups = chain([first], groups)
-        sums = jax.eval_shape(gradients, params, lm, first[0])
-        programs = gradients.lower(params, lm, first[0]), update.lower(state, sums)
-        manifest = {
-            "language model": lm.fingerprint(),
-            "start of what is trained": hash_arrays(state),
-            "program of a step (adapter, shape of a batch, optimizer, average)": hash_programs(programs),
-            "accumulate": accumulate,
-        }
-        saved = SavedTraining(checkpoint, manifest)
-        if (latest := saved.latest(state)) is not None:
-            done, (state, found, expected) = latest
-            losses = list(found)
+    with ExitStack() as stack:
+        params, build = _trained(lm, adapter)
+        prompt = jax.eval_shape(build, params, lm).prompt
+        gradients, update = _programs(build, optimizer, average)
+        state = State(params, optimizer.init(params), None if average is None else Mean(params, jnp.zeros(())))
+        losses: list[Any] = []
+        groups, saved, done, read, expected = _groups(batches, accumulate), None, 0, "", ""
+        if checkpoint is not None and (first := next(groups, None)) is not None:
+            groups = chain([first], groups)
+            sums = jax.eval_shape(gradients, params, lm, first[0])
+            programs = gradients.lower(params, lm, first[0]), update.lower(state, sums)
+            manifest = {
+                "language model": lm.fingerprint(),
+                "start of what is trained": hash_arrays(state),
+                "program of a step (adapter, shape of a batch, optimizer, average)": hash_programs(programs),
+                "accumulate": accumulate,
+            }
+            saved = stack.enter_context(SavedTraining(checkpoint, manifest))
+            if (latest := saved.latest(state)) is not None:
+                done, (state, found, expected) = latest
+                losses = list(found)
 
-    def current() -> LanguageModel:
-        return build(state.params if state.mean is None else state.mean.params, lm)
+        def current() -> LanguageModel:
+            return build(state.params if state.mean is None else state.mean.params, lm)
 
-    def save(step: int) -> None:
-        nonlocal done
-        _check_finite(losses, state)
-        losses[:] = np.array(losses, np.float32)
-        if saved is not None and step > done:
-            saved.save(step, Save(state, np.array(losses, np.float32), read))
-            done = step
+        def save(step: int) -> None:
+            nonlocal done
+            _check_finite(losses, state)
+            losses[:] = np.array(losses, np.float32)
+            if saved is not None and step > done:
+                saved.save(step, Save(state, np.array(losses, np.float32), read))
+                done = step
 
-    number, group = 0, list[Batch]()
-    for number, group in enumerate(groups, start=1):
-        if len(group) < accumulate:
-            # This step is not saved: with more batches it would be another one.
-            save(number - 1)
-        if saved is not None:
-            read = hash_arrays(group, read)
-        if number == done and read != expected:
-            raise ResumeError(f"{checkpoint} is of another run: other batches made its {done} steps")
-        if number <= done:
-            continue
-        for batch in group:
-            _check_length(batch, prompt, lm.config.max_positions)
-        _check_weight(group, f"step {number}")
-        sums = reduce(_added, (gradients(state.params, lm, batch) for batch in group))
-        state, loss = update(state, sums)
-        losses.append(loss)
-        if number % every == 0 and len(group) == accumulate:
+        number, group = 0, list[Batch]()
+        for number, group in enumerate(groups, start=1):
+            if len(group) < accumulate:
+                # This step is not saved: with more batches it would be another one.
+                save(number - 1)
+            if saved is not None:
+                read = hash_arrays(group, read)
+            if number == done and read != expected:
+                raise ResumeError(f"{checkpoint} is of another run: other batches made its {done} steps")
+            if number <= done:
+                continue
+            for batch in group:
+                _check_length(batch, prompt, lm.config.max_positions)
+            _check_weight(group, f"step {number}")
+            sums = reduce(_added, (gradients(state.params, lm, batch) for batch in group))
+            state, loss = update(state, sums)
+            losses.append(loss)
+            if number % every == 0 and len(group) == accumulate:
+                save(number)
+            if on_step is not None:
+                on_step(number, float(loss), current)
+        if number < done:
+            raise ResumeError(
+                f"{checkpoint} is of a longer run: it has made {done} steps, and there are batches for {number}"
+            )
+        if len(group) == accumulate:
             save(number)
-        if on_step is not None:
-            on_step(number, float(loss), current)
-    if number < done:
-        raise ResumeError(
-            f"{checkpoint} is of a longer run: it has made {done} steps, and there are batches for {number}"
-        )
-    if len(group) == accumulate:
-        save(number)
-    _check_finite(losses, state)
-    if saved is not None:
-        saved.write_losses(np.array(losses, np.float32))
-    return current()
+        _check_finite(losses, state)
+        if saved is not None:
+            saved.write_losses(np.array(losses, np.float32))
+        return current()
 
 
 def _trained(lm: LanguageModel, adapter: Adapter | None) -> tuple[nnx.State, Build]:

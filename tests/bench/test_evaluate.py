@@ -146,6 +146,7 @@ def test_a_bad_data_set_loses_no_other(benchmark: Path, tmp_path: Path) -> None:
     path = copy / "data" / "part-00000.parquet"
     table = pd.read_parquet(path)
     table[table["dose"] == "low"].to_parquet(path)
+    (copy / "data" / ".part-00000.sha256").unlink()
     (copy / "data" / "part-00002.parquet").unlink()
     found = evaluate(copy, tmp_path / "out", estimators="zero", covariates=["all"], progress=False)
     assert list(found.unusable) == ["00000"]
@@ -169,6 +170,7 @@ def test_damaged_tables(benchmark: Path, tmp_path: Path, damage: Any, message: s
     shutil.copytree(benchmark, copy)
     path = copy / "data" / "part-00001.parquet"
     damage(pd.read_parquet(path)).to_parquet(path)
+    (copy / "data" / ".part-00001.sha256").unlink()
     with pytest.raises(sd.errors.DataError, match=f"part-00001|data set 00001.*{message}|{message}") as raised:
         open_benchmark(copy).dataset(1)
     assert "00001" in str(raised.value)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from ...checks import one_of
 from ...errors import EstimatorError
+from .identity import Unkept, identity_of, look_at
 from .protocol import Estimator
 
 # A package adds its own under this group: ``my_name = "my_package.module:MyEstimator"``.
@@ -49,7 +53,8 @@ def make_estimator(name: str) -> Estimator:
     """A new, unfitted estimator.
 
     Args:
-        name: registered, or ``"module:Class"`` of one that is not.
+        name: registered, or ``"module:Class"`` of one that is not; the module is also looked for in the working
+            directory.
 
     Raises:
         EstimatorError: there is none of that name, or it cannot be made.
@@ -59,6 +64,8 @@ def make_estimator(name: str) -> Estimator:
     0.0
     """
     found = _point(name)
+    if found.module not in sys.modules:
+        look_at(found.module)
     try:
         return found.load()()
     except (ImportError, AttributeError, TypeError) as error:
@@ -90,6 +97,9 @@ def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
 
 def _point(name: str) -> EntryPoint:
     if isinstance(name, str) and ":" in name and name not in _entry_points():
+        # Last, so that nothing there hides what is installed; and to stay, since ``fit`` may import more.
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
         return EntryPoint(name, name, GROUP)
     return _entry_points()[one_of(name, estimator_names(), "estimator", EstimatorError)]
 
@@ -99,12 +109,21 @@ def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def described(name: str) -> dict[str, str]:
-    """What an estimator of this name is now, as JSON values: where it is defined, and in which version.
+# Of what ``described`` says: why estimates are not kept.
+UNKEPT = "estimates are not kept"
+
+
+def described(name: str) -> dict[str, Any]:
+    """What an estimator of this name is now, as JSON values; see ``identity_of``.
+
+    Where that cannot be known, ``UNKEPT`` says why.
 
     >>> described("zero")["defined"]
     'sdscm_jax.bench.estimators.baselines:Zero'
     """
     point = _point(name)
-    package = "" if point.dist is None else f"{point.dist.name} {point.dist.version}"
-    return {"name": name, "defined": point.value, "package": package}
+    named = {"name": name, "defined": point.value}
+    try:
+        return {**named, **identity_of(make_estimator(name), point.value)}
+    except Unkept as error:
+        return {**named, UNKEPT: str(error)}

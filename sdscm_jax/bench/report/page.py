@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...durable import make_directory, put_text
 from ...page.document import document, figure, legend
 from ...page.drawing import Panel, Pictures
 from ..dataset import Dataset
@@ -33,7 +34,9 @@ _BOXES = (
     "Boxes: from the 25 to the 75\u00a0% quantile over data sets, with the median; whiskers: 5 to 95\u00a0%; points: "
     "the outermost data sets."
 )
-_EXAMPLES = 3
+EXAMPLES = 3
+# What is kept where a file that sums up cannot be written.
+ESTIMATES_ARE_SAFE = "The estimates are kept: once that is put right, the same call writes it from them"
 
 
 def write_report(
@@ -69,6 +72,7 @@ def write_report(
 
     Raises:
         DataError: a table lacks a column, or there are no scores.
+        SDSCMError: the file cannot be written; what was there is as it was.
     """
     check_columns(scores, _SCORES, "scores")
     check_columns(leaderboard, _LEADERBOARD, "leaderboard")
@@ -80,14 +84,14 @@ def write_report(
         scores,
         difficulty,
         estimates,
-        dict(list(examples.items())[:_EXAMPLES]),
+        dict(list(examples.items())[:EXAMPLES]),
         card,
         graph,
         level,
     )
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    make_directory(path.parent)
+    put_text(path, text, ESTIMATES_ARE_SAFE)
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
