@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..checks import as_path, instance
+from ..errors import AuditError
 from .report.markdown import write_markdown
 from .report.page import write_report
 from .result import AuditResult
@@ -20,7 +22,8 @@ def write_audit(directory: str | Path, result: AuditResult) -> None:
         directory: made if it is not there; files of an earlier audit in it are replaced.
         result: of ``audit``.
     """
-    directory = Path(directory)
+    instance(result, AuditResult, "result", AuditError)
+    directory = as_path(directory, "the directory", AuditError)
     directory.mkdir(parents=True, exist_ok=True)
     write_report(directory / "report.html", result)
     write_markdown(directory / "report.md", result)

@@ -98,11 +98,12 @@ def audit(
     margin = checks.real(margin, "margin", AuditError, least=0, below=1)
     memory = None if memory is None else checks.count(memory, "memory, a number of bytes,", AuditError)
     spec = spec if isinstance(spec, AuditSpec) else audit_spec(spec)
+    None if truth is None else checks.instance(truth, Vignette, "truth", AuditError)
     loaded = _loaded(spec, lms)
     for name, (_, lm) in loaded.items():
         check_context(spec, name, lm)
     drawn = draw_wordings(spec, wordings, option_wordings, seed)
-    directory = None if out is None else Path(out) / CELLS
+    directory = None if out is None else checks.as_path(out, "out", AuditError) / CELLS
     rows: list[dict[str, Any]] = []
     examples: list[Pair] = []
     asked_of: list[dict[str, Any]] = []

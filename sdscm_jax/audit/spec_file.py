@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ..checks import as_path, reason_of
 from ..errors import AuditError
 from ..families.file_content import Reader, stated, variable_content
 from .declaration import Declaration, FreeText, Proxy
@@ -21,7 +22,7 @@ _READ = Reader(AuditError, unquoted="; write it in quotes")
 
 def read(path: str | Path) -> Declaration:
     """See ``AuditSpec.read``."""
-    where = str(path)
+    where = str(as_path(path, "an audit's file", AuditError))
     text = _READ.file(path)
     try:
         content = yaml.load(text, _Loader)
@@ -29,8 +30,9 @@ def read(path: str | Path) -> Declaration:
         mark = error.problem_mark or error.context_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise AuditError(f"{where}: not YAML: {error.problem}{place}") from error
-    except yaml.YAMLError as error:
-        raise AuditError(f"{where}: not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # (An integer of thousands of digits, a date that is none; nested too deeply.)
+        raise AuditError(f"{where}: not YAML: {reason_of(error)}") from error
     return from_content(content, where)
 
 

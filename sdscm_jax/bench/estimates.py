@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..checks import as_path, instance, items
 from ..errors import DataError, SDSCMError, nearest
 from .dataset import SETTINGS, Dataset
 from .estimators.protocol import parse_level
@@ -178,7 +179,7 @@ def read_estimates(path: str | Path, datasets: Iterable[Dataset], left_out: Coll
     0       a      mine     0     1.5  1.0
     1       a      mine     1     2.5  3.0
     """
-    path, datasets = Path(path), list(datasets)
+    path, datasets = as_path(path, "a file of estimates", DataError), list(datasets)
     if not datasets:
         raise DataError(f"{path}: there are no data sets that these could be estimates of")
     names = [data.name for data in datasets]
@@ -217,6 +218,14 @@ def score_estimates(
             data sets.
     """
     interval_of, level = parse_interval_of(interval_of), parse_level(level)
+    missing = [
+        name
+        for name in (*_NAMES, "unit", "effect", "lower", "upper", "ate")
+        if name not in instance(estimates, pd.DataFrame, "estimates")
+    ]
+    if missing:
+        raise DataError(f"estimates has no column {missing[0]!r}; see read_estimates")
+    datasets = [instance(data, Dataset, "a data set") for data in items(datasets, "datasets")]
     cells = dict(iter(estimates.groupby(list(_NAMES), sort=False)))
     makers = list(dict.fromkeys((covariates, estimator) for _, covariates, estimator in cells))
     rows = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..checks import count
+from ..checks import as_path, count, items
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
 from ..engine.spread import parse_backend, spread
@@ -102,13 +102,18 @@ def evaluate(
     limit = None if limit is None else count(limit, "limit", DataError)
     jobs, backend = count(jobs, "jobs", DataError), None if backend is None else parse_backend(backend)
     names = chosen(estimators)
-    found = Source(str(source), outcome, option, None if hidden is None else tuple(hidden))
+    found = Source(
+        str(as_path(source, "a benchmark", DataError)),
+        outcome,
+        option,
+        None if hidden is None else items(hidden, "hidden", DataError, single=str),
+    )
     for name in names:
         make_estimator(name)
     benchmark = found.open()
     usable, unusable = _usable(benchmark, covariates, encoding, limit)
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
-    directory = Path(out)
+    directory = as_path(out, "out")
     positions = sorted(usable)
     with ExitStack() as stack:
         cells = {

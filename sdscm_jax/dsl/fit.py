@@ -17,6 +17,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from ..checks import told
 from ..errors import InterventionError, OptionError
 from .phrase import Phrase
 
@@ -95,7 +96,7 @@ def _numbers(value: Any, slot: Slot) -> Any:
     if slot.language is not None:
         return slot.language.as_value(value, where)
     if isinstance(value, (str, Phrase)):
-        raise ValueError(f"{where} takes numbers, got {value!r}")
+        raise ValueError(f"{where} takes numbers, got {told(value)}")
     if isinstance(value, (jax.Array, np.ndarray)):
         return value
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
@@ -103,7 +104,7 @@ def _numbers(value: Any, slot: Slot) -> Any:
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{where} takes numbers, got {value!r}") from error
+        raise ValueError(f"{where} takes numbers, got {told(value)}") from error
 
 
 def _kind(dtype: Any) -> str:

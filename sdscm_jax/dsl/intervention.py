@@ -17,6 +17,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.primitives import _PYRO_STACK
 
+from ..checks import told
 from ..errors import InterventionError, nearest
 from .fit import Slot, check_law, fitted, marked
 from .intervened import Changed, Drawn, Fixed, Uniform, natural, unmasked
@@ -46,7 +47,7 @@ def nested(world: Mapping[str, Any]) -> Nested:
         InterventionError: the world is no mapping.
     """
     if not isinstance(world, Mapping):
-        raise InterventionError(f"a world is a mapping from site names to values, got {world!r}")
+        raise InterventionError(f"a world is a mapping from site names to values, got {told(world)}")
     return Nested(dict(world))
 
 
@@ -228,7 +229,9 @@ def intervene_deterministic(msg: dict[str, Any], value: Any, steps: tuple[tuple[
     def changed(value: Any) -> Array:
         value = constant(value)
         if isinstance(value, dist.Distribution) or is_uniform(value, slot.options):
-            raise InterventionError(f"site {name!r} is deterministic: set it to a value or a function, not {value!r}")
+            raise InterventionError(
+                f"site {name!r} is deterministic: set it to a value or a function, not {told(value)}"
+            )
         if function := is_callable(value):
             value = value(natural if phrase is None else phrase.at(natural))
         return marked(fitted(value, slot, returned=function), slot)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..checks import seed
+from ..checks import seed, told
 from ..errors import RandomKeyError
 
 _Words = tuple[Any, Any]
@@ -47,7 +47,7 @@ def as_key(key: Any) -> Array:
     if whole and not isinstance(key, bool) and jnp.shape(key) == ():
         return jax.random.key(seed(key, "key, where it is a seed,", RandomKeyError), impl="threefry2x32")
     if not hasattr(key, "dtype"):
-        raise RandomKeyError(f"{expected}, got {key!r}")
+        raise RandomKeyError(f"{expected}, got {told(key)}")
     if not _is_typed(key):
         if key.dtype != np.uint32 or jnp.shape(key) not in ((2,), (4,)):
             raise RandomKeyError(f"{expected}, got an array of {key.dtype}{jnp.shape(key)}")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..checks import positive
+from ..checks import positive, told
 from ..errors import OptionError, ScoreError
 from ..models.language_model import LanguageModel
 from .phrase import Phrase
@@ -41,7 +41,7 @@ def check_temperature(temperature: Any, where: str) -> None:
     # Smaller ones are 0 for XLA.
     if not np.all((number >= np.finfo(np.float32).tiny) & np.isfinite(number)):
         raise OptionError(
-            f"{where}: temperature is finite and at least {np.finfo(np.float32).tiny:.2g}, got {temperature!r}"
+            f"{where}: temperature is finite and at least {np.finfo(np.float32).tiny:.2g}, got {told(temperature)}"
         )
 
 

@@ -12,6 +12,7 @@ import numpyro
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
+from ..checks import takes
 from ..errors import SiteError
 from .exogenous import exogenous
 from .fit import is_static
@@ -96,6 +97,10 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
         SiteError: two sites have one name, or the branches of a ``cond`` have a site that differs between them.
     """
     kwargs = kwargs or {}
+    inner = fn
+    while isinstance(inner, Messenger) and inner.fn is not None:
+        inner = inner.fn
+    takes(inner, args, kwargs)
     found: dict[str, Site] = {}
     looped: set[str] = set()
 

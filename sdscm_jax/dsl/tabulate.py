@@ -17,6 +17,7 @@ from jax import Array
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..checks import one_of
 from ..errors import LoadError, SiteError
 from ..models.language_model import LanguageModel, absent_lm
 from .choice import Choice
@@ -190,9 +191,7 @@ class Tabulated:
         return table.contexts, jnp.asarray(table.scores)
 
     def _of_site(self, site: str) -> Table:
-        if site not in self.names:
-            raise SiteError(f"no table of site {site!r}; there are {', '.join(map(repr, self.names)) or 'none'}")
-        return self.tables[self.names[site]]
+        return self.tables[self.names[one_of(site, list(self.names), "tabulated site", SiteError)]]
 
     # -- making tables --------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
-from ..checks import count, one_of, real
+from ..checks import count, one_of, real, told
 from ..errors import OptionError, ScoreError
 from ..models.automaton import pattern_automaton, stop_automaton
 from ..models.chat import ChatCodec
@@ -378,7 +378,7 @@ def _stops(stop: str | Sequence[str] | None, suffix: str, where: str) -> tuple[s
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     for s in stops:
         if not isinstance(s, str) or not s:
-            raise OptionError(f"{where}: stop is a non-empty string or a list of them, got {s!r}")
+            raise OptionError(f"{where}: stop is a non-empty string or a list of them, got {told(s)}")
     return stops
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..checks import instance
 from ..dsl.coupling import parse_coupling
 from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
@@ -196,6 +197,7 @@ def exact(fn: Callable | Network, *args: Any, limits: Limits = LIMITS, coupling:
     """
     if coupling is not None:
         parse_coupling(coupling, "effects.exact", EffectError)
+    instance(limits, Limits, "limits", EffectError)
     return Exact(fn if isinstance(fn, Network) else network(fn, *args), limits, coupling)
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import count, one_of
+from ..checks import MOST_SEED, count, function, items, one_of
 from ..dsl.abduction import check_counterfactual, check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
 from ..dsl.graph import Graph
@@ -202,7 +202,9 @@ def prepare(
     logp: Sequence[str] | None,
 ) -> tuple[Run, tuple[str, ...]]:
     """Check everything that can be checked before a language model runs; the run, and labels of worlds."""
-    n, draws = count(n, "n, the number of units,"), count(draws, "draws, the number for each unit,")
+    function(model)
+    # (Units are numbered in 32 bits, which their noise is keyed by.)
+    n, draws = count(n, "n, the number of units,", most=MOST_SEED), count(draws, "draws, the number for each unit,")
     args = jax.tree.map(_as_array, args)
     key = as_key(key)
     natural = structure(model, args)
@@ -212,9 +214,10 @@ def prepare(
     prepared = as_worlds([] if worlds is None else worlds, sites, n)
     observed = check_evidence({} if evidence is None else evidence, sites, n)
     choices = [site.name for site in sites if site.kind == "choice"]
+    logp = None if logp is None else items(logp, "logp", SiteError, single=str)
     for name in logp or ():
         if name not in choices:
-            raise SiteError(f"logp names {name!r}, which is no choice site; {nearest(name, choices)}")
+            raise SiteError(f"logp names {repr(name)}, which is no choice site; {nearest(name, choices)}")
     shared = Shared(
         regime=replace(regime, per_unit={}),
         # Labels are for people: a world of another name must not compile again.

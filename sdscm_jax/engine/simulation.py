@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..checks import count
+from ..checks import as_path, count, items, one_of
 from ..dsl.graph import Graph
 from ..dsl.text_phrase import TextPhrase
 from ..dsl.worlds import World
-from ..errors import SiteError, nearest
+from ..errors import SDSCMError, SiteError, nearest
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 
 
@@ -110,12 +110,11 @@ class Simulation:
                 else:
                     for i in np.ndindex(column.shape[1:]):
                         columns[labelled(indexed(name, i), label)] = texts(column[(slice(None), *i)], options)
+        if not isinstance(logp, bool):
+            logp = items(logp, "logp", SiteError, single=str)
         sites = list(self.log_probs) if logp is True else [] if logp is False else list(logp)
         for name in sites:
-            if name not in self.log_probs:
-                raise SiteError(
-                    f"no log-probabilities of site {name!r} were kept; {nearest(name, list(self.log_probs))}"
-                )
+            one_of(name, list(self.log_probs), "site with kept log-probabilities", SiteError)
         for w, label in enumerate(self.worlds):
             for name in sites:
                 array = self.log_probs[name][:, w]
@@ -126,7 +125,11 @@ class Simulation:
 
     def to_parquet(self, path: str | Path, logp: bool | Sequence[str] = True) -> None:
         """Write ``to_pandas`` as Parquet; option texts are dictionary-encoded, in their order."""
-        self.to_pandas(logp).to_parquet(path, index=False)
+        path = as_path(path)
+        try:
+            self.to_pandas(logp).to_parquet(path, index=False)
+        except OSError as error:
+            raise SDSCMError(f"{path} cannot be written: {error}") from error
 
     def to_arrow(self) -> pa.Table:
         """``to_pandas`` as an Arrow table, with the tokens of free texts; ``arrays_of`` reads it back."""
@@ -136,7 +139,7 @@ class Simulation:
 
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""
-        w = self.world(world)
+        w, unit = self.world(world), count(unit, "unit", SiteError, least=-len(self), most=len(self) - 1)
         sentences: list[str] = []
         for name, array in self.values.items():
             phrase = self.graph[name].phrase

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..checks import as_path
 from ..dsl.question import Question
 from ..errors import LoadError
 
@@ -29,7 +30,7 @@ class Store:
     """
 
     def __init__(self, directory: str | Path, fingerprint: str):
-        self.directory = Path(directory) / fingerprint[:32]
+        self.directory = as_path(directory, "store") / fingerprint[:32]
         self.directory.mkdir(parents=True, exist_ok=True)
         self._known: dict[str, dict[bytes, np.ndarray]] = {}
         self._new: dict[str, dict[bytes, np.ndarray]] = {}

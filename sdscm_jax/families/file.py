@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checks import as_path, reason_of
 from ..dsl.template import Template
 from ..errors import FamilyError
 from .declaration import Declaration, check_roles
@@ -155,7 +156,8 @@ def _load(source: Source, where: str = "family") -> tuple[Mapping[str, Any], str
     if isinstance(source, str) and source.lstrip().startswith("{"):
         text, where, toml = source, f"{where} (JSON text)", False
     else:
-        text, where, toml = _READ.file(source), str(Path(source)), Path(source).suffix == ".toml"
+        path = as_path(source, "a family's file", FamilyError)
+        text, where, toml = _READ.file(path), str(path), path.suffix == ".toml"
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content: dict[str, Any] = {}
@@ -167,8 +169,9 @@ def _load(source: Source, where: str = "family") -> tuple[Mapping[str, Any], str
 
     try:
         content = tomllib.loads(text) if toml else json.loads(text, object_pairs_hook=unique)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FamilyError(f"{where}: not {'TOML' if toml else 'JSON'}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # (An integer of thousands of digits is a ValueError, too.)
+        raise FamilyError(f"{where}: not {'TOML' if toml else 'JSON'}: {reason_of(error)}") from error
     if not isinstance(content, Mapping):
         raise FamilyError(f"{where}: a family is an object with keys, got {_READ.kind(content)}")
     return content, where

@@ -17,7 +17,7 @@ from .. import checks
 from ..dsl.choice import Choice
 from ..dsl.phrase import Phrase
 from ..dsl.tabulate import score_contexts
-from ..errors import DataError
+from ..errors import DataError, ProgramError
 from ..models.adapters import Adapter
 from ..models.codec import Codec
 from ..models.corpus import Document, packed_batches
@@ -148,6 +148,8 @@ def table_batches(
     steps, rows = checks.count(steps, "steps", DataError), checks.count(rows, "rows", DataError)
     length = None if length is None else checks.count(length, "length", DataError)
     seed = checks.seed(seed, error=DataError)
+    checks.instance(lm, LanguageModel, "lm", ProgramError)
+    checks.instance(program, (Member, Family), "program", DataError)
     if isinstance(program, Member) and program.scoring not in FITTED:
         raise DataError(f"scoring={program.scoring!r} is not the law of a text; it is one of {', '.join(FITTED)}")
     family = program.family if isinstance(program, Member) else program
@@ -275,6 +277,8 @@ def compare_table(lm: LanguageModel, member: Member, data: Data, weights: Weight
     Raises:
         DataError: ``data`` does not fit the program.
     """
+    checks.instance(lm, LanguageModel, "lm", ProgramError)
+    checks.instance(member, Member, "member", DataError)
     family, rows = member.family, []
     wordings = {v.name: v.templates[w] for v, w in zip(family.variables, member.wordings, strict=True)}
     for name, conditional in conditionals(family, data, weights).items():

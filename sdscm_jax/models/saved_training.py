@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ..checks import as_path
 from ..errors import ResumeError
 from .canonical import canonical
 from .sharding import gather
@@ -69,7 +70,7 @@ class SavedTraining:
     """
 
     def __init__(self, directory: str | Path, manifest: Mapping[str, Any]):
-        self.directory = Path(directory).absolute()
+        self.directory = as_path(directory, "checkpoint").absolute()
         versions = {package: version(package) for package in PACKAGES}
         ours = {"format": FORMAT, **manifest, "versions": versions}
         self._begin(json.loads(json.dumps(ours)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import chain, islice
@@ -17,8 +17,8 @@ import optax
 from flax import nnx
 from jax import Array
 
-from ..checks import count, real
-from ..errors import ContextLengthError, ResumeError, SDSCMError
+from ..checks import count, function, instance, real, told
+from ..errors import ContextLengthError, ProgramError, ResumeError, SDSCMError
 from .adapters import Adapter
 from .int8 import refuse_int8
 from .language_model import LanguageModel
@@ -176,6 +176,11 @@ def train_lm(
     >>> bool(after < before)
     True
     """
+    instance(lm, LanguageModel, "lm", ProgramError)
+    instance(optimizer, optax.GradientTransformation, "optimizer")
+    if not isinstance(batches, Iterable) or isinstance(batches, str | bytes | Mapping):
+        raise SDSCMError(f"batches is a list or another iterable of batches, got {told(batches)}")
+    None if on_step is None else function(on_step, "on_step", SDSCMError)
     if lm.chat is not None:
         raise SDSCMError("training text is read as it stands: load the language model without chat= to train it")
     accumulate, every = count(accumulate, "accumulate"), count(every, "every")
@@ -306,7 +311,7 @@ _added = jax.jit(partial(jax.tree.map, jnp.add))
 def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """Lists of ``size`` batches; the last one has what is left."""
     source = iter(batches)
-    while group := list(islice(source, size)):
+    while group := [instance(batch, Batch, "a batch") for batch in islice(source, size)]:
         yield group
 
 

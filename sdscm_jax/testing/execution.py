@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
-from ..checks import count, one_of, real
+from ..checks import count, items, one_of, real
 from ..dsl.asked import language_models
 from ..dsl.coupling import draw_noise
 from ..dsl.exogenous import exogenous
@@ -111,7 +111,7 @@ def check_independence(
     >>> testing.check_independence(model, 0, testing.mock_lm(model))
     """
     units, tolerance, key = count(units, "units"), real(tolerance, "tolerance", least=0), as_key(key)
-    chunks = tuple(count(chunk, "chunks") for chunk in chunks)
+    chunks = tuple(count(chunk, "chunks") for chunk in items(chunks, "chunks"))
     whole = simulate(model, key, units, *args, progress=False)
     some = max(1, 2 * units // 3)
     for chunk in chunks:

@@ -65,7 +65,9 @@ class Call(NamedTuple):
 
 
 def a(good: Any, meaning: m.Meaning) -> Argument:
-    return Argument((lambda: good()) if callable(good) and getattr(good, "__name__", "") == "<lambda>" else (lambda: good), meaning)
+    return Argument(
+        (lambda: good()) if callable(good) and getattr(good, "__name__", "") == "<lambda>" else (lambda: good), meaning
+    )
 
 
 def of(function: Callable[..., Any], **arguments: Argument) -> Call:

@@ -139,7 +139,11 @@ def array(least: float = -math.inf, most: float = math.inf, *, nan: bool = False
             found = found.astype(np.float64)
         except Exception:
             return False
-        return None if (nan or not np.isnan(found).any()) and ((found >= least) & (found <= most) | np.isnan(found)).all() else False
+        return (
+            None
+            if (nan or not np.isnan(found).any()) and ((found >= least) & (found <= most) | np.isnan(found)).all()
+            else False
+        )
 
     return check
 
