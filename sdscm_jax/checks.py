@@ -338,6 +338,24 @@ def takes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None,
         ) from wrong
 
 
+def shallow(value: Any, what: str, error: type[SDSCMError] = SDSCMError) -> Any:
+    """The value, unless lists and mappings are nested in it beyond every use, or within themselves.
+
+    Python and JAX walk such a value by recursion, which neither survives.
+    """
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST or len(level) > _WIDEST:
+            raise error(f"{what} is nested too deeply: {told(value)}")
+        inside = [x.values() if isinstance(x, Mapping) else x for x in level if isinstance(x, Mapping | list | tuple)]
+        level = [y for x in inside for y in x if isinstance(y, Mapping | list | tuple)]
+    return value
+
+
+_DEEPEST, _WIDEST = 64, 1 << 20
+
+
 def reason_of(error: BaseException) -> str:
     """Why a file could not be parsed."""
     if isinstance(error, RecursionError):

@@ -17,7 +17,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
-from ..checks import told
+from ..checks import shallow, told
 from ..errors import InterventionError, OptionError
 from .phrase import Phrase
 
@@ -99,6 +99,7 @@ def _numbers(value: Any, slot: Slot) -> Any:
         raise ValueError(f"{where} takes numbers, got {told(value)}")
     if isinstance(value, (jax.Array, np.ndarray)):
         return value
+    shallow(value, f"a value of {where}", OptionError)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
         return jnp.asarray(value)
     try:

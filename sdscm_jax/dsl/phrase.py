@@ -224,7 +224,7 @@ def _picked(numbers: Array, index: Array, inside: Array) -> Array:
 
 def as_array(value: Any) -> np.ndarray | None:
     """What NumPy makes of a value; None of a ragged list, a key, a masked array, or one thing that is no number."""
-    if isinstance(value, np.ma.MaskedArray) or isinstance(value, Mapping | Set):
+    if isinstance(value, np.ma.MaskedArray | Mapping | Set):
         return None
     try:
         array = np.asarray(value)

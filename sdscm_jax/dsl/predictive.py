@@ -9,9 +9,10 @@ import jax
 import numpyro.infer
 from jax import Array
 
-from ..checks import count
+from ..checks import count, function, items, mapping
 from .do import intervened_sites
 from .executable import Lowered, executable
+from .noise import as_key
 
 
 class Predictive:
@@ -49,11 +50,15 @@ class Predictive:
         **options: Any,
     ):
         num_samples = None if num_samples is None else count(num_samples, "num_samples")
+        return_sites = None if return_sites is None else list(items(return_sites, "return_sites", single=str))
+        function(model)
         done = intervened_sites(model)
         self._posterior = None
         if posterior_samples is not None:
             # An intervention holds whatever was inferred of the site.
-            self._posterior = {name: x for name, x in posterior_samples.items() if name not in done}
+            self._posterior = {
+                name: x for name, x in mapping(posterior_samples, "posterior_samples").items() if name not in done
+            }
         options = {"parallel": True, **options}
 
         def run(key: Array, posterior: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +71,7 @@ class Predictive:
 
     def __call__(self, key: Array, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Samples of the sites that are not among the posterior samples."""
+        key = key if isinstance(key, jax.core.Tracer) else as_key(key)
         inputs = key, self._posterior, args, kwargs
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(inputs)):
             return self._run(*inputs)

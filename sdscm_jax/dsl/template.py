@@ -38,7 +38,7 @@ class Template(NamedTuple):
             return text
         if not isinstance(text, str):
             raise TemplateError(f"a template is a string with one blank {BLANK}, got {told(text)}")
-        checks.text(text, "a template", TemplateError)
+        checks.text(text, "a template", TemplateError, empty=True)
         check_static(text, "a template", TemplateError)
         parts = text.split(BLANK)
         if len(parts) != 2:

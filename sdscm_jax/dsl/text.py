@@ -11,6 +11,7 @@ from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
+from .. import checks
 from ..checks import count, one_of, real, told
 from ..errors import OptionError, ScoreError
 from ..models.automaton import pattern_automaton, stop_automaton
@@ -110,6 +111,9 @@ class Text(Mechanism):
         spaces = prefix[len(prefix.rstrip()) :]
         lead = spaces if prefix.strip() else lm.codec.lead(not self.texts)
         size = lm.config.vocab_size
+        if pattern is not None and not isinstance(pattern, str):
+            for part in items(pattern, f"{where}: pattern", OptionError):
+                checks.text(part, f"{where}: a part of the pattern", OptionError)
         if pattern is None:
             automaton = stop_automaton(lm.codec, size, stops, lead)
         else:

@@ -16,7 +16,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
-from ..checks import finite, flag, instance, items, one_of, text, told
+from ..checks import flag, instance, items, one_of, text, told
 from ..dsl.asked import language_models
 from ..dsl.coupling import parse_coupling
 from ..dsl.exogenous import exogenous
@@ -72,7 +72,8 @@ class Factor:
             *items(self.options, f"{what}: options", SiteError),
         ):
             text(part, f"{what}: a parent or an option", SiteError)
-        finite(self.table, f"{what}: its table", SiteError)
+        if np.asarray(self.table).dtype.kind not in "fiub":
+            raise SiteError(f"{what}: its table is of probabilities, got {told(self.table)}")
         flag(self.exogenous, f"{what}: exogenous", SiteError)
         if self.coupling is not None:
             parse_coupling(self.coupling, f"site {self.site!r}", EffectError)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import checks
 from ..checks import MOST_SEED, count, function, items, one_of
 from ..dsl.abduction import check_counterfactual, check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
@@ -204,8 +205,10 @@ def prepare(
     """Check everything that can be checked before a language model runs; the run, and labels of worlds."""
     function(model)
     # (Units are numbered in 32 bits, which their noise is keyed by.)
-    n, draws = count(n, "n, the number of units,", most=MOST_SEED), count(draws, "draws, the number for each unit,")
-    args = jax.tree.map(_as_array, args)
+    n, draws = count(n, "n, the number of units,"), count(draws, "draws, the number for each unit,")
+    if n > MOST_SEED:
+        raise SDSCMError(f"n, the number of units, is at most {MOST_SEED:,}, got {n:,}")
+    args = jax.tree.map(_as_array, checks.shallow(args, "an argument of the model"))
     key = as_key(key)
     natural = structure(model, args)
     regime = as_regime({} if do is None else do, natural, n)
@@ -217,7 +220,7 @@ def prepare(
     logp = None if logp is None else items(logp, "logp", SiteError, single=str)
     for name in logp or ():
         if name not in choices:
-            raise SiteError(f"logp names {repr(name)}, which is no choice site; {nearest(name, choices)}")
+            raise SiteError(f"logp names {name!r}, which is no choice site; {nearest(name, choices)}")
     shared = Shared(
         regime=replace(regime, per_unit={}),
         # Labels are for people: a world of another name must not compile again.
@@ -252,8 +255,12 @@ def _executor(run: Run, execution: str | None, memory: int | None, store: Any, c
 
 
 def _as_array(leaf: Any) -> Any:
-    if isinstance(leaf, (jax.Array, np.ndarray)):
+    if isinstance(leaf, jax.Array):
+        return leaf
+    if isinstance(leaf, np.ndarray) and (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)):
         return leaf
     if isinstance(leaf, (bool, int, float, np.generic)):
         return np.asarray(leaf, jnp.result_type(leaf))
-    raise SDSCMError(f"the model's arguments are arrays and language models; bind {leaf!r} with functools.partial")
+    raise SDSCMError(
+        f"the model's arguments are arrays and language models; bind {checks.told(leaf)} with functools.partial"
+    )

@@ -14,7 +14,7 @@ from ..checks import as_path, count, items, one_of
 from ..dsl.graph import Graph
 from ..dsl.text_phrase import TextPhrase
 from ..dsl.worlds import World
-from ..errors import SDSCMError, SiteError, nearest
+from ..errors import SDSCMError, SiteError
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 
 
@@ -67,9 +67,7 @@ class Simulation:
             SiteError: there is no such world.
         """
         if isinstance(label, str):
-            if label not in self.worlds:
-                raise SiteError(f"there is no world {label!r}; {nearest(label, self.worlds)}")
-            return self.worlds.index(label)
+            return self.worlds.index(one_of(label, self.worlds, "world", SiteError))
         number = len(self.worlds)
         return count(label, "world, where it is a number,", SiteError, least=-number, most=number - 1)
 

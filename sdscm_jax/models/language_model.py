@@ -238,7 +238,7 @@ def parse_dtype(value: Any) -> Any:
         LoadError: it is none.
     """
     try:
-        if value is None or not isinstance(value, str | type | np.dtype) and not hasattr(value, "dtype"):
+        if not (isinstance(value, str | type | np.dtype) or hasattr(value, "dtype")):
             raise TypeError
         return jnp.dtype(value)
     except Exception as error:

@@ -214,7 +214,7 @@ PUBLIC: dict[str, Call] = {
     "simulate do": _with(lambda place, /, value: sd.simulate(model, 0, 2, mock(), do={"rain": value}), value=a("clear", CHANGE)),
     "simulate worlds": _with(lambda place, /, value: sd.simulate(model, 0, 2, mock(), worlds=[{"rain": value}]), value=a("clear", CHANGE)),
     "simulate evidence": _with(lambda place, /, value: sd.simulate(model, 0, 2, mock(), evidence={"rain": value}), value=a("clear", m.either(RAIN))),
-    "simulate argument": _with(lambda place, /, value: sd.simulate(with_number, 0, 2, mock(), value), value=a(0.5, m.either(m.array(nan=True)))),
+    "simulate argument": _with(lambda place, /, value: sd.simulate(with_arguments, 0, 2, mock(), value), value=a(0.5, m.leaves)),
     "simulate number do": _with(lambda place, /, value: sd.simulate(with_number, 0, 2, mock(), 0.5, do={"dose": value}), value=a(0.5, lambda v: m.array()(v) if not callable(v) else None if not isinstance(v, type) else False)),
     "simulate_many": _with(
         lambda place, /, models, key, n, lm, **x: sd.simulate_many(models, key, n, lm, **x), models=a([model], m.listed(PROGRAM, empty=None)), key=_KEY, n=_N, lm=_LM,
@@ -397,6 +397,12 @@ PUBLIC: dict[str, Call] = {
 def with_number(lm: Any, dose: Any = 0.5) -> Any:
     numpyro.sample("dose", numpyro.distributions.Normal(dose, 1.0))
     return model(lm)
+
+
+def with_arguments(lm: Any, given: Any) -> Any:
+    """A program that takes whatever has arrays for leaves."""
+    total = sum(jax.numpy.sum(jax.numpy.real(leaf)) for leaf in jax.tree.leaves(given))
+    return with_number(lm, jax.numpy.nan_to_num(total) * 0.0)
 
 
 FAMILY: dict[str, Any] = {

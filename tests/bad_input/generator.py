@@ -18,7 +18,7 @@ from .values import VALUES
 
 SECONDS = 60
 # A message is read by a person.
-MOST_CHARACTERS = 2_000
+MOST_CHARACTERS = 4_000
 
 
 class Slow(BaseException):

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from sdscm_jax import checks
+
 Meaning = Callable[[Any], bool | None]
 
 
@@ -151,6 +153,16 @@ def array(least: float = -math.inf, most: float = math.inf, *, nan: bool = False
 def anything(value: Any) -> None:
     """What is free, or known to the call alone."""
     return
+
+
+def leaves(value: Any) -> bool | None:
+    """Arrays and numbers in lists and mappings, as JAX takes them for arguments."""
+    plain = bool | int | float | np.generic | np.ndarray | jax.Array
+    try:
+        found = jax.tree.leaves(checks.shallow(value, "it"))
+    except Exception:
+        return False
+    return None if all(isinstance(leaf, plain) for leaf in found) else False
 
 
 def flag(value: Any) -> bool:

@@ -96,7 +96,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "int": lambda: int,
     "ValueError": lambda: ValueError,
     "ValueError()": lambda: ValueError("oops"),
-    "len": lambda: len,
+    "id": lambda: id,
     "lambda: 1": lambda: lambda: 1,
     "lambda a, b, c, d: a": lambda: _arguments,
     "generator": lambda: (x for x in ["rain"]),
