@@ -89,7 +89,7 @@ def _kept(path: Path, compute: Callable[[], list[dict[str, Any]]]) -> list[dict[
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(compute()))
+        partial.write_text(json.dumps(compute()), encoding="utf-8")
         os.replace(partial, path)
-    found: list[dict[str, Any]] = json.loads(path.read_text())
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return found

@@ -27,6 +27,7 @@ from .families import FAMILIES, Family, find_family, read_config
 from .filling import Bounds, Source, filled, filled_int8
 from .int8 import refuse_int8
 from .sharding import parameter_sharding
+from .sound_config import check_files, check_raw, check_switches, read_json
 from .tensor_files import DTYPES, TensorFiles
 from .tensors import Tensor
 
@@ -56,20 +57,29 @@ def read_directory_config(directory: Path) -> DecoderConfig:
         raise LoadError(f"{directory} is not a directory")
     if not (directory / "config.json").is_file():
         raise LoadError(f"{directory} has no config.json")
+    check_files(directory)
     try:
-        model_type = json.loads((directory / "config.json").read_text()).get("model_type")
+        content = read_json(directory / "config.json")
+        model_type = content.get("model_type")
         # Before transformers reads it, which knows other families, and may not know this one.
         if isinstance(model_type, str):
             find_family(model_type)
+        check_raw(content)
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
     except LoadError as error:
-        raise LoadError(f"{directory}/config.json: {error}") from None
+        where = "" if str(directory) in str(error) else f"{directory}/config.json: "
+        raise LoadError(f"{where}{error}") from None
     except Exception as error:  # transformers raises many kinds here
         raise LoadError(f"{directory}/config.json cannot be read: {error}") from error
     try:
-        return read_config(config)
+        switches = read_config(config)
+        check_switches(switches)
     except LoadError as error:
         raise LoadError(f"{directory}/config.json: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # A text in place of a number, no heads to divide by, a list that is too short.
+        raise LoadError(f"{directory}/config.json cannot be used: {type(error).__name__}: {error}") from error
+    return switches
 
 
 def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Mesh | None = None) -> nnx.State:
@@ -265,7 +275,7 @@ def save_checkpoint(
         (Path(unfinished) / "model.safetensors").replace(directory / "model.safetensors")
     name = jnp.dtype(dtype).name
     written = {**published, "dtype": name, "torch_dtype": name}
-    (directory / "config.json").write_text(json.dumps(written, indent=2) + "\n")
+    (directory / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
 
 
 def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dtype: Any) -> None:

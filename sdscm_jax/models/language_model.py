@@ -178,10 +178,10 @@ class LanguageModel:
             raise SDSCMError("virtual tokens are no part of a checkpoint; save the model without its soft prompt")
         if not self.published.text:
             raise SDSCMError("a language model that came from no checkpoint has no config.json to write")
-        save_checkpoint(Path(directory), json.loads(self.published.text), self.config, self.params, self.dtype)
+        save_checkpoint(directory, json.loads(self.published.text), self.config, self.params, self.dtype)
         self.tokenizer.save_pretrained(directory)
         if self.published.generation is not None:
-            (Path(directory) / GENERATION).write_text(self.published.generation)
+            (directory / GENERATION).write_text(self.published.generation, encoding="utf-8")
 
     def fingerprint(self) -> str:
         """Hexadecimal digest of tokenizer, chat, switches, virtual tokens and parameters.
@@ -337,7 +337,8 @@ def load_lm(
     graph, _ = abstract_decoder(config, dtype)
     generation = directory / GENERATION
     published = Published(
-        (directory / "config.json").read_text(), generation.read_text() if generation.is_file() else None
+        (directory / "config.json").read_text(encoding="utf-8"),
+        generation.read_text(encoding="utf-8") if generation.is_file() else None,
     )
     return LanguageModel(params, graph, codec, published=published)
 

@@ -87,7 +87,7 @@ class SavedTraining:
             self._write(_RUN, json.dumps(ours, indent=1) + "\n")
             return
         try:
-            theirs = json.loads(file.read_text())
+            theirs = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ResumeError(f"{file} cannot be read: {error}") from error
         different = [
@@ -142,7 +142,7 @@ class SavedTraining:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         temporary = self.directory / f".{name}.tmp"
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, self.directory / name)
 
 

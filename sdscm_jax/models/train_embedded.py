@@ -159,7 +159,7 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
 
     started, losses = time.time(), []
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "training.csv").open("w", newline="") as file:
+    with (out / "training.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["step", "tokens", "loss", "seconds", *(f"error_{v.name}" for v in VIGNETTES)])
 
@@ -181,7 +181,7 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
         lm = train_lm(lm, batches, make_optimizer(settings), average=settings.average, on_step=on_step)
     write_model(out, lm, config)
     final = {"settings": asdict(settings), "mean_absolute_difference": measure(lm, 200), "units": 200}
-    (out / "training.json").write_text(json.dumps(final, indent=1) + "\n")
+    (out / "training.json").write_text(json.dumps(final, indent=1) + "\n", encoding="utf-8")
     say(json.dumps(final["mean_absolute_difference"]))
     return lm
 

@@ -107,7 +107,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "pd.NA": lambda: pd.NA,
     "pd.NaT": lambda: pd.NaT,
     "datetime": lambda: datetime.datetime(2020, 1, 1),
-    "Path('/nowhere/x')": lambda: Path("/nowhere/x"),
+    "Path('/dev/null/x')": lambda: Path("/dev/null/x"),
     "np.zeros(0)": lambda: np.zeros(0),
     "np.zeros(3)": lambda: np.zeros(3),
     "np.ones((2, 3))": lambda: np.ones((2, 3)),
