@@ -43,6 +43,8 @@ def make_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise ResumeError(f"{directory} is a file, not a directory: write to another place") from error
+    except OSError as error:
+        raise SDSCMError(f"cannot make the directory {directory}: {error.strerror or error}") from error
     for made in missing:
         sync_directory(made.parent)
 

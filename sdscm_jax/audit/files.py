@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..checks import as_path, instance
+from ..durable import make_directory
 from ..errors import AuditError
 from .report.markdown import write_markdown
 from .report.page import write_report
@@ -24,7 +25,7 @@ def write_audit(directory: str | Path, result: AuditResult) -> None:
     """
     instance(result, AuditResult, "result", AuditError)
     directory = as_path(directory, "the directory", AuditError)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     write_report(directory / "report.html", result)
     write_markdown(directory / "report.md", result)
     (directory / "spec.yaml").write_text(result.spec.to_yaml(), encoding="utf-8")

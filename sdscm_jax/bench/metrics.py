@@ -304,26 +304,32 @@ def _judge(
     level: float,
 ) -> dict[str, float]:
     ite, found = data.ite, unscored(data)
+    # Of a log-probability that has mediators, the expected effect is not known.
+    known = bool(np.isfinite(data.cate).all())
     sd_y, error = found["sd_y"], pehe(ite, effect)
     if ate_interval is not None:
         found |= {"ate_lower": float(ate_interval[0]), "ate_upper": float(ate_interval[1])}
     if interval is not None:
         truth = data.cate if interval_of == "cate" else ite
+    if interval is not None and (known or interval_of == "ite"):
         found |= {
             f"{interval_of}_coverage": coverage(truth, interval),
             f"{interval_of}_width": over(mean_width(interval), sd_y),
             f"{interval_of}_score": over(interval_score(truth, interval, level), sd_y),
+        }
+    if known:
+        found |= {
+            "cate_rmse": pehe(data.cate, effect),
+            "cate_r2": r2(data.cate, effect),
+            "cate_r2_reference": r2_reference(data.cate, effect),
+            "regret": policy_regret(data.cate, effect, sd_y),
+            "rank_correlation": rank_correlation(data.cate, effect),
         }
     return found | {
         "ate": ate,
         "pehe": error,
         "pehe_sd_y": over(error, sd_y),
         "pehe_sd_ite": over(error, found["sd_ite"]),
-        "cate_rmse": pehe(data.cate, effect),
-        "cate_r2": r2(data.cate, effect),
-        "cate_r2_reference": r2_reference(data.cate, effect),
-        "regret": policy_regret(data.cate, effect, sd_y),
-        "rank_correlation": rank_correlation(data.cate, effect),
         "beats_zero": _beats(ite, effect, 0.0),
         "beats_constant": _beats(ite, effect, data.ate),
     }

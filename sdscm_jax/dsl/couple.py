@@ -8,7 +8,7 @@ from typing import Any
 
 from numpyro.primitives import Messenger
 
-from ..checks import function, items, told
+from ..checks import function, items, text, told
 from ..errors import OptionError, SiteError, nearest
 from .control_flow import wrap_bodies
 from .coupling import parse_coupling
@@ -41,6 +41,8 @@ class couple(Messenger):
     def __init__(self, fn: Callable | None = None, coupling: str = "gumbel", sites: Sequence[str] | None = None):
         fn = None if fn is None else function(fn, "the model of couple")
         self.coupling = parse_coupling(coupling, "couple")
+        for name in sites if isinstance(sites, list | tuple) else ():
+            text(name, "a site of couple", SiteError)
         self.sites = None if sites is None else items(sites, "the sites of couple", SiteError, single=str)
         self._seen: set[str] = set()
         self._outer = True

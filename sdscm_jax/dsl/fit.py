@@ -194,8 +194,8 @@ def _said(support: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, jax.core.Tracer):
         return f"an array of {value.dtype}{list(value.shape)}"
-    text = repr(value.tolist() if isinstance(value, (np.ndarray, np.generic, jax.Array)) else value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    plain = isinstance(value, np.ndarray | np.generic) or (isinstance(value, jax.Array) and hasattr(value, "tolist"))
+    return told(value.tolist() if plain else value)
 
 
 def marked(value: Array, slot: Slot) -> Array:

@@ -80,7 +80,7 @@ def bind(value: Any, earlier: Earlier) -> Any:
 
 def is_callable(value: Any) -> bool:
     """Is an intervention's value a function of the natural value?"""
-    return callable(value) and not isinstance(value, (dist.Distribution, Phrase))
+    return callable(value) and not isinstance(value, (dist.Distribution, Phrase, type))
 
 
 def _arguments(function: Callable) -> int:

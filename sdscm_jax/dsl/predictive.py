@@ -6,13 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import numpyro.infer
 from jax import Array
 
-from ..checks import count, function, items, mapping
+from ..checks import count, function, items, mapping, shallow, told
+from ..errors import ProgramError
 from .do import intervened_sites
 from .executable import Lowered, executable
 from .noise import as_key
+
+
+def _numeric(leaf: Any) -> bool:
+    """Is it an array of NumPy's that JAX takes?"""
+    plain = isinstance(leaf, np.ndarray) and not isinstance(leaf, np.ma.MaskedArray)
+    return plain and (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number))
 
 
 class Predictive:
@@ -72,6 +81,10 @@ class Predictive:
     def __call__(self, key: Array, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Samples of the sites that are not among the posterior samples."""
         key = key if isinstance(key, jax.core.Tracer) else as_key(key)
+        shallow((args, kwargs), "an argument of the model", ProgramError)
+        for leaf in jax.tree.leaves((args, kwargs)):
+            if not isinstance(leaf, jax.Array | bool | int | float | np.generic) and not _numeric(leaf):
+                raise ProgramError(f"the model's arguments are arrays and language models, got {told(leaf)}")
         inputs = key, self._posterior, args, kwargs
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(inputs)):
             return self._run(*inputs)

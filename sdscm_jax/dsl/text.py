@@ -111,8 +111,8 @@ class Text(Mechanism):
         spaces = prefix[len(prefix.rstrip()) :]
         lead = spaces if prefix.strip() else lm.codec.lead(not self.texts)
         size = lm.config.vocab_size
-        if pattern is not None and not isinstance(pattern, str):
-            for part in items(pattern, f"{where}: pattern", OptionError):
+        if pattern is not None:
+            for part in items(pattern, f"{where}: pattern", OptionError, single=str):
                 checks.text(part, f"{where}: a part of the pattern", OptionError)
         if pattern is None:
             automaton = stop_automaton(lm.codec, size, stops, lead)

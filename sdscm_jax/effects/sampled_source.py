@@ -57,8 +57,6 @@ class Sampled(Sites):
         return self.graph.names
 
     def _site(self, site: str) -> Any:
-        if site not in self.names:
-            raise SiteError(f"the model has no site {site!r}; {nearest(site, self.names)}")
         return self.graph[site]
 
     def parents(self, site: str) -> tuple[str, ...]:

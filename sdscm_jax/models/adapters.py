@@ -93,7 +93,7 @@ class SoftPrompt(Adapter):
 
     def __init__(self, lm: LanguageModel, length: int, *, init: str = "", rngs: nnx.Rngs | int = 0):
         tokens = _checked(lm).codec.encode(text(init, "init", empty=True))
-        length = count(length, "length", least=max(1, len(tokens)))
+        length = count(length, "length", least=max(1, len(tokens)), most=lm.config.max_positions)
         # Real embeddings: what the layers are used to, in scale and in direction.
         rows = jax.random.randint(as_rngs(rngs, "rngs").params(), (length,), 0, lm.config.vocab_size)
         rows = rows.at[: len(tokens)].set(jnp.array(tokens, rows.dtype))

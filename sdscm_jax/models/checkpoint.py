@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from safetensors.numpy import save_file
 from transformers import AutoConfig
 
+from ..durable import make_directory
 from ..errors import LoadError, SDSCMError
 from .config import DecoderConfig
 from .decoder import Decoder
@@ -266,7 +267,7 @@ def save_checkpoint(
     Raises:
         SDSCMError: the weights are int8, or the directory holds the shards of another model.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     others = sorted({*directory.glob("model-*-of-*.safetensors"), *directory.glob("model.safetensors.index.json")})
     if others:
         raise SDSCMError(f"{directory} has {others[0].name}, of another set of weights; save to another directory")

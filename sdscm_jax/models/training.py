@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 from jax import Array
 
-from ..checks import count, function, instance, real, told
+from ..checks import as_path, count, function, instance, real, told
 from ..errors import ContextLengthError, ProgramError, ResumeError, SDSCMError
 from .adapters import Adapter
 from .int8 import refuse_int8
@@ -181,6 +181,7 @@ def train_lm(
     if not isinstance(batches, Iterable) or isinstance(batches, str | bytes | Mapping):
         raise SDSCMError(f"batches is a list or another iterable of batches, got {told(batches)}")
     None if on_step is None else function(on_step, "on_step", SDSCMError)
+    checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint")
     if lm.chat is not None:
         raise SDSCMError("training text is read as it stands: load the language model without chat= to train it")
     accumulate, every = count(accumulate, "accumulate"), count(every, "every")

@@ -18,7 +18,7 @@ from ..dsl.noise import as_key, fold_in, fold_text
 from ..dsl.structure import Site
 from ..dsl.tabulate import Tabulated, tabulate
 from ..engine.simulate import simulate
-from ..errors import SiteError
+from ..errors import InterventionError, SiteError
 from .failure import fail, same_rows, shown
 from .worlds import World
 
@@ -65,9 +65,9 @@ def check_execution(
     >>> testing.check_execution(model, 0, testing.mock_lm(model), units=5)
     ('staged', 'in_graph', 'tabulated')
     """
-    ways = tuple(one_of(way, WAYS, "way to run a program") for way in ways)
+    ways = tuple(one_of(way, WAYS, "way to run a program") for way in items(ways, "ways", single=str))
     units, tolerance, key = count(units, "units"), real(tolerance, "tolerance", least=0), as_key(key)
-    shared: dict[str, Any] = {"worlds": list(worlds), "progress": False}
+    shared: dict[str, Any] = {"worlds": list(items(worlds, "worlds", InterventionError)), "progress": False}
     first = simulate(model, key, units, *args, **shared)
     name = "staged" if "trie_tokens" in first.stats else "in_graph"
     found: dict[str, tuple[Arrays, Arrays]] = {}

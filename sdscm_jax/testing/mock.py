@@ -73,10 +73,10 @@ def mock_lm(
     [-0.7, 0.7]
     """
     seed = checks.seed(seed)
-    plain = _language_model((), {}, seed, chat)
     program = None if program is None else function(program)
     probs = None if probs is None else checks.mapping(probs, "probs", OptionError)
     chat = chat if isinstance(chat, Chat) else checks.flag(chat, "chat, where it is no Chat,")
+    plain = _language_model((), {}, seed, chat)
     if program is None:
         if probs:
             raise SiteError("probs are of the sites of a program; give it too: mock_lm(program, probs=...)")

@@ -19,6 +19,9 @@ from ..errors import SDSCMError
 from .distributions import FALSE_ALARM, surprise
 from .failure import require, same_rows
 
+# Beyond it memory is what is found out about.
+MOST_DRAWS = 10_000_000
+
 
 def check_site(site: Any, key: Any = 0, *, draws: int = 4000) -> None:
     """A distribution (a ``Choice``, a ``Text``, NumPyro's or your own) may be a site.
@@ -42,7 +45,7 @@ def check_site(site: Any, key: Any = 0, *, draws: int = 4000) -> None:
     >>> import numpyro.distributions as dist
     >>> check_site(dist.Binomial(3, 0.2))
     """
-    key, draws = as_key(key), count(draws, "draws")
+    key, draws = as_key(key), count(draws, "draws", most=MOST_DRAWS)
     if not isinstance(site, Distribution):
         raise SDSCMError(f"a site is a distribution of NumPyro, a Choice or a Text, got {told(site)}")
     keys = jax.random.split(key, draws)
