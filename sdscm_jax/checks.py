@@ -222,19 +222,15 @@ def as_path(value: Any, what: str = "a path", error: type[SDSCMError] = SDSCMErr
         raise error(f"{what} cannot be the name of a file: {told(value)} ({wrong})") from wrong
     if "\0" in str(value):
         raise error(f"{what} has a NUL character, which no file's name has: {told(str(value))}")
+    if any(len(os.fsencode(part)) > 255 for part in found.parts):
+        raise error(f"{what} has a name of more than 255 bytes, which no file has: {told(str(value))}")
     return found
 
 
 def instance(
     value: Any, kinds: type | tuple[type, ...], what: str, error: type[SDSCMError] = SDSCMError, hint: str = ""
 ) -> Any:
-    """The value, where it is of one of these types.
-
-    >>> instance(3, str, "the family")
-    Traceback (most recent call last):
-    ...
-    sdscm_jax.errors.SDSCMError: the family is a str, got 3
-    """
+    """The value, where it is of one of these types."""
     if not isinstance(value, kinds):
         names = " or a ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
         raise error(f"{what} is a {names}{hint}, got {told(value)}")
@@ -304,26 +300,26 @@ def finite(value: Any, what: str, error: type[SDSCMError] = SDSCMError, *, infin
 
 
 def function(value: Any, what: str = "a model", error: type[SDSCMError] = ProgramError) -> Callable[..., Any]:
-    """A function, or another object that can be called.
-
-    >>> function(3)
-    Traceback (most recent call last):
-    ...
-    sdscm_jax.errors.ProgramError: a model is a function, got 3
-    """
+    """A function, or another object that can be called."""
     # (A distribution of NumPyro can be called, and is no model.)
     if not callable(value) or isinstance(value, type) or hasattr(value, "log_prob"):
         raise error(f"{what} is a function, got {told(value)}")
     return value
 
 
-def takes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, what: str = "a model") -> None:
+def takes(
+    fn: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    what: str = "a model",
+    error: type[SDSCMError] = ProgramError,
+) -> None:
     """Refuse a model that is no function or does not take these arguments, before it runs.
 
     Raises:
         ProgramError: says what it takes and what it is given.
     """
-    function(fn, what)
+    function(fn, what, error)
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
@@ -332,7 +328,7 @@ def takes(fn: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None,
         signature.bind(*args, **(kwargs or {}))
     except TypeError as wrong:
         name = getattr(fn, "__name__", None) or type(fn).__name__
-        raise ProgramError(
+        raise error(
             f"{what}, {name}{signature}, is called with {len(args)} argument{'' if len(args) == 1 else 's'}"
             f"{''.join(f', {key}=' for key in kwargs or ())} ({', '.join(type(x).__name__ for x in args)}): {wrong}"
         ) from wrong

@@ -156,9 +156,14 @@ def _loaded(spec: AuditSpec, lms: Any) -> dict[str, tuple[str, LanguageModel]]:
         lms = list(spec.lms) or [None]
     if isinstance(lms, str | Path | LanguageModel):
         lms = [lms]
-    named = lms.items() if isinstance(lms, Mapping) else [(_name(lm), lm) for lm in lms]
+    named = (
+        lms.items() if isinstance(lms, Mapping) else [(_name(lm), lm) for lm in checks.items(lms, "lms", AuditError)]
+    )
     found: dict[str, tuple[str, LanguageModel]] = {}
     for name, lm in named:
+        checks.text(name, "the name of a language model", AuditError)
+        if not (lm is None or isinstance(lm, str | Path | LanguageModel)):
+            raise AuditError(f"a language model is loaded, a directory or a hub id, got {checks.told(lm)}")
         again, own = 1, name
         while own in found:
             again += 1

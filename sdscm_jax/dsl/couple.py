@@ -8,7 +8,7 @@ from typing import Any
 
 from numpyro.primitives import Messenger
 
-from ..checks import function, items, text, told
+from ..checks import function, items, takes, text, told
 from ..errors import OptionError, SiteError, nearest
 from .control_flow import wrap_bodies
 from .coupling import parse_coupling
@@ -47,6 +47,11 @@ class couple(Messenger):
         self._seen: set[str] = set()
         self._outer = True
         super().__init__(fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fn is not None:
+            takes(self.fn, args, kwargs)
+        return super().__call__(*args, **kwargs)
 
     def __enter__(self) -> couple:
         self._seen = set()

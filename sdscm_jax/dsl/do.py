@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.primitives import _PYRO_STACK, Messenger
 
-from ..checks import function, told
+from ..checks import function, takes, told
 from ..errors import EvidenceError, InterventionError, nearest
 from .around import values_apart
 from .asked import NotSeparable, asked
@@ -102,6 +102,7 @@ class do(Messenger):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fn is None:
             return super().__call__(*args, **kwargs)
+        takes(self.fn, args, kwargs)
         resolved = {name: self._without_nesting(value, name, args, kwargs) for name, value in self.data.items()}
         # A new handler for each call: its state is that of one run.
         run = do(self.fn, resolved)

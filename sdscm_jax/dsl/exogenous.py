@@ -10,7 +10,7 @@ import numpyro
 from jax import Array
 from numpyro.primitives import Messenger, apply_stack
 
-from ..checks import function, mapping
+from ..checks import function, mapping, takes
 from ..errors import GivenError, SiteError
 from .control_flow import wrap_bodies
 from .intervened import takes_noise
@@ -51,6 +51,11 @@ class exogenous(Messenger):
         self._names: set[str] = set()
         self._unnamed = 0
         super().__init__(fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fn is not None:
+            takes(self.fn, args, kwargs)
+        return super().__call__(*args, **kwargs)
 
     def __enter__(self) -> exogenous:
         self._names, self._unnamed = set(), 0

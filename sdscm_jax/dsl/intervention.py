@@ -17,7 +17,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.primitives import _PYRO_STACK
 
-from ..checks import told
+from ..checks import takes, told
 from ..errors import InterventionError, nearest
 from .fit import Slot, check_law, fitted, marked
 from .intervened import Changed, Drawn, Fixed, Uniform, natural, unmasked
@@ -72,7 +72,12 @@ def bind(value: Any, earlier: Earlier) -> Any:
     """Give policies (callables of two arguments) the earlier sites."""
     if isinstance(value, Alternatives):
         return replace(value, changes=tuple(bind(change, earlier) for change in value.changes))
-    if is_callable(value) and _arguments(value) >= 2:
+    if is_callable(value):
+        needed = _arguments(value)
+        takes(
+            value, ("value", "earlier sites")[: max(1, min(2, needed))], what="an intervention", error=InterventionError
+        )
+    if is_callable(value) and needed >= 2:
         known = Earlier(earlier)
         return lambda natural: value(natural, known)
     return value

@@ -43,10 +43,12 @@ def as_key(key: Any) -> Array:
     True
     """
     expected = "expected one PRNG key (jax.random.key(0)) or an int seed"
-    whole = isinstance(key, int | np.integer) or (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer))
+    whole = isinstance(key, int | np.integer) or (
+        isinstance(key, jax.Array | np.ndarray) and jnp.issubdtype(key.dtype, jnp.integer)
+    )
     if whole and not isinstance(key, bool) and jnp.shape(key) == ():
         return jax.random.key(seed(key, "key, where it is a seed,", RandomKeyError), impl="threefry2x32")
-    if not hasattr(key, "dtype"):
+    if not isinstance(key, jax.Array | np.ndarray | np.generic):
         raise RandomKeyError(f"{expected}, got {told(key)}")
     if not _is_typed(key):
         if key.dtype != np.uint32 or jnp.shape(key) not in ((2,), (4,)):

@@ -83,6 +83,8 @@ class Predictive:
         key = key if isinstance(key, jax.core.Tracer) else as_key(key)
         shallow((args, kwargs), "an argument of the model", ProgramError)
         for leaf in jax.tree.leaves((args, kwargs)):
+            if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:
+                raise ProgramError(f"an integer among the model's arguments has 32 bits, got {told(leaf)}")
             if not isinstance(leaf, jax.Array | bool | int | float | np.generic) and not _numeric(leaf):
                 raise ProgramError(f"the model's arguments are arrays and language models, got {told(leaf)}")
         inputs = key, self._posterior, args, kwargs

@@ -17,7 +17,7 @@ from jax import Array
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ..checks import as_path, function, one_of, shallow
+from ..checks import as_path, function, one_of, shallow, takes
 from ..errors import LoadError, ProgramError, SiteError
 from ..models.language_model import LanguageModel, absent_lm
 from .choice import Choice
@@ -114,7 +114,7 @@ def tabulate(
     >>> seen.rows("drug")[0].tolist()
     [[1]]
     """
-    function(fn), function(scorer, "scorer", SiteError)
+    function(fn), takes(scorer, ("choice", "contexts"), what="a scorer", error=SiteError)
     shallow((args, kwargs), "an argument of the model", ProgramError)
     table = Tabulated(fn, args, kwargs, {}, {}, contexts, scorer)
     try:

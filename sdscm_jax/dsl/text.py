@@ -112,7 +112,7 @@ class Text(Mechanism):
         lead = spaces if prefix.strip() else lm.codec.lead(not self.texts)
         size = lm.config.vocab_size
         if pattern is not None:
-            for part in items(pattern, f"{where}: pattern", OptionError, single=str):
+            for part in checks.items(pattern, f"{where}: pattern", OptionError, single=str):
                 checks.text(part, f"{where}: a part of the pattern", OptionError)
         if pattern is None:
             automaton = stop_automaton(lm.codec, size, stops, lead)
@@ -379,10 +379,11 @@ class _Written(NamedTuple):
 def _stops(stop: str | Sequence[str] | None, suffix: str, where: str) -> tuple[str, ...]:
     if stop is None:
         return (suffix,) if suffix else ()
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    stops = checks.items(stop, f"{where}: stop", OptionError, single=str)
     for s in stops:
         if not isinstance(s, str) or not s:
             raise OptionError(f"{where}: stop is a non-empty string or a list of them, got {told(s)}")
+        checks.text(s, f"{where}: stop", OptionError)
     return stops
 
 

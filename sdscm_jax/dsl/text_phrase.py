@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..checks import told
+from ..checks import text, told
 from ..errors import OptionError
 from ..models.automaton import TokenAutomaton
 from ..models.chat import ChatCodec
@@ -287,7 +287,7 @@ def text_tokens(value: Any, form: TextForm, where: str) -> Any:
     if isinstance(value, TextPhrase):
         value = value.tokens if value.form.max_tokens == form.max_tokens else value.text
     if isinstance(value, str):
-        return form.tokens_of(value, where)
+        return form.tokens_of(text(value, where, OptionError, empty=True), where)
     if not isinstance(value, jax.Array):
         array = as_array(value)
         if array is None or not array.size or array.dtype.kind not in "OUiub":

@@ -45,7 +45,8 @@ def verbalize(name: str, value: Any, edges: Sequence[float], options: Sequence[s
         numbers = finite(edges, f"site {name!r}: edges", OptionError, infinite=True)
         if numbers.shape != (len(texts) - 1,) or not (np.diff(numbers) > 0).all() or np.isnan(numbers).any():
             raise OptionError(
-                f"site {name!r} has {len(texts)} options: edges are {len(texts) - 1} increasing numbers, got {told(edges)}"
+                f"site {name!r} has {len(texts)} options: edges are {len(texts) - 1} increasing numbers, "
+                f"got {told(edges)}"
             )
     if not isinstance(value, jax.Array):
         finite(value, f"site {name!r}: the value", OptionError, infinite=False)

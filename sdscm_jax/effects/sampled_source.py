@@ -15,7 +15,7 @@ from ..dsl.noise import as_key
 from ..dsl.worlds import world_label
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
-from ..errors import EffectError, SiteError, nearest
+from ..errors import EffectError
 from .copies import Copies, PathWorld, Target, World
 from .estimate import Estimate
 from .responses import joint_responses, with_axes

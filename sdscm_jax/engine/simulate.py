@@ -207,7 +207,7 @@ def prepare(
     # (Units are numbered in 32 bits, which their noise is keyed by.)
     n, draws = count(n, "n, the number of units,"), count(draws, "draws, the number for each unit,")
     if n > MOST_SEED:
-        raise SDSCMError(f"n, the number of units, is at most {MOST_SEED:,}, got {n:,}")
+        raise SDSCMError(f"n, the number of units, is at most {MOST_SEED:,}, got {checks.told(n)}")
     args = jax.tree.map(_as_array, checks.shallow(args, "an argument of the model"))
     key = as_key(key)
     natural = structure(model, args)
@@ -259,6 +259,8 @@ def _as_array(leaf: Any) -> Any:
         return leaf
     if isinstance(leaf, np.ndarray) and (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)):
         return leaf
+    if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:
+        raise SDSCMError(f"an integer among the model's arguments has 32 bits, got {checks.told(leaf)}")
     if isinstance(leaf, (bool, int, float, np.generic)):
         return np.asarray(leaf, jnp.result_type(leaf))
     raise SDSCMError(

@@ -118,6 +118,10 @@ class TableWriter:
         return np.array(self.codec.begin or start, np.int32)
 
 
+# Of a step; arrays are that long.
+MOST_ROWS = 1 << 24
+
+
 def table_batches(
     lm: LanguageModel,
     program: Family | Member,
@@ -145,7 +149,7 @@ def table_batches(
         DataError: ``data`` does not fit the family, the member's scoring has another law than its text, or a number is
             out of its range.
     """
-    steps, rows = checks.count(steps, "steps", DataError), checks.count(rows, "rows", DataError)
+    steps, rows = checks.count(steps, "steps", DataError), checks.count(rows, "rows", DataError, most=MOST_ROWS)
     length = None if length is None else checks.count(length, "length", DataError)
     seed = checks.seed(seed, error=DataError)
     checks.instance(lm, LanguageModel, "lm", ProgramError)
@@ -210,7 +214,10 @@ def fit_table(
     >>> bool((far.table - far.lm).abs().mean() > 2 * (near.table - near.lm).abs().mean())
     True
     """
-    steps, accumulate = checks.count(steps, "steps", DataError), checks.count(accumulate, "accumulate", DataError)
+    steps, accumulate = (
+        checks.count(steps, "steps", DataError),
+        checks.count(accumulate, "accumulate", DataError, most=MOST_ROWS),
+    )
     tolerance = None if tolerance is None else checks.real(tolerance, "tolerance", DataError, above=0, most=1)
     batches = table_batches(
         lm, program, data, steps=steps * accumulate, rows=rows, length=length, seed=seed, weights=weights

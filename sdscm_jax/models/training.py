@@ -181,10 +181,11 @@ def train_lm(
     if not isinstance(batches, Iterable) or isinstance(batches, str | bytes | Mapping):
         raise SDSCMError(f"batches is a list or another iterable of batches, got {told(batches)}")
     None if on_step is None else function(on_step, "on_step", SDSCMError)
+    None if adapter is None else function(adapter, "adapter", SDSCMError)
     checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint")
     if lm.chat is not None:
         raise SDSCMError("training text is read as it stands: load the language model without chat= to train it")
-    accumulate, every = count(accumulate, "accumulate"), count(every, "every")
+    accumulate, every = count(accumulate, "accumulate", most=1 << 24), count(every, "every")
     average = None if average is None else real(average, "average", least=0, most=1)
     params, build = _trained(lm, adapter)
     prompt = jax.eval_shape(build, params, lm).prompt

@@ -147,7 +147,7 @@ _EFFECT = {
 _SOURCE = a(lambda: mechanisms(), m.kind(effects.Network, effects.Exact, effects.Sampled, sd.Simulation, type(model)))
 _SCORE = a(None, m.or_none(lambda v: m.listed(m.real(), empty=False)(v) or m.mapping(COAT, m.real(), empty=False)(v)))
 _OPTION = a("on", m.either(COAT))
-_SITES = a(["coat"], m.listed(SITE, empty=None))
+_SITES = a(["coat"], m.either(m.or_none(m.listed(SITE, single=True, empty=None))))
 
 
 def effect(function: Callable[..., Any], without: tuple[str, ...] = (), **more: Argument) -> Call:
@@ -243,11 +243,11 @@ PUBLIC: dict[str, Call] = {
     ),
     "Simulation.to_pandas": _with(lambda place, /, logp: simulated().to_pandas(logp), logp=a(True, lambda v: m.flag(v) or m.listed(SITE)(v))),
     "Simulation.to_parquet": _with(lambda place, /, **x: simulated().to_parquet(**x), path=a(lambda: Path(tempfile.mkdtemp()) / "x.parquet", _PATH), logp=a(True, lambda v: m.flag(v) or m.listed(SITE)(v))),
-    "Simulation.text": _with(lambda place, /, **x: simulated().text(**x), unit=a(0, m.count(0, 3)), world=a(0, m.either(lambda v: isinstance(v, str) or m.count(0, 2)(v)))),
-    "Simulation.world": _with(lambda place, /, label: simulated().world(label), label=a(0, m.either(lambda v: isinstance(v, str) or m.count(0, 2)(v)))),
-    "Comparison.to_pandas": _with(lambda place, /, world: compared().to_pandas(world), world=a(0, m.either(lambda v: isinstance(v, str) or m.count(0, 1)(v)))),
-    "Comparison.agreement": _with(lambda place, /, **x: compared().agreement(**x), site=a("rain", SITE), world=a(0, m.either(lambda v: isinstance(v, str) or m.count(0, 1)(v)))),
-    "Comparison.differences": _with(lambda place, /, **x: compared().differences(**x), site=a("rain", SITE), world=a(0, m.either(lambda v: isinstance(v, str) or m.count(0, 1)(v)))),
+    "Simulation.text": _with(lambda place, /, **x: simulated().text(**x), unit=a(0, m.count(0, 3)), world=a(0, m.either(lambda v: isinstance(v, str) or m.count(-3, 2)(v)))),
+    "Simulation.world": _with(lambda place, /, label: simulated().world(label), label=a(0, m.either(lambda v: isinstance(v, str) or m.count(-3, 2)(v)))),
+    "Comparison.to_pandas": _with(lambda place, /, world: compared().to_pandas(world), world=a(0, m.either(lambda v: isinstance(v, str) or m.count(-2, 1)(v)))),
+    "Comparison.agreement": _with(lambda place, /, **x: compared().agreement(**x), site=a("rain", SITE), world=a(0, m.either(lambda v: isinstance(v, str) or m.count(-2, 1)(v)))),
+    "Comparison.differences": _with(lambda place, /, **x: compared().differences(**x), site=a("rain", SITE), world=a(0, m.either(lambda v: isinstance(v, str) or m.count(-2, 1)(v)))),
     "contrast": _with(lambda place, /, **x: sd.contrast(**x), data=a(lambda: simulated(), m.kind(sd.Simulation)), **_EFFECT),
     "plot_contrast": _with(lambda place, /, **x: sd.plot_contrast(**x), contrast=a(lambda: contrasted(), m.kind(sd.Contrast)), path=a(lambda: Path(tempfile.mkdtemp()) / "x.png", _PATH)),
     "TrieScorer": _with(lambda place, /, **x: TrieScorer(**x), memory=a(None, m.or_none(m.count())), store=a(None, m.or_none(_PATH))),
@@ -295,7 +295,7 @@ PUBLIC: dict[str, Call] = {
         lambda place, /, **x: effects.Network((effects.Factor(**x),)), site=a("x", m.either(m.text)), parents=a((), m.listed(m.text, empty=True)), table=a(lambda: np.array([0.5, 0.5]), m.array(0, 1)),
         options=a(("a", "b"), m.listed(m.either(m.text), empty=False)), coupling=a("gumbel", m.or_none(COUPLING)), exogenous=a(False, m.flag),
     ),
-    "effects.Limits": of(effects.Limits, operations=a(1e9, m.real(1)), largest=a(1e9, m.real(1))),
+    "effects.Limits": of(effects.Limits, operations=a(1e9, m.real(1e-300)), largest=a(1e9, m.real(1e-300))),
     "effects.Exact.table": _with(lambda place, /, site: effects.exact(mechanisms()).table(site), site=a("rain", SITE)),
     "effects.plot_contrast": _with(lambda place, /, **x: effects.plot_contrast(**x), contrast=a(lambda: contrasted(), m.kind(sd.Contrast)), path=a(lambda: Path(tempfile.mkdtemp()) / "x.png", _PATH)),
     # -- families --
@@ -388,7 +388,7 @@ PUBLIC: dict[str, Call] = {
     "testing.check_lm": of(testing.check_lm, lm=_LM, texts=a(["It is low."], m.listed(m.text)), tolerance=a(1e-3, m.or_none(m.real(0)))),
     "testing.check_consistency": law(testing.check_consistency, 8, sites=_SITES),
     "testing.check_effectiveness": law(testing.check_effectiveness, 8, sites=_SITES),
-    "testing.check_unreached": law(testing.check_unreached, 8, sites=a(["rain"], m.listed(SITE, empty=None))),
+    "testing.check_unreached": law(testing.check_unreached, 8, sites=a(["rain"], _SITES.meaning)),
     "testing.check_execution": law(testing.check_execution, 4, worlds=a((), m.listed(WORLD, empty=True)), ways=a(("in_graph",), m.listed(m.name("in_graph", "staged", "tabulated"))), tolerance=a(1e-3, m.real(0))),
     "testing.check_independence": law(testing.check_independence, 4, chunks=a((2,), m.listed(m.count())), tolerance=a(1e-3, m.real(0))),
 }  # fmt: skip
