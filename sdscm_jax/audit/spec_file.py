@@ -57,10 +57,10 @@ def from_content(content: Any, where: str = "audit") -> Declaration:
         "variables": _READ.variables(content["variables"], f"{where}: variables"),
         "outcome": _READ.text(outcome["name"], f"{where}: outcome: name"),
         "option": _READ.text(outcome["option"], f"{where}: outcome: option"),
-        **{key: _READ.texts(value or (), f"{where}: mediators: {key}") for key, value in mediators.items()},
+        **{key: _READ.texts(_given(value), f"{where}: mediators: {key}") for key, value in mediators.items()},
         "option_wordings": _option_wordings(content.get("option_wordings") or {}, f"{where}: option_wordings"),
         "text": _free_text(content.get("text"), f"{where}: text"),
-        **{key: _READ.texts(content[key] or (), f"{where}: {key}") for key in ("scorings", "lms") if key in content},
+        **{key: _READ.texts(_given(content[key]), f"{where}: {key}") for key in ("scorings", "lms") if key in content},
         **{key: _READ.text(content[key], f"{where}: {key}") for key in _LIMITS if content.get(key)},
     }
     return Declaration(**parts)
@@ -117,6 +117,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _given(value: Any) -> Any:
+    """A list, which in YAML may be left empty."""
+    return () if value is None else value
+
+
 def _proxies(value: Any, where: str) -> tuple[Proxy, ...]:
     _check_mapping(value, "proxies by name", where)
     proxies = []
@@ -125,7 +130,7 @@ def _proxies(value: Any, where: str) -> tuple[Proxy, ...]:
         _READ.check_keys(entry, ("templates", "phrases"), ("templates", "phrases"), place)
         _check_mapping(entry["phrases"], "texts by level", f"{place}: phrases")
         phrases = {
-            _READ.text(level, f"{place}: phrases"): _READ.texts(texts or (), f"{place}: phrases: {level!r}")
+            _READ.text(level, f"{place}: phrases"): _READ.texts(_given(texts), f"{place}: phrases: {level!r}")
             for level, texts in entry["phrases"].items()
         }
         proxies.append(Proxy(name, _READ.templates(entry["templates"], f"{place}: templates"), phrases))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +66,8 @@ def _limits(interval: Any) -> dict[str, Any]:
     Raises:
         EstimatorError: there are not two.
     """
-    if not isinstance(interval, Sequence | np.ndarray) or isinstance(interval, str | bytes) or len(interval) != 2:
+    pair = isinstance(interval, list | tuple) or (isinstance(interval, np.ndarray) and interval.ndim > 0)
+    if not pair or len(interval) != 2:
         raise EstimatorError(f"interval is a pair of lower and upper limits, got {told(interval)}")
     return {"lower": interval[0], "upper": interval[1]}
 

@@ -22,6 +22,7 @@ from ..dsl.coupling import parse_coupling
 from ..dsl.exogenous import exogenous
 from ..dsl.intervened import Fixed, Intervened, unmasked
 from ..dsl.mechanism import Mechanism
+from ..dsl.phrase import as_array
 from ..dsl.structure import Site, structure
 from ..dsl.table import all_contexts
 from ..dsl.tabulate import Tabulated, tabulate
@@ -72,7 +73,8 @@ class Factor:
             *items(self.options, f"{what}: options", SiteError),
         ):
             text(part, f"{what}: a parent or an option", SiteError)
-        if np.asarray(self.table).dtype.kind not in "fiub":
+        table = as_array(self.table)
+        if table is None or table.dtype.kind not in "fiub":
             raise SiteError(f"{what}: its table is of probabilities, got {told(self.table)}")
         flag(self.exogenous, f"{what}: exogenous", SiteError)
         if self.coupling is not None:

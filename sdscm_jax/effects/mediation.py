@@ -128,7 +128,8 @@ def path_effect(
 
 def _listed(edges: Any) -> Any:
     """A set of edges, or what networkx has of them, as a list."""
-    return edges if isinstance(edges, str | Mapping) or not isinstance(edges, Collection) else list(edges)
+    scalar = isinstance(edges, str | Mapping) or getattr(edges, "ndim", 1) == 0
+    return edges if scalar or not isinstance(edges, Collection) else list(edges)
 
 
 def mediators_between(source: Source, treatment: str, outcome: str) -> tuple[str, ...]:

@@ -109,7 +109,13 @@ def from_reference(source: Source, where: str = "family") -> Declaration:
             raise FamilyError(
                 f"{place}: intervention_choice: {how!r} is not supported (null or 'uniform' is); use handlers.do"
             )
-        parents = sorted(_indices(entry["parent_indices"] or (), len(names), f"{place}: parent_indices"))
+        parents = sorted(
+            _indices(
+                () if entry["parent_indices"] is None else entry["parent_indices"],
+                len(names),
+                f"{place}: parent_indices",
+            )
+        )
         variables.append(
             FamilyVariable(
                 name,

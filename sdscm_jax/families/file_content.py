@@ -99,7 +99,7 @@ class Reader:
             self.text(entry["name"], f"{place}: name"),
             self.texts(entry["options"], f"{place}: options"),
             self.templates(entry["templates"], f"{place}: templates"),
-            self.texts(entry.get("parents") or (), f"{place}: parents"),
+            self.texts(() if entry.get("parents") is None else entry["parents"], f"{place}: parents"),
             self.flag(entry.get("exogenous", False), f"{place}: exogenous"),
             self.flag(entry.get("uniform", False), f"{place}: uniform"),
         )

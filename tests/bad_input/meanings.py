@@ -42,7 +42,7 @@ def count(least: int = 1, most: float = math.inf) -> Meaning:
 def real(least: float = -math.inf, most: float = math.inf, *, ends: bool = True) -> Meaning:
     def check(value: Any) -> bool:
         number = _number(value)
-        if number is None or isinstance(number, int) and abs(number) > 1e300 or not math.isfinite(number):
+        if number is None or (isinstance(number, int) and abs(number) > 1e300) or not math.isfinite(number):
             return False
         return least <= number <= most if ends else least < number < most
 
@@ -204,7 +204,7 @@ def intervention(*options: str) -> Meaning:
     known = option(*options)
 
     def check(value: Any) -> bool | None:
-        if isinstance(value, str) and value == "uniform" or callable(value) and not isinstance(value, type):
+        if (isinstance(value, str) and value == "uniform") or (callable(value) and not isinstance(value, type)):
             return None
         return either(known)(value)
 
