@@ -9,22 +9,52 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import ResumeError, SDSCMError
 
+# Its name in a directory that one process at a time writes to.
+LOCK = ".sdscm.lock"
 
-def locked(path: Path) -> IO[bytes]:
-    """The file, locked until it is closed; the system unlocks it when the process is killed."""
+
+@contextmanager
+def writing(directory: Path, wait: bool = False) -> Iterator[None]:
+    """A directory that nobody else writes to meanwhile, made where there is none.
+
+    Args:
+        directory: it is the caller's until the end.
+        wait: for who writes there now; else that is an error.
+
+    Raises:
+        ResumeError: another process is writing there, or it is a file.
+        SDSCMError: it cannot be written to.
+    """
+    try:
+        make_directory(directory)
+        lock = locked(directory / LOCK, wait)
+    except OSError as error:
+        raise SDSCMError(f"cannot write to {directory}: {error.strerror or error}") from error
+    with lock:
+        yield
+
+
+def locked(path: Path, wait: bool = False) -> IO[bytes]:
+    """The file, locked until it is closed; the system unlocks it when the process is killed.
+
+    Args:
+        path: made where there is none.
+        wait: until nobody else has it; else that is an error.
+    """
     try:
         import fcntl
     except ImportError as error:
         raise SDSCMError("runs are written to a directory on Linux and macOS only") from error
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
         file.close()
         raise ResumeError(
@@ -61,6 +91,9 @@ def put(path: Path, data: Any) -> None:
     """
     temporary = path.with_name(f".{path.name.removeprefix('.')}.tmp")
     try:
+        # Who writes has the directory to itself: this is of a process that was killed.
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             try:

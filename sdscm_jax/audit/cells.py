@@ -1,32 +1,30 @@
-"""What single wordings say of a language model, kept so that a killed audit goes on where it was."""
+"""What single wordings say of a language model."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
+from ..dsl.coupling import COUPLINGS
 from ..dsl.tabulate import Scorer, tabulate
 from ..effects.factors import Network, network
 from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel
 from .fit import check_options
-from .measure import measure, measure_couplings
+from .keeper import Keeper
+from .measure import EFFECTS, measure, measure_couplings
 from .roles import roles_of
 from .spec import AuditSpec
 from .wordings import Wording
 
-# Part of every cell's name: what is measured has another one when it is measured otherwise.
-_VERSION = 1
+_NUMBERS = ("p_reference", "p_level", *EFFECTS, "sd_unit", *COUPLINGS, "lower_bound", "upper_bound")
 
 
 def measured(
     spec: AuditSpec, name: str, lm: LanguageModel, wording: Wording, scorings: Sequence[str], scorer: TrieScorer,
-    directory: Path | None, fingerprint: str,
-) -> list[dict[str, Any]]:  # fmt: skip
+    keeper: Keeper,
+) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
     """Effects of every level in one wording, one row for each and for each scoring.
 
     Args:
@@ -36,32 +34,44 @@ def measured(
         wording: how it is asked.
         scorings: of every choice.
         scorer: asks it. It begins anew, so that the numbers do not depend on what was asked before.
-        directory: where finished cells are, or None.
-        fingerprint: of the language model.
+        keeper: of what the language model answered.
 
     Returns:
         rows as in ``AuditResult.cells``, with ``scoring`` and the shares of ``measure_couplings``; without ``lm``.
-    """
+        And how many tokens they took, be it now or when they were kept.
 
-    def compute() -> list[dict[str, Any]]:
+    Raises:
+        ResumeError: what was kept is damaged.
+    """
+    places = [(scoring, level) for scoring in scorings for level in spec.levels[1:]]
+
+    def compute() -> dict[str, Any]:
         scorer.forget()
-        rows = []
+        before, rows = scorer.counts(lm).tokens, []
         for scoring in scorings:
             tables = tables_of(spec, lm, wording, scoring, scorer)
             check_options(spec, name, tables)
             roles = roles_of(spec)
-            for number, level in enumerate(spec.levels[1:], start=1):
+            for number in range(1, len(spec.levels)):
                 found = {**measure(tables, roles, number), **measure_couplings(tables, roles, number)}
-                rows.append({
-                    "proxy": wording.proxy.name, "level": level, "wording": wording.wording,
-                    "option_wording": wording.option_wording, "templates": list(wording.templates),
-                    "scoring": scoring, **found,
-                })  # fmt: skip
-        return rows
+                rows.append([found[number] for number in _NUMBERS])
+        return {"rows": rows, "tokens": scorer.counts(lm).tokens - before}
 
-    if directory is None:
-        return compute()
-    return _kept(directory / f"{_identity(spec, wording, scorings, fingerprint)}.json", compute)
+    def fits(found: Any) -> bool:
+        return [len(row) for row in found["rows"]] == [len(_NUMBERS)] * len(places) and type(found["tokens"]) is int
+
+    asked = {"cell": list(_NUMBERS), "scorings": list(scorings), **content_of(spec, wording)}
+    kept = keeper(asked, fits, compute)
+    # What a wording is called is no part of what was asked: it has another number in another audit.
+    rows = [
+        {
+            "proxy": wording.proxy.name, "level": level, "wording": wording.wording,
+            "option_wording": wording.option_wording, "templates": wording.templates, "scoring": scoring,
+            **dict(zip(_NUMBERS, map(float, numbers), strict=True)),
+        }
+        for (scoring, level), numbers in zip(places, kept["rows"], strict=True)
+    ]  # fmt: skip
+    return rows, kept["tokens"]
 
 
 def tables_of(spec: AuditSpec, lm: LanguageModel, wording: Wording, scoring: str, scorer: Scorer) -> Network:
@@ -69,27 +79,14 @@ def tables_of(spec: AuditSpec, lm: LanguageModel, wording: Wording, scoring: str
     return network(tabulate(wording.member(spec, scoring), lm, scorer=scorer))
 
 
-def _identity(spec: AuditSpec, wording: Wording, scorings: Sequence[str], fingerprint: str) -> str:
-    """A name for all that a cell depends on."""
+def content_of(spec: AuditSpec, wording: Wording) -> dict[str, Any]:
+    """All that a wording's program is, and what is asked of it, as JSON values.
+
+    Every field of a variable is there, whatever fields it has: of its templates, the one that is used.
+    """
     family = spec.family(wording.proxy, wording.phrases, wording.options)
-    sentences: Sequence[Any] = [
-        [v.name, str(v.templates[t]), list(v.options), list(v.parents)]
+    variables = [
+        asdict(replace(v, templates=(v.templates[t],)))
         for v, t in zip(family.variables, wording.templates, strict=True)
     ]
-    roles = roles_of(spec)
-    parts = [
-        _VERSION, fingerprint, list(scorings), sentences, list(spec.levels), roles.outcome, roles.option,
-        list(roles.mediators), list(roles.legitimate), wording.wording, wording.option_wording, wording.proxy.name,
-    ]  # fmt: skip
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def _kept(path: Path, compute: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows from a file, which is written whole or not at all."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(compute()), encoding="utf-8")
-        os.replace(partial, path)
-    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return {"program": variables, "levels": list(spec.levels), "roles": asdict(roles_of(spec))}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..checks import as_path, instance
-from ..durable import make_directory
+from ..durable import put, writing
 from ..errors import AuditError
 from .report.markdown import write_markdown
 from .report.page import write_report
@@ -22,17 +22,20 @@ def write_audit(directory: str | Path, result: AuditResult) -> None:
     Args:
         directory: made if it is not there; files of an earlier audit in it are replaced.
         result: of ``audit``.
+
+    Raises:
+        SDSCMError: a file cannot be written; those that are there are whole.
     """
     instance(result, AuditResult, "result", AuditError)
     directory = as_path(directory, "the directory", AuditError)
-    make_directory(directory)
-    write_report(directory / "report.html", result)
-    write_markdown(directory / "report.md", result)
-    (directory / "spec.yaml").write_text(result.spec.to_yaml(), encoding="utf-8")
-    for name in TABLES:
-        table = getattr(result, name)
-        path = directory / f"{name}.csv"
-        if isinstance(table, pd.DataFrame):
-            table.to_csv(path, index=False, lineterminator="\n")
-        else:
-            path.unlink(missing_ok=True)
+    with writing(directory):
+        write_report(directory / "report.html", result)
+        write_markdown(directory / "report.md", result)
+        put(directory / "spec.yaml", result.spec.to_yaml().encode())
+        for name in TABLES:
+            table = getattr(result, name)
+            path = directory / f"{name}.csv"
+            if isinstance(table, pd.DataFrame):
+                put(path, table.to_csv(index=False, lineterminator="\n").encode())
+            else:
+                path.unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,8 +15,11 @@ from ..dsl.tabulate import Scorer, tabulate
 from ..dsl.text import Text
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
+from ..engine.tabulation import TrieScorer
 from ..families import Member
 from ..models.language_model import LanguageModel
+from .cells import content_of
+from .keeper import Keeper
 from .result import Pair
 from .spec import AuditSpec
 from .wordings import Wording
@@ -41,18 +45,53 @@ class _WithNote:
 
 
 def example_pairs(
-    spec: AuditSpec, name: str, lm: LanguageModel, wording: Wording, scoring: str, scorer: Scorer, count: int, seed: int
-) -> list[Pair]:
+    spec: AuditSpec, name: str, lm: LanguageModel, wording: Wording, scoring: str, scorer: TrieScorer, count: int,
+    seed: int, keeper: Keeper,
+) -> tuple[list[Pair], int]:  # fmt: skip
     """Units with their texts at every level of the attribute, the same noise in each.
 
     Units whose outcome is not the same at all levels come first: they are what the effect is about. They are no
     typical units.
 
     Args:
-        spec, name, lm, wording, scoring, scorer: see ``cells.measured``.
+        spec, name, lm, wording, scoring, scorer, keeper: see ``cells.measured``.
         count: number of units.
         seed: of the units.
+
+    Returns:
+        the pairs, and how many tokens the sentences took (without the free text).
     """
+
+    def compute() -> dict[str, Any]:
+        scorer.forget()
+        before = scorer.counts(lm).tokens
+        rows = _found(spec, lm, wording, scoring, scorer, count, seed)
+        return {"rows": rows, "tokens": scorer.counts(lm).tokens - before}
+
+    def fits(found: Any) -> bool:
+        lengths = [[len(texts) for texts in row[1:]] for row in found["rows"]]
+        return lengths == [[len(spec.levels)] * 3] * min(count, UNITS) and type(found["tokens"]) is int
+
+    text = None if spec.text is None else asdict(spec.text)
+    asked = {
+        "pairs": count, "of": UNITS, "seed": seed, "scoring": scoring, "text": text, **content_of(spec, wording)
+    }  # fmt: skip
+    kept = keeper(asked, fits, compute)
+    # In the specification's words, whatever the wording's.
+    options = spec.variable(spec.outcome).options
+    pairs = [
+        Pair(
+            name, wording.proxy.name, unit, spec.levels, tuple(texts), tuple(options[k] for k in outcomes), tuple(notes)
+        )
+        for unit, texts, outcomes, notes in kept["rows"]
+    ]
+    return pairs, kept["tokens"]
+
+
+def _found(
+    spec: AuditSpec, lm: LanguageModel, wording: Wording, scoring: str, scorer: Scorer, count: int, seed: int
+) -> list[list[Any]]:
+    """Units, each with its texts, numbers of outcomes and notes at every level, as JSON values."""
     member = wording.member(spec, scoring)
     worlds = [{spec.attribute: wording.phrases[level]} for level in spec.levels]
     data = simulate(tabulate(member, lm, scorer=scorer), seed, UNITS, worlds=worlds)
@@ -60,20 +99,13 @@ def example_pairs(
     differs = (outcomes != outcomes[:, :1]).any(1)
     units = np.concatenate([np.flatnonzero(differs), np.flatnonzero(~differs)])[:count]
     notes = _notes(spec, member, lm, data, units, seed)
-    # In the specification's words, whatever the wording's.
-    options = spec.variable(spec.outcome).options
     return [
-        Pair(
-            name,
-            wording.proxy.name,
-            int(unit),
-            spec.levels,
-            tuple(data.text(int(unit), w) for w in range(1, len(data.worlds))),
-            tuple(options[k] for k in outcomes[unit]),
-            notes[i],
-        )
+        [
+            int(unit), [data.text(int(unit), w) for w in range(1, len(data.worlds))], outcomes[unit].tolist(),
+            list(notes[i]),
+        ]
         for i, unit in enumerate(units)
-    ]
+    ]  # fmt: skip
 
 
 def _notes(

@@ -46,7 +46,7 @@ class AuditResult:
     Attributes:
         spec: what was asked.
         lms: one row for each language model: ``lm`` (short name), ``source``, ``fingerprint``, ``parameters``,
-            ``context`` (positions), tokens asked.
+            ``context`` (positions), ``tokens`` that what is reported took, be it now or in an earlier run that kept it.
         cells: one row for each (``lm``, ``proxy``, ``level``, ``wording``, ``option_wording``): ``p_reference``,
             ``p_level``, the five effects, ``sd_unit`` (of the individual total effects).
         effects: one row for each (``lm``, ``proxy``, ``level``, ``effect``): ``value``, ``lower``, ``upper``, ``p``,
@@ -64,7 +64,7 @@ class AuditResult:
             that chats reads ``before`` and the sentence in the conversation of ``chats``.
         dag_svg: a picture of the causal graph.
         settings: ``level`` (of intervals), ``wordings``, ``option_wordings``, ``seed``, ``rate`` (false discovery
-            rate), ``versions``, ``seconds``.
+            rate), ``versions``.
         truth: ``level``, ``effect``, ``value`` (and ``proxy``, if it depends on that) of the SCM that text was
             generated from, only where it is known.
         chats: what stands around the sentences, verbatim, of language models that were loaded with ``chat=``: ``lm``,

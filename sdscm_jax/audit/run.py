@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 
 from .. import checks
 from ..dsl.coupling import COUPLINGS
+from ..durable import make_directory, writing
 from ..engine.progress import progress_bar
 from ..engine.tabulation import TrieScorer
 from ..errors import AuditError
@@ -22,6 +23,7 @@ from .asked import asked_table, chats_table
 from .cells import measured
 from .fit import check_context
 from .infer import couplings_table, differences_table, effects_table, scorings_table, variance_table
+from .keeper import Keeper
 from .pairs import example_pairs
 from .result import AuditResult, Pair
 from .spec import AuditSpec, audit_spec
@@ -66,7 +68,7 @@ def audit(
             language model has learned imperfectly is discovered, since its own effects are measured without noise.
         pairs: example units for each language model and proxy.
         out: a directory that keeps what single wordings said; a killed audit goes on there, and one of more wordings
-            or language models pays for what is new.
+            or language models pays for what is new. Finished, it gives the same tables and report to the last byte.
         truth: mechanisms that the language models' training text was generated from, to compare with.
         memory: bytes for keys and values; see ``simulate``.
         progress: show a bar on stderr; by default where stderr is a terminal.
@@ -76,6 +78,7 @@ def audit(
             for it, or it gives an option of the outcome no probability. All but the last are found before a language
             model is run.
         LoadError: a language model cannot be loaded.
+        ResumeError: another process writes to ``out``, or a file in it is damaged (the message says which to delete).
 
     >>> from sdscm_jax.audit import AuditSpec
     >>> small = AuditSpec.from_dict({
@@ -107,22 +110,30 @@ def audit(
     rows: list[dict[str, Any]] = []
     examples: list[Pair] = []
     asked_of: list[dict[str, Any]] = []
-    started = time.perf_counter()
-    with progress_bar("wordings", len(loaded) * len(drawn), progress) as told:
+    with (
+        nullcontext() if out is None else writing(Path(out)),
+        progress_bar("wordings", len(loaded) * len(drawn), progress) as told,
+    ):
+        if directory is not None:
+            make_directory(directory)
         for number, (name, (source, lm)) in enumerate(loaded.items()):
-            scorer, fingerprint = TrieScorer(memory=memory), lm.fingerprint()
+            scorer, keeper = TrieScorer(memory=memory), Keeper.of_lm(directory, lm, memory)
+            tokens = 0
             for done, wording in enumerate(drawn):
                 # Other scorings are looked at in the first option wording only.
                 scorings = spec.scorings[: None if wording.option_wording == 0 else 1]
-                found = measured(spec, name, lm, wording, scorings, scorer, directory, fingerprint)
-                rows += [{"lm": name, **row, "templates": tuple(row["templates"])} for row in found]
+                found, asked = measured(spec, name, lm, wording, scorings, scorer, keeper)
+                rows += [{"lm": name, **row} for row in found]
+                tokens += asked
                 told(number * len(drawn) + done + 1)
             for wording in (w for w in drawn if pairs and w.wording == w.option_wording == 0):
-                examples += example_pairs(spec, name, lm, wording, spec.scorings[0], scorer, pairs, seed)
+                told_of, asked = example_pairs(spec, name, lm, wording, spec.scorings[0], scorer, pairs, seed, keeper)
+                examples += told_of
+                tokens += asked
             asked_of.append({
-                "lm": name, "source": source, "fingerprint": fingerprint,
+                "lm": name, "source": source, "fingerprint": lm.fingerprint(),
                 "parameters": sum(x.size for x in jax.tree.leaves(lm.params)), "context": lm.config.max_positions,
-                "tokens": scorer.counts(lm).tokens,
+                "tokens": tokens,
             })  # fmt: skip
     table = pd.DataFrame(rows)
     main = table[table["scoring"] == spec.scorings[0]].drop(columns="scoring").reset_index(drop=True)
@@ -130,7 +141,6 @@ def audit(
     settings = {
         "level": level, "wordings": wordings, "option_wordings": option_wordings, "seed": seed, "rate": rate,
         "margin": margin, "versions": {name: version(name) for name in _VERSIONS},
-        "seconds": time.perf_counter() - started,
     }  # fmt: skip
     return AuditResult(
         spec=spec,

@@ -343,7 +343,7 @@ class Choice(Mechanism):
         return jnp.broadcast_to(values, (len(self.options), *self.batch_shape)) if expand else values
 
     def as_value(self, value: Any, where: str | None = None) -> Any:
-        """Option number of an option's text, or of a phrase; numbers and arrays pass through.
+        """Option numbers, int32, of an option's text, or of a phrase, or of numbers.
 
         Raises:
             OptionError: no option has that text, or a number is not in ``0..K-1``.

@@ -293,8 +293,15 @@ class Mechanism(dist.Distribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw values: the response to fresh noise, or to the noise that is at hand."""
-        noise = self.noise if self.noise is not None else self.draw_noise(key, (*sample_shape, *self.batch_shape))
-        return self.respond(noise)
+        return self.draw(key, (*sample_shape, *self.batch_shape))
+
+    def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """The same with the whole batch shape, which the batch shape broadcasts to."""
+        return self.respond(self.draw_noise(key, shape) if self.noise is None else self.noise)
+
+    def expand(self, batch_shape: tuple[int, ...]) -> dist.Distribution:
+        """This mechanism for the members of plates."""
+        return self if tuple(batch_shape) == self.batch_shape else _Expanded(self, tuple(batch_shape))
 
     @abstractmethod
     def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Any:
@@ -319,6 +326,23 @@ class Mechanism(dist.Distribution):
     @abstractmethod
     def phrase(self, value: Any, name: str | None = None) -> Phrase:
         """The phrase that a value stands for."""
+
+
+class _Expanded(dist.ExpandedDistribution):
+    """A mechanism for the members of plates, each with the noise of its number.
+
+    NumPyro would draw for the batch shape of what the mechanism reads, and move the axes of the values: draws would
+    hang on what is read, and noise that is at hand would be another member's.
+    """
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        return self.base_dist.draw(key, (*sample_shape, *self.batch_shape))
+
+    def sample_with_intermediates(self, key: Array, sample_shape: tuple[int, ...] = ()) -> tuple[Array, list]:
+        return self.sample(key, sample_shape), []
+
+    def expand(self, batch_shape: tuple[int, ...]) -> dist.Distribution:
+        return self.base_dist.expand(batch_shape)
 
 
 def mechanism_of(fn: Any) -> Mechanism | None:

@@ -242,7 +242,7 @@ def _option_number(value: Any, options: tuple[str, ...], where: str) -> int:
 
 
 def option_numbers(value: Any, options: tuple[str, ...], where: str) -> Any:
-    """Option numbers of texts or of a phrase; numbers and arrays of numbers pass through.
+    """Option numbers, int32, of texts or of a phrase; numbers are checked.
 
     Args:
         value: an option's text, a phrase, a number, or an array or list of texts or numbers.
@@ -260,18 +260,16 @@ def option_numbers(value: Any, options: tuple[str, ...], where: str) -> Any:
             raise OptionError(f"{where} has the options {options}, the phrase {value.options}")
         return value.index
     if isinstance(value, str):
-        return option_index(value, options, where)
+        return np.int32(option_index(value, options, where))
     if isinstance(value, jax.core.Tracer):
         if not jnp.issubdtype(value.dtype, jnp.integer) and value.dtype != bool:
             raise OptionError(f"{where} takes option numbers, got an array of {value.dtype}")
-        # Booleans would be a mask where numbers are looked up.
-        return value.astype(jnp.int32) if value.dtype == bool else value
+        # (A number of 64 bits that is no option stays none. Booleans would be a mask where numbers are looked up.)
+        return (jnp.clip(value, -1, len(options)) if value.dtype.itemsize > 4 else value).astype(jnp.int32)
     array = as_array(value)
     if array is not None and array.dtype.kind in "OU":
         numbers = [_option_number(v, options, where) for v in array.ravel()]
         return np.array(numbers, np.int32).reshape(array.shape)
     if array is None or array.dtype.kind not in "iub" or not ((array >= 0) & (array < len(options))).all():
         raise OptionError(f"{where} has {len(options)} options, numbered from 0; got {told(value)}")
-    if array.dtype.kind == "b":
-        return array.astype(np.int32)
-    return value if isinstance(value, jax.Array) else array
+    return value.astype(jnp.int32) if isinstance(value, jax.Array) else array.astype(np.int32)

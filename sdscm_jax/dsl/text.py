@@ -225,11 +225,10 @@ class Text(Mechanism):
 
     # -- noise ----------------------------------------------------------------------------------
 
-    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Draw tokens, int32 ``[*sample_shape, *batch_shape, T]``."""
+    def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Draw tokens, int32 ``[*shape, T]``."""
         if self.noise is not None:
             return self.respond(self.noise)
-        shape = (*sample_shape, *self.batch_shape)
         # Noise of one token at a time: that of a whole text would be T x V numbers.
         return self._write(lambda step: self._step_noise(key, step, shape), shape)
 

@@ -99,41 +99,42 @@ def add_tokens(
                 frame[labelled(f"tokens({site.name})", label)] = list(values[site.name][:, w])
 
 
-def arrays_of(
-    table: pa.Table, sites: Sequence[Site], worlds: Sequence[str], kept: Sequence[str]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Values ``[n, worlds, ...]`` and log-probabilities ``[n, worlds, ..., K]`` of a table with all columns.
+def value_columns(site: Site, worlds: Sequence[str]) -> list[str]:
+    """Names of the columns that ``values_of`` reads."""
+    if isinstance(site.phrase, TextPhrase):
+        return [labelled(f"tokens({site.name})", label) for label in worlds]
+    return [labelled(indexed(site.name, i), label) for label in worlds for i in np.ndindex(site.shape)]
+
+
+def log_prob_columns(site: Site, worlds: Sequence[str]) -> list[str]:
+    """Names of the columns that ``log_probs_of`` reads."""
+    places = [(i, option) for i in np.ndindex(site.shape) for option in site.options]
+    return [log_prob_column(site.name, i, option, label) for label in worlds for i, option in places]
+
+
+def values_of(table: pa.Table, site: Site, worlds: Sequence[str]) -> np.ndarray:
+    """Values ``[n, worlds, ...]`` of a site.
 
     Args:
         table: as ``Simulation.to_pandas`` names its columns, with tokens of free texts.
-        sites: of the model.
+        site: of the model.
         worlds: labels, the factual world's first.
-        kept: sites whose log-probabilities are there.
     """
 
-    def column(name: str, options: tuple[str, ...] = ()) -> np.ndarray:
+    def column(name: str) -> np.ndarray:
         array = table[name].combine_chunks()
-        if not options:
+        if not site.options:
             return array.to_numpy(zero_copy_only=False)
-        known = pa.array(options)
+        known = pa.array(site.options)
         return pa.compute.index_in(array.cast(pa.string()), known).to_numpy(zero_copy_only=False).astype(np.int32)
 
-    def of_site(site: Site, label: str) -> np.ndarray:
-        if isinstance(site.phrase, TextPhrase):
-            return np.stack(list(column(labelled(f"tokens({site.name})", label)))).astype(np.int32)
-        numbers = [column(labelled(indexed(site.name, i), label), site.options) for i in np.ndindex(site.shape)]
-        dtype = np.int32 if site.options else site.dtype
-        return _side_by_side(numbers, (len(table), *site.shape)).astype(dtype)
+    found = [column(name) for name in value_columns(site, worlds)]
+    if isinstance(site.phrase, TextPhrase):
+        return np.stack([np.stack(list(texts)).astype(np.int32) for texts in found], axis=1)
+    return _side_by_side(found, (len(table), len(worlds), *site.shape)).astype(np.int32 if site.options else site.dtype)
 
-    def log_probs(site: Site, label: str) -> np.ndarray:
-        shape = site.shape
-        found = [
-            column(log_prob_column(site.name, i, option, label)) for i in np.ndindex(shape) for option in site.options
-        ]
-        return _side_by_side(found, (len(table), *shape, len(site.options)))
 
-    values = {site.name: np.stack([of_site(site, label) for label in worlds], axis=1) for site in sites}
-    logits = {
-        site.name: np.stack([log_probs(site, label) for label in worlds], axis=1) for site in sites if site.name in kept
-    }
-    return values, logits
+def log_probs_of(table: pa.Table, site: Site, worlds: Sequence[str]) -> np.ndarray:
+    """Log-probabilities ``[n, worlds, ..., K]`` of a choice, as ``values_of``."""
+    found = [table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in log_prob_columns(site, worlds)]
+    return _side_by_side(found, (len(table), len(worlds), *site.shape, len(site.options)))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..dsl.asked import is_language_model, language_models
 from ..errors import SDSCMError
-from .parts import Parts
+from ..models.language_model import LanguageModel
+from ..models.on_mesh import mesh_of
+from .parts import MANIFEST, Parts
 from .run import Executor, Run
 
 PACKAGES = ("sdscm-jax", "jax", "jaxlib", "flax", "numpyro", "numpy")
@@ -29,6 +34,24 @@ def open_parts(out: str | Path, run: Run, executor: Executor, labels: Sequence[s
     if jax.process_count() > 1:
         raise SDSCMError("out is for runs of one process; with jax.distributed keep what simulate returns instead")
     return Parts.open(out, manifest_of(run, executor, labels), count)
+
+
+def left_to_us(out: str | Path | None) -> dict[str, Any]:
+    """What the run in a directory has for that which a caller may leave to us; nothing where there is no run yet.
+
+    Some of it depends on the moment, such as the memory that an accelerator has left.
+    """
+    try:
+        found = {} if out is None else json.loads((Path(out) / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        # Who opens the directory says what is wrong with it.
+        return {}
+    wanted = {"memory": int, "chunk": int, "execution": str}
+    return {
+        name: found[name]
+        for name, kind in wanted.items()
+        if isinstance(found, dict) and type(found.get(name)) is kind and (kind is str or found[name] > 0)
+    }
 
 
 def manifest_of(run: Run, executor: Executor, labels: Sequence[str]) -> dict[str, Any]:
@@ -49,7 +72,24 @@ def manifest_of(run: Run, executor: Executor, labels: Sequence[str]) -> dict[str
         "execution": executor.execution,
         "chunk": executor.size,
         "memory": executor.memory,
+        **environment(language_models(run.args)),
+    }
+
+
+def environment(lms: Sequence[LanguageModel]) -> dict[str, Any]:
+    """What the bytes of every result depend on beside what is asked, as JSON values.
+
+    Args:
+        lms: the language models that are asked; none: what JAX runs on.
+    """
+    meshes = [mesh_of(lm) for lm in lms]
+    arrays = [x for lm in lms for x in jax.tree.leaves(lm.params) if isinstance(x, jax.Array)]
+    devices = {device for x in arrays for device in x.devices()} or {jnp.zeros(()).device}
+    return {
         "versions": {package: version(package) for package in PACKAGES},
+        "devices": dict(sorted(Counter(device.device_kind for device in devices).items())),
+        "meshes": [None if mesh is None else dict(mesh.shape) for mesh in meshes],
+        "precision": {"x64": jax.config.jax_enable_x64, "matmul": jax.config.jax_default_matmul_precision},
     }
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -16,21 +16,88 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..checks import as_path
-from ..durable import locked, make_directory, put
+from ..durable import LOCK, locked, make_directory, put
 from ..errors import ResumeError, SDSCMError
 
 # Number of the layout of the directory and of its files.
 FORMAT = 1
 
-_MANIFEST = "_manifest.json"
-_LOCK = ".sdscm.lock"
+MANIFEST = "_manifest.json"
 _PART_NAME = re.compile(r"part-([0-9]{1,18})\.parquet")
 _TEMPORARY = re.compile(r"\.(_manifest\.json|part-\d+\.(parquet|sha256))\.tmp")
 _RUN, _PART = "sdscm_jax.run", "sdscm_jax.part"
 
 
 @dataclass(frozen=True)
-class Parts:
+class PartFiles:
+    """The parts of one run, to be read: whoever writes there, a part does not change once it is there.
+
+    Attributes:
+        directory: where the parts are.
+        count: number of parts of the whole run.
+        run: SHA-256 of the manifest; each part carries it, with its own number.
+    """
+
+    directory: Path
+    count: int
+    run: str
+
+    def read(self, i: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read part ``i``: the table that was written, one chunk a column or more; or some columns of it.
+
+        Raises:
+            ResumeError: the part is absent, damaged, or of another run; the message says which file
+                to delete to have it computed again.
+        """
+        path = self._path(i)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise ResumeError(f"{path} is not there: it has not been computed yet") from error
+        except OSError as error:
+            raise _unusable(path, f"cannot be read ({error.strerror})") from error
+        try:
+            checksum = self._checksum_path(i).read_bytes()
+        except OSError as error:
+            raise _unusable(path, f"has no checksum ({error.filename}: {error.strerror})") from error
+        if checksum != self._checksum(i, data):
+            raise _unusable(path, "is damaged (its checksum differs)")
+        # Only bytes that we wrote reach the reader of Parquet: it is not made for damaged files.
+        try:
+            file = pq.ParquetFile(pa.BufferReader(data))
+            origin = file.metadata.metadata or {}
+            if (origin.get(_RUN.encode()), origin.get(_PART.encode())) != (self.run.encode(), str(i).encode()):
+                raise _unusable(path, "is a part of another run, or another part of this one")
+            schema = _schema(file)
+            if columns is None:
+                return file.read().cast(schema)
+            # A name with a dot is read as well where what is before the dot is asked for.
+            found = file.read(columns=list(columns)).select(list(columns))
+            return found.cast(pa.schema([schema.field(name) for name in columns]))
+        except (pa.ArrowException, OSError) as error:
+            raise _unusable(path, f"is not a Parquet file of ours ({error})") from error
+
+    def _path(self, i: int) -> Path:
+        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < self.count:
+            raise SDSCMError(f"parts are numbered 0 to {self.count - 1}; got {i!r}")
+        return self.directory / f"part-{i:0{max(5, len(str(self.count - 1)))}d}.parquet"
+
+    def _number(self, name: str) -> int | None:
+        """The number of the part that has this file name, None if none has."""
+        found = _PART_NAME.fullmatch(name)
+        if found is None or int(found[1]) >= self.count or self._path(int(found[1])).name != name:
+            return None
+        return int(found[1])
+
+    def _checksum_path(self, i: int) -> Path:
+        return self.directory / f".{self._path(i).stem}.sha256"
+
+    def _checksum(self, i: int, data: Any) -> bytes:
+        return f"{hashlib.sha256(data).hexdigest()}  {self._path(i).name}\n".encode()
+
+
+@dataclass(frozen=True)
+class Parts(PartFiles):
     """A directory with the parts of one run, and the right to write there until it is closed.
 
     It holds ``_manifest.json`` (what the run is), ``part-00000.parquet``, ... (its rows, in order:
@@ -38,11 +105,6 @@ class Parts:
     the format of ``sha256sum``, and a lock. Every file is written under a temporary name, synced and
     renamed, the checksum before its part: whenever the process is killed, a part is there, whole and
     with its checksum, or not at all.
-
-    Attributes:
-        directory: where the parts are.
-        count: number of parts of the whole run.
-        run: SHA-256 of the manifest; each part carries it, with its own number.
 
     >>> import tempfile
     >>> import pyarrow as pa
@@ -54,9 +116,6 @@ class Parts:
     (frozenset({1}), ['heads', 'tails'])
     """
 
-    directory: Path
-    count: int
-    run: str
     _lock: IO[bytes] = field(repr=False)
 
     @classmethod
@@ -83,14 +142,14 @@ class Parts:
         try:
             make_directory(directory)
             _refuse_foreign(directory)
-            lock = locked(directory / _LOCK)
+            lock = locked(directory / LOCK)
             try:
                 for name in filter(_TEMPORARY.fullmatch, os.listdir(directory)):
                     os.unlink(directory / name)
-                if (directory / _MANIFEST).exists():
-                    _refuse_other_run(directory / _MANIFEST, ours)
+                if (directory / MANIFEST).exists():
+                    _refuse_other_run(directory / MANIFEST, ours)
                 else:
-                    put(directory / _MANIFEST, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
+                    put(directory / MANIFEST, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
                 parts = cls(directory, count, hashlib.sha256(_text(ours).encode()).hexdigest(), lock)
                 parts._refuse_strays()
             except BaseException:
@@ -99,6 +158,11 @@ class Parts:
         except OSError as error:
             raise SDSCMError(f"cannot write a run to {directory}: {error.strerror or error}") from error
         return parts
+
+    @property
+    def files(self) -> PartFiles:
+        """The same without the right to write."""
+        return PartFiles(self.directory, self.count, self.run)
 
     @property
     def done(self) -> frozenset[int]:
@@ -136,36 +200,6 @@ class Parts:
         # Nobody else writes here while we have the lock, so that the part is still absent.
         put(path, data)
 
-    def read(self, i: int) -> pa.Table:
-        """Read part ``i``: the table that was written, one chunk a column or more.
-
-        Raises:
-            ResumeError: the part is absent, damaged, or of another run; the message says which file
-                to delete to have it computed again.
-        """
-        path = self._path(i)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise ResumeError(f"{path} is not there: it has not been computed yet") from error
-        except OSError as error:
-            raise _unusable(path, f"cannot be read ({error.strerror})") from error
-        try:
-            checksum = self._checksum_path(i).read_bytes()
-        except OSError as error:
-            raise _unusable(path, f"has no checksum ({error.filename}: {error.strerror})") from error
-        if checksum != self._checksum(i, data):
-            raise _unusable(path, "is damaged (its checksum differs)")
-        # Only bytes that we wrote reach the reader of Parquet: it is not made for damaged files.
-        try:
-            file = pq.ParquetFile(pa.BufferReader(data))
-            origin = file.metadata.metadata or {}
-            if (origin.get(_RUN.encode()), origin.get(_PART.encode())) != (self.run.encode(), str(i).encode()):
-                raise _unusable(path, "is a part of another run, or another part of this one")
-            return file.read().cast(_schema(file))
-        except (pa.ArrowException, OSError) as error:
-            raise _unusable(path, f"is not a Parquet file of ours ({error})") from error
-
     def close(self) -> None:
         """Let another process write there."""
         # Not unlocked but closed: after a fork the parent keeps the lock when the child closes.
@@ -176,24 +210,6 @@ class Parts:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _path(self, i: int) -> Path:
-        if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < self.count:
-            raise SDSCMError(f"parts are numbered 0 to {self.count - 1}; got {i!r}")
-        return self.directory / f"part-{i:0{max(5, len(str(self.count - 1)))}d}.parquet"
-
-    def _number(self, name: str) -> int | None:
-        """The number of the part that has this file name, None if none has."""
-        found = _PART_NAME.fullmatch(name)
-        if found is None or int(found[1]) >= self.count or self._path(int(found[1])).name != name:
-            return None
-        return int(found[1])
-
-    def _checksum_path(self, i: int) -> Path:
-        return self.directory / f".{self._path(i).stem}.sha256"
-
-    def _checksum(self, i: int, data: Any) -> bytes:
-        return f"{hashlib.sha256(data).hexdigest()}  {self._path(i).name}\n".encode()
 
     def _serialised(self, i: int, table: pa.Table) -> pa.Buffer:
         if table.num_rows == 0:
@@ -317,10 +333,10 @@ def _listed(names: list[str], most: int = 5) -> str:
 def _refuse_foreign(directory: Path) -> None:
     """Write nothing, not even a lock, into a directory that somebody uses for something else."""
     names = os.listdir(directory)
-    if _MANIFEST not in names:
-        foreign = sorted(name for name in names if name != _LOCK and not _TEMPORARY.fullmatch(name))
+    if MANIFEST not in names:
+        foreign = sorted(name for name in names if name != LOCK and not _TEMPORARY.fullmatch(name))
         if foreign:
             raise ResumeError(
-                f"{directory} is not empty ({_listed(foreign)}) and has no {_MANIFEST}: it is no directory of a run; "
+                f"{directory} is not empty ({_listed(foreign)}) and has no {MANIFEST}: it is no directory of a run; "
                 "write to a new one"
             )

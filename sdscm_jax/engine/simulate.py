@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,14 @@ from ..dsl.noise import as_key
 from ..dsl.structure import structure
 from ..dsl.worlds import World, as_regime, as_worlds, told
 from ..errors import SDSCMError, SiteError, nearest
-from .columns import arrays_of, check_columns
+from .columns import check_columns
 from .in_graph import InGraph, rows_in_memory
-from .manifest import open_parts
+from .kept import Arrays, Both, KeptRun
+from .manifest import left_to_us, open_parts
 from .memory import default_memory
 from .program import separate
 from .progress import progress_bar
-from .run import Executor, PerUnit, Run, Shared, joined, under
+from .run import Executor, PerUnit, Progress, Run, Shared, joined, under
 from .simulation import Simulation
 from .staged import ROWS, Staged
 
@@ -92,7 +91,9 @@ def simulate(
             what is new only.
         out: a directory that parts of ``chunk`` rows are written to, as Parquet with the columns of
             ``Simulation.to_pandas``; if the run is killed, the same call goes on from those that are
-            there, to the same bytes.
+            there, to the same bytes. One part at a time is in memory, and what comes back reads the others when
+            they are asked for. ``memory``, ``chunk`` and ``execution`` are those that the run began with, unless
+            they are given.
         chunk: rows that go through the program together; by default what fits.
         progress: show a bar on stderr; by default where stderr is a terminal.
 
@@ -105,7 +106,8 @@ def simulate(
     Raises:
         InterventionError, EvidenceError, OptionError, ContextLengthError, SiteError, …: bad input is
             found before the language model is run; impossible evidence, when it has been.
-        ResumeError: ``out`` holds another run (the message says in what it differs), or a damaged part.
+        ResumeError: ``out`` holds another run (the message says in what it differs), or a damaged part; a file of
+            ``store`` is damaged.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -125,28 +127,20 @@ def simulate(
     run, labels = prepare(model, key, n, args, do, worlds, evidence, draws, logp)
     interventions = ({}, *(told(world, run.sites, n) for world in worlds or ()))
     started = time.perf_counter()
+    # Who gives nothing goes on with what the run in the directory has.
+    there = left_to_us(out)
+    memory, chunk = memory or there.get("memory"), chunk or there.get("chunk")
+    execution = execution or ("in_graph" if there.get("execution") == "in_graph" else None)
     executor = _executor(run, execution, memory, store, chunk)
-    results: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     cpu_started = time.process_time()
-    starts = range(0, run.rows, executor.size)
-    with (
-        nullcontext() if out is None else open_parts(out, run, executor, labels, len(starts)) as parts,
-        progress_bar("units", run.rows, progress) as bar,
-    ):
-        done: frozenset[int] = frozenset() if parts is None else parts.done
-        for number, start in enumerate(starts):
-            rows = np.arange(start, min(start + executor.size, run.rows))
-            if parts is not None and number in done:
-                results.append(arrays_of(parts.read(number), run.sites, ("", *labels), run.kept))
-            else:
-                part = _part(run, executor, rows, partial(_within, bar, rows), anew=parts is not None, labels=labels)
-                results.append(part)
-                if parts is not None:
-                    parts.write(number, _simulation(run, labels, part, {}).to_arrow())
-            bar(int(rows[-1]) + 1)
+    with progress_bar("units", run.rows, progress) as bar:
+        if out is None:
+            found = joined([_part(run, executor, rows, bar, False, labels) for rows in _parts(run, executor)])
+            result = _simulation(run, labels, found)
+        else:
+            kept = _keep(out, run, executor, labels, bar)
+            result = _described(run, labels, kept.values, kept.log_probs)
     executor.finish()
-    result = joined(results)
-    del results
     figures = executor.stats()
     stats = {
         "units": run.units,
@@ -155,40 +149,60 @@ def simulate(
         "cpu_seconds": time.process_time() - cpu_started,
         **figures,
     }
-    return replace(_simulation(run, labels, result, stats), interventions=interventions)
+    return replace(result, stats=stats, interventions=interventions)
 
 
-def _within(told: Callable[[float], None], rows: np.ndarray, share: float) -> None:
-    """Tell how many rows are done, of which a share of these."""
-    told(int(rows[0]) + share * len(rows))
+def _parts(run: Run, executor: Executor) -> list[range]:
+    """Rows that go together."""
+    return [range(x, min(x + executor.size, run.rows)) for x in range(0, run.rows, executor.size)]
+
+
+def _keep(out: str | Path, run: Run, executor: Executor, labels: tuple[str, ...], bar: Progress) -> KeptRun:
+    """Write the parts of a run that are not there; never are two of them in memory."""
+    ranges = _parts(run, executor)
+    with open_parts(out, run, executor, labels, len(ranges)) as parts:
+        kept = KeptRun(parts.files, run.sites, ("", *labels), run.kept, run.rows, executor.size)
+        done = parts.done
+        for number, rows in enumerate(ranges):
+            if number in done:
+                # What is damaged is found now, whoever reads it later.
+                _simulation(run, labels, kept.part(number))
+            else:
+                part = _part(run, executor, rows, bar, True, labels)
+                parts.write(number, _simulation(run, labels, part).to_arrow())
+                del part
+            bar(rows.stop)
+    return kept
 
 
 def _part(
-    run: Run,
-    executor: Executor,
-    rows: np.ndarray,
-    progress: Callable[[float], None],
-    anew: bool,
-    labels: tuple[str, ...],
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    run: Run, executor: Executor, rows: range, progress: Progress, anew: bool, labels: tuple[str, ...]
+) -> Both:  # fmt: skip
     """Values and log-probabilities of rows; ``anew``: they do not depend on what was computed before."""
     if anew:
         executor.forget()
-    found, log_evidence = executor(rows, progress)
+    found, log_evidence = executor(
+        np.arange(rows.start, rows.stop), lambda done: progress(rows.start + done * len(rows))
+    )
+    progress(rows.stop)
     if run.observed:
-        check_possible(log_evidence, "simulate", int(rows[0]))
-        check_counterfactual(found.values, run.sites, run.observed, labels, int(rows[0]))
+        check_possible(log_evidence, "simulate", rows.start)
+        check_counterfactual(found.values, run.sites, run.observed, labels, rows.start)
     if anew:
         # Before the part is there: a part that is computed again finds what it found the first time.
         executor.finish()
     return dict(found.values), dict(found.log_probs)  # type: ignore[arg-type]
 
 
-def _simulation(run: Run, labels: tuple[str, ...], part: Any, stats: dict[str, float]) -> Simulation:
+def _simulation(run: Run, labels: tuple[str, ...], part: Both) -> Simulation:
     values, log_probs = ({site.name: x[site.name] for site in run.sites if site.name in x} for x in part)
     run.check_set(values)
     check_known(run.sites, values)
-    return Simulation(Graph(run.sites), ("", *labels), values, log_probs, run.draws, stats, run.observed)
+    return _described(run, labels, values, log_probs)
+
+
+def _described(run: Run, labels: tuple[str, ...], values: Arrays, log_probs: Arrays) -> Simulation:
+    return Simulation(Graph(run.sites), ("", *labels), values, log_probs, run.draws, evidence=run.observed)
 
 
 def prepare(

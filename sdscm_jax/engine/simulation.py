@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..checks import as_path, count, items, one_of
 from ..dsl.graph import Graph
@@ -16,6 +17,7 @@ from ..dsl.text_phrase import TextPhrase
 from ..dsl.worlds import World
 from ..errors import SDSCMError, SiteError
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
+from .kept import KeptArrays, KeptRun
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,7 +32,8 @@ class Simulation:
         values: site -> array ``[n, worlds, ...]``: int32 option numbers of a choice, tokens of a free
             text.
         log_probs: choice site -> float32 ``[n, worlds, ..., K]``: log-probabilities of its options given
-            its parents in that world.
+            its parents in that world. Of a run with ``out=`` these and the values are in its directory: the array of
+            a site is read when it is first asked for, and ``batches`` reads all of them part by part.
         interventions: what the worlds set, site -> value, ``{}`` for the first: an option by its text, a number that
             is the same for all units as a number, and anything else as it was given.
         evidence: sites whose observed values the units' noise was drawn given.
@@ -45,14 +48,44 @@ class Simulation:
 
     graph: Graph
     worlds: tuple[str, ...]
-    values: dict[str, np.ndarray]
-    log_probs: dict[str, np.ndarray]
+    values: Mapping[str, np.ndarray]
+    log_probs: Mapping[str, np.ndarray]
     draws: int = 1
     stats: dict[str, float] = field(default_factory=dict)
     evidence: tuple[str, ...] = ()
     interventions: tuple[World, ...] = ({},)
 
+    @property
+    def _kept(self) -> KeptRun | None:
+        """The run in a directory whose arrays these are; None: they are in memory."""
+        both = self.values, self.log_probs
+        runs = [arrays.run for arrays in both if isinstance(arrays, KeptArrays)]
+        # Who replaced some of the arrays wants to see those.
+        return runs[0] if len(runs) == 2 and runs[0] is runs[1] else None
+
+    def batches(self) -> Iterator[Simulation]:
+        """The units in pieces, in order: those of a part of ``out=`` at a time, read from it. Else all of them at once.
+
+        Raises:
+            ResumeError: a part is damaged, or not there any more.
+
+        >>> import tempfile, sdscm_jax as sd
+        >>> lm = sd.load_lm()
+        >>> def model(lm):
+        ...     sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
+        >>> data = sd.simulate(model, 0, 50, lm, out=tempfile.mkdtemp(), chunk=20)
+        >>> [len(batch) for batch in data.batches()]
+        [20, 20, 10]
+        """
+        if self._kept is None:
+            yield self
+            return
+        for values, log_probs in self._kept.pieces(self.draws):
+            yield replace(self, values=values, log_probs=log_probs)
+
     def __len__(self) -> int:
+        if self._kept is not None:
+            return self._kept.rows
         return len(next(iter(self.values.values()))) if self.values else 0
 
     def __repr__(self) -> str:
@@ -95,6 +128,8 @@ class Simulation:
         >>> data.to_pandas().columns.tolist()
         ['pdl1', 'logp(pdl1=low)', 'logp(pdl1=high)']
         """
+        if self._kept is not None:
+            return pd.concat([batch.to_pandas(logp) for batch in self.batches()], ignore_index=True)
         columns: dict[str, object] = {}
         for w, label in enumerate(self.worlds):
             for name, array in self.values.items():
@@ -124,13 +159,17 @@ class Simulation:
     def to_parquet(self, path: str | Path, logp: bool | Sequence[str] = True) -> None:
         """Write ``to_pandas`` as Parquet; option texts are dictionary-encoded, in their order."""
         path = as_path(path)
+        tables = (pa.Table.from_pandas(batch.to_pandas(logp), preserve_index=False) for batch in self.batches())
+        first = next(tables)
         try:
-            self.to_pandas(logp).to_parquet(path, index=False)
+            with pq.ParquetWriter(path, first.schema) as file:
+                for table in (first, *tables):
+                    file.write_table(table)
         except OSError as error:
             raise SDSCMError(f"{path} cannot be written: {error}") from error
 
     def to_arrow(self) -> pa.Table:
-        """``to_pandas`` as an Arrow table, with the tokens of free texts; ``arrays_of`` reads it back."""
+        """``to_pandas`` as an Arrow table, with the tokens of free texts: all that ``values_of`` reads."""
         frame = self.to_pandas()
         add_tokens(frame, self.graph.sites, self.worlds, self.values)
         return pa.Table.from_pandas(frame, preserve_index=False)
@@ -138,8 +177,12 @@ class Simulation:
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""
         w, unit = self.world(world), count(unit, "unit", SiteError, least=-len(self), most=len(self) - 1)
-        sentences: list[str] = []
-        for name, array in self.values.items():
+        values, sentences = self.values, list[str]()
+        if self._kept is not None:
+            # Only its part is read.
+            part, unit = divmod(range(len(self))[unit], self._kept.size)
+            values, _ = self._kept.part(part)
+        for name, array in values.items():
             phrase = self.graph[name].phrase
             if phrase is not None:
                 # Several of them where the site is in a loop.

@@ -65,7 +65,7 @@ class Staged:
         self._scorers: dict[int, Scorer] = {}
         for i in used:
             same = next((j for j in self._scorers if lms[j] is lms[i]), None)
-            kept = None if store is None else Store(store, lms[i].fingerprint())
+            kept = None if store is None else Store(store, lms[i])
             self._scorers[i] = (
                 self._scorers[same]
                 if same is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ class TrieScorer:
     def _asked_of(self, lm: LanguageModel) -> _Growing:
         if id(lm) not in self._scorers:
             memory = default_memory([lm]) if self.memory is None else self.memory
-            store = None if self.store is None else Store(self.store, lm.fingerprint())
+            store = None if self.store is None else Store(self.store, lm)
             first = min(FIRST_TOKENS, memory // token_bytes(lm) // FIRST)
             self._scorers[id(lm)] = _Growing(lm, memory, first, store=store)
         return self._scorers[id(lm)]
@@ -113,6 +114,16 @@ class TrieScorer:
 
 class _Growing(Scorer):
     """Takes a larger pool where a question does not fit it, as far as memory goes; forgets what is too much."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._first = self.capacity
+
+    def forget(self) -> None:
+        """Begin anew, with the first pool again: how much is computed twice depends on its size."""
+        if self.capacity != self._first:
+            self.capacity, self._pool = self._first, None
+        super().forget()
 
     def in_parts(self, question: Question, contexts: np.ndarray) -> np.ndarray:
         """Log-probabilities of edges ``[C, E]``, as many at a time as the pool holds.
@@ -125,11 +136,11 @@ class _Growing(Scorer):
         if needed > self.capacity and self.capacity < self.budget:
             # What the new pool holds is computed again.
             self.capacity, self._pool = min(self.budget, rounded(needed, 4096)), None
-            self.forget()
+            super().forget()
         if needed > self.capacity and len(contexts) > 1:
             return np.concatenate([self.in_parts(question, part) for part in np.array_split(contexts, 2)])
         if max(lane.trie.size for lane in self._lanes) > REMEMBERED * self.capacity:
-            self.forget()
+            super().forget()
         return self.edges(question, contexts)
 
 

@@ -130,7 +130,7 @@ def table_family(
     for column, wordings in templates.items():
         if column not in frame.columns:
             raise DataError(f"the table has no column {column!r}; {nearest(column, map(str, frame.columns))}")
-        series = frame[column].dropna()
+        series = _without_gaps(frame[column]).dropna()
         if isinstance(series.dtype, pd.CategoricalDtype):
             options = [str(value) for value in series.cat.categories]
         else:
@@ -151,9 +151,16 @@ def table_family(
     return Family(name, tuple(variables))
 
 
+def _without_gaps(series: pd.Series) -> pd.Series:
+    """Whole numbers as whole numbers: pandas makes 25.0 of 25 where another row of the column has none."""
+    if not pd.api.types.is_float_dtype(series.dtype) or not series.isna().any() or not (series.dropna() % 1 == 0).all():
+        return series
+    return series.astype("Int64")
+
+
 def _codes(series: pd.Series, variable: FamilyVariable) -> np.ndarray:
     """Option numbers, -1 where a value is missing: int64 ``[n]``."""
-    codes = np.full(len(series), -1)
+    series, codes = _without_gaps(series), np.full(len(series), -1)
     there = series.notna().to_numpy()
     numbers = {option: k for k, option in enumerate(variable.options)}
     for i in np.flatnonzero(there):

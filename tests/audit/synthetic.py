@@ -161,7 +161,7 @@ def audit(lms: tuple[str, ...] = LMS, *, known: bool = True, spec: AuditSpec = S
         dag_svg=None,
         settings={
             "level": 0.95, "wordings": WORDINGS, "option_wordings": OPTION_WORDINGS, "seed": 0, "rate": 0.05,
-            "versions": {"sdscm-jax": "0.1.0", "jax": "0.10.2"}, "seconds": 12.5,
+            "versions": {"sdscm-jax": "0.1.0", "jax": "0.10.2"},
         },
         truth=pd.DataFrame(
             [

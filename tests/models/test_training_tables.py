@@ -245,3 +245,12 @@ def test_example(capsys: pytest.CaptureFixture[str]) -> None:
     naive = (table.arrival == "late")[table.travel == "by bicycle"].mean()
     assert found["late"]["by bicycle"] > naive + 0.03
     assert "P(late | do(travel))" in capsys.readouterr().out
+
+
+def test_whole_numbers_are_whole_where_some_are_missing() -> None:
+    frame = pd.DataFrame({"age": [25, 55, None, 25], "dose": [0.5, 1.0, None, 1.0]})
+    family = table_family(frame, {"age": "She is {}.", "dose": "She takes {} g."})
+    assert family["age"].options == ("25", "55")
+    assert family["dose"].options == ("0.5", "1.0")
+    probs = conditionals(family, frame)["age"].probs
+    assert np.allclose(probs, [2 / 3, 1 / 3])

@@ -300,7 +300,7 @@ def cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4, units:
 @st.composite
 def observed_cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4) -> Case:
     """A case with evidence: of some sites or all, for one unit or for each of two."""
-    case = draw(cases(skip | {"scan", "cond", "exogenous", "keys", "x64", "reparam", "misfit", "crossed"}, sites, 2))
+    case = draw(cases(skip | {"scan", "cond", "exogenous", "keys", "x64", "reparam", "misfit"}, sites, 2))
     writer = _Writer(draw, skip, sites, list(places(case.program.body)))
     usable = [p for p in writer.seen if isinstance(p.site, (Choice, Number)) and getattr(p.site, "obs", None) is None]
     if not usable:

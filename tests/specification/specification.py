@@ -175,6 +175,12 @@ class _World:
         if change is not None:
             natural = value if isinstance(change, (Soft, Policy)) else None
             value = self.intervened(change, natural, Place(name, s, plates), key, values)
+            if name in self.told.redrawn:
+                # What was made of a value that is known in law only.
+                self.told.redrawn.remove(name)
+                self.told.unknown.add(name)
+                known = self.forced(name)
+                value = value if known is None else known
         elif reads(s) & self.told.unknown:
             self.told.unknown.add(name)
         self.told.values[name] = value

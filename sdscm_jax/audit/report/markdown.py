@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ...durable import make_directory, put
 from ..result import AuditResult, Pair
 from . import tables
 from .differing import Piece, differing
@@ -40,8 +41,8 @@ def write_markdown(path: str | Path, result: AuditResult) -> None:
     """
     text = _text(result)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    make_directory(path.parent)
+    put(path, text.encode())
 
 
 def _text(result: AuditResult) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from ...durable import make_directory, put
 from ...page.document import document, figure, graph_figure, legend
 from ...page.drawing import Inliner, Panel
 from ..result import AuditResult
@@ -50,8 +51,8 @@ def write_report(path: str | Path, result: AuditResult) -> None:
     """
     text = _page(result)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    make_directory(path.parent)
+    put(path, text.encode())
 
 
 def _page(result: AuditResult) -> str:
