@@ -178,9 +178,11 @@ def _loaded(spec: AuditSpec, lms: Any) -> dict[str, tuple[str, LanguageModel]]:
         while own in found:
             again += 1
             own = f"{name} ({again})"
-        known = isinstance(lm, LanguageModel)
-        source = "in memory" if known else "embedded" if lm is None or lm == "embedded" else str(lm)
-        found[own] = source, lm if known else load_lm(None if source == "embedded" else lm)
+        if isinstance(lm, LanguageModel):
+            found[own] = "in memory", lm
+            continue
+        source = "embedded" if lm is None or lm == "embedded" else str(lm)
+        found[own] = source, load_lm(None if source == "embedded" else lm)
     if not found:
         raise AuditError(f"audit {spec.name!r}: no language model is given")
     return found

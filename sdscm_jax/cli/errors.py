@@ -13,8 +13,6 @@ from typing import Any
 
 import jax
 import typer
-from click import Context
-from click.exceptions import ClickException
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
@@ -30,13 +28,13 @@ _debug = False
 class OneLine(TyperGroup):
     """Commands whose errors are one line; ``--debug``, before the command or after it, shows the traceback."""
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments, ``--debug`` first."""
         global _debug
         _debug = "--debug" in args
         return super().parse_args(ctx, ["--debug"] * _debug + [arg for arg in args if arg != "--debug"])
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         for stream in (sys.stdout, sys.stderr):
             # A terminal that has no é gets what stands for it.
@@ -56,7 +54,7 @@ def one_line_errors(status: int = 1, kept: Path | None = None) -> Iterator[None]
     """
     try:
         yield
-    except (typer.Exit, typer.Abort, ClickException):
+    except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt as error:
         there = kept is not None and kept.is_dir() and any(kept.iterdir())
@@ -64,7 +62,8 @@ def one_line_errors(status: int = 1, kept: Path | None = None) -> Iterator[None]
         _print("stopped", said)
         raise typer.Exit(130) from error
     except Exception as error:
-        if _debug:
+        # A wrong option is the command line's own affair (by what it has: Typer brings a click of its own).
+        if _debug or (hasattr(error, "exit_code") and hasattr(error, "show")):
             raise
         _print(type(error).__name__, _said(error))
         raise typer.Exit(status if isinstance(error, SDSCMError | ImportError) else 1) from error

@@ -57,7 +57,7 @@ def as_key(key: Any) -> Array:
         raise RandomKeyError(
             f"{expected}, got {math.prod(key.shape)} keys of shape {key.shape}; use one of them at a time"
         )
-    return _typed(_words(key))
+    return _typed(_words(key))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1 << 16)

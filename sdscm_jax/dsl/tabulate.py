@@ -114,7 +114,8 @@ def tabulate(
     >>> seen.rows("drug")[0].tolist()
     [[1]]
     """
-    function(fn), takes(scorer, ("choice", "contexts"), what="a scorer", error=SiteError)
+    function(fn)
+    takes(scorer, ("choice", "contexts"), what="a scorer", error=SiteError)
     shallow((args, kwargs), "an argument of the model", ProgramError)
     table = Tabulated(fn, args, kwargs, {}, {}, contexts, scorer)
     try:

@@ -38,6 +38,8 @@ class Exact(Sites):
     coupling: str | None = None
 
     def __post_init__(self) -> None:
+        instance(self.network, Network, "network", EffectError)
+        instance(self.limits, Limits, "limits", EffectError)
         if self.coupling is not None:
             parse_coupling(self.coupling, "effects.exact", EffectError)
 
@@ -197,7 +199,6 @@ def exact(fn: Callable | Network, *args: Any, limits: Limits = LIMITS, coupling:
     """
     if coupling is not None:
         parse_coupling(coupling, "effects.exact", EffectError)
-    instance(limits, Limits, "limits", EffectError)
     return Exact(fn if isinstance(fn, Network) else network(fn, *args), limits, coupling)
 
 

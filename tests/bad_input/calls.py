@@ -488,6 +488,12 @@ PUBLIC: dict[str, Call] = {
     "effects.sampled": _with(
         lambda place, /, fn, key, n, lm: effects.sampled(fn, key, n, lm), fn=_MODEL, key=_KEY, n=_N, lm=_LM
     ),
+    "effects.Exact": of(
+        effects.Exact,
+        network=a(lambda: mechanisms(), m.kind(effects.Network)),
+        limits=a(lambda: effects.Limits(), m.kind(effects.Limits)),
+        coupling=a(None, m.or_none(COUPLING)),
+    ),
     "effects.network": _with(lambda place, /, fn, lm: effects.network(fn, lm), fn=_MODEL, lm=_LM),
     "effects.Network": of(
         effects.Network, factors=a(lambda: three().factors, m.listed(m.kind(effects.Factor), empty=None))
@@ -608,6 +614,15 @@ PUBLIC: dict[str, Call] = {
         length=a(None, m.or_none(m.either(m.count()))),
         seed=a(0, m.count(0, 2**32 - 1)),
         weights=a(None, m.or_none(m.array(0))),
+    ),
+    "families.fit_table": _with(
+        lambda place, /, **x: families.fit_table(optimizer=optax.sgd(0.1), **x),
+        lm=_SMALL,
+        program=a(lambda: member(), m.kind(families.Member, families.Family)),
+        data=a(lambda: frame(), m.kind(pd.DataFrame)),
+        steps=a(1, m.either(m.count(1, 2))),
+        rows=a(1, m.either(m.count(1, 8))),
+        tolerance=a(None, m.or_none(m.real(0, 1))),
     ),
     # -- benchmarks --
     "bench.score": of(
@@ -739,7 +754,9 @@ PUBLIC: dict[str, Call] = {
         outcome=a(SPEC["outcome"], m.kind(dict)),
         scorings=a(["sequence"], m.either(m.listed(SCORING, empty=False))),
     ),
-    "audit.AuditSpec.without": _with(lambda place, /, name: spec().without(name), name=a("hiring", m.anything)),
+    "audit.AuditSpec.without": _with(
+        lambda place, /, name: audit.audit_spec("hiring").without(name), name=a("test score", m.either(m.text))
+    ),
     "audit.discoveries": of(
         audit.discoveries, table=a(lambda: pd.DataFrame({"p": [0.01, 0.5]}), m.kind(pd.DataFrame)), rate=_LEVEL
     ),
@@ -858,4 +875,14 @@ def spec_file() -> Path:
     return path
 
 
-REFERENCE: dict[str, Any] = {}
+REFERENCE: dict[str, Any] = {
+    "setup_sequence_sample_space": [
+        {
+            "variable_name": "a",
+            "possible_prefix_suffix_pairs": [["It is ", "."]],
+            "candidate_set": ["low", "high"],
+            "parent_indices": [],
+            "exogenous": False,
+        }
+    ]
+}

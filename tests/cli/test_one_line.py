@@ -87,6 +87,13 @@ def test_the_traceback_is_there_for_who_asks(models: Path, place: str) -> None:
     assert "--debug" in runner.invoke(app, ["--help"]).output
 
 
+def test_a_wrong_option_is_the_usual_error_of_usage() -> None:
+    for arguments in (["demo", "--units", "many"], ["demo", "--nothing"], ["nothing"]):
+        result = runner.invoke(app, arguments)
+        assert result.exit_code == 2, result.output
+        assert "Usage" in result.output
+
+
 COMMANDS = (["demo"], ["generate", "school"], ["evaluate", "nowhere"], ["audit", "hiring"])
 
 
