@@ -754,6 +754,12 @@ PUBLIC: dict[str, Call] = {
         outcome=a(SPEC["outcome"], m.kind(dict)),
         scorings=a(["sequence"], m.either(m.listed(SCORING, empty=False))),
     ),
+    "audit.FreeText": _with(
+        lambda place, /, **x: audit.AuditSpec.from_dict({**SPEC, "text": {"template": "I say {}", **x}}),
+        template=a("I say {}", m.template),
+        max_tokens=a(2, m.count()),
+        pattern=a(None, m.or_none(m.text)),
+    ),
     "audit.AuditSpec.without": _with(
         lambda place, /, name: audit.audit_spec("hiring").without(name), name=a("test score", m.either(m.text))
     ),
@@ -830,6 +836,10 @@ PUBLIC: dict[str, Call] = {
     ),
     "testing.check_consistency": law(testing.check_consistency, 8, sites=_SITES),
     "testing.check_effectiveness": law(testing.check_effectiveness, 8, sites=_SITES),
+    "testing.check_abduction": law(testing.check_abduction, 4, sites=_SITES),
+    "testing.check_stability": law(testing.check_stability, 8, sites=_SITES),
+    "testing.check_options": law(testing.check_options, 4, tolerance=a(1e-3, m.real(0))),
+    "testing.check_interventional": law(testing.check_interventional, 200, sites=_SITES),
     "testing.check_unreached": law(testing.check_unreached, 8, sites=a(["rain"], _SITES.meaning)),
     "testing.check_execution": law(
         testing.check_execution,
