@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+# A message is read by a person: of a longer one the middle is left out.
+MOST_CHARACTERS = 4000
 
 
 class SDSCMError(Exception):
     """Base class of every error that this package raises about its input."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*(_readable(x) if isinstance(x, str) else x for x in args))
+
+
+def _readable(message: str) -> str:
+    """A message that every terminal can print, not longer than a few pages."""
+    if len(message) > MOST_CHARACTERS:
+        head, tail = message[: MOST_CHARACTERS - 400], message[-300:]
+        message = f"{head} … [{len(message) - len(head) - len(tail):,} characters left out] … {tail}"
+    return message.encode("utf-8", "backslashreplace").decode()
+
+
+class ProgramError(SDSCMError, TypeError):
+    """What should be a model is no function, takes other arguments, or is given what is no language model."""
 
 
 class TemplateError(SDSCMError, ValueError):
@@ -74,13 +93,19 @@ class ResumeError(SDSCMError):
     """A run cannot be resumed because its manifest differs; the message says in what."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+_MOST_LISTED = 40
+
+
+def nearest(word: Any, known: Iterable[str]) -> str:
     """Hint for an error message: the nearest known spelling and the list of what is known.
 
     >>> nearest("hihg", ["low", "high"])
     "did you mean 'high'? (known: 'low', 'high')"
     """
     known = list(known)
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.4)
-    listing = ", ".join(map(repr, known)) or "none"
+    # (Of a very long word nothing is near, and looking for it takes minutes.)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4) if isinstance(word, str) and len(word) < 200 else []
+    listing = ", ".join(map(repr, known[:_MOST_LISTED])) or "none"
+    if len(known) > _MOST_LISTED:
+        listing += f", … ({len(known):,} in all)"
     return f"did you mean {close[0]!r}? (known: {listing})" if close else f"known: {listing}"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..checks import as_path, instance
 from ..durable import put, writing
+from ..errors import AuditError
 from ..page.spreadsheet import without_formulas
 from .report.markdown import write_markdown
 from .report.page import write_report
@@ -27,7 +29,8 @@ def write_audit(directory: str | Path, result: AuditResult) -> None:
     Raises:
         SDSCMError: a file cannot be written; those that are there are whole.
     """
-    directory = Path(directory)
+    instance(result, AuditResult, "result", AuditError)
+    directory = as_path(directory, "the directory", AuditError)
     with writing(directory):
         write_report(directory / "report.html", result)
         write_markdown(directory / "report.md", result)

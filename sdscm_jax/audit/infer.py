@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..checks import share
+from ..checks import instance, share
 from ..errors import AuditError
 from .measure import EFFECTS
 
@@ -94,7 +94,14 @@ def discoveries(table: pd.DataFrame, rate: float) -> pd.DataFrame:
     [True, False, False]
     """
     rate = share(rate, "rate", AuditError)
-    p = table["p"].to_numpy(np.float64)
+    if "p" not in instance(table, pd.DataFrame, "table", AuditError):
+        raise AuditError("a table of discoveries has a column 'p'")
+    try:
+        p = table["p"].to_numpy(np.float64)
+    except (TypeError, ValueError) as error:
+        raise AuditError(f"column 'p' has numbers: {error}") from error
+    if ((p > 1) | (p < 0)).any():
+        raise AuditError("column 'p' has p-values, which are from 0 to 1")
     q = np.full(len(p), np.nan)
     known = ~np.isnan(p)
     if known.any():

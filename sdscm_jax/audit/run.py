@@ -101,11 +101,12 @@ def audit(
     margin = checks.real(margin, "margin", AuditError, least=0, below=1)
     memory = None if memory is None else checks.count(memory, "memory, a number of bytes,", AuditError)
     spec = spec if isinstance(spec, AuditSpec) else audit_spec(spec)
+    None if truth is None else checks.instance(truth, Vignette, "truth", AuditError)
     loaded = _loaded(spec, lms)
     for name, (_, lm) in loaded.items():
         check_context(spec, name, lm)
     drawn = draw_wordings(spec, wordings, option_wordings, seed)
-    directory = None if out is None else Path(out) / CELLS
+    directory = None if out is None else checks.as_path(out, "out", AuditError) / CELLS
     rows: list[dict[str, Any]] = []
     examples: list[Pair] = []
     asked_of: list[dict[str, Any]] = []
@@ -164,16 +165,23 @@ def _loaded(spec: AuditSpec, lms: Any) -> dict[str, tuple[str, LanguageModel]]:
         lms = list(spec.lms) or [None]
     if isinstance(lms, str | Path | LanguageModel):
         lms = [lms]
-    named = lms.items() if isinstance(lms, Mapping) else [(_name(lm), lm) for lm in lms]
+    named = (
+        lms.items() if isinstance(lms, Mapping) else [(_name(lm), lm) for lm in checks.items(lms, "lms", AuditError)]
+    )
     found: dict[str, tuple[str, LanguageModel]] = {}
     for name, lm in named:
+        checks.text(name, "the name of a language model", AuditError)
+        if not (lm is None or isinstance(lm, str | Path | LanguageModel)):
+            raise AuditError(f"a language model is loaded, a directory or a hub id, got {checks.told(lm)}")
         again, own = 1, name
         while own in found:
             again += 1
             own = f"{name} ({again})"
-        known = isinstance(lm, LanguageModel)
-        source = "in memory" if known else "embedded" if lm is None or lm == "embedded" else str(lm)
-        found[own] = source, lm if known else load_lm(None if source == "embedded" else lm)
+        if isinstance(lm, LanguageModel):
+            found[own] = "in memory", lm
+            continue
+        source = "embedded" if lm is None or lm == "embedded" else str(lm)
+        found[own] = source, load_lm(None if source == "embedded" else lm)
     if not found:
         raise AuditError(f"audit {spec.name!r}: no language model is given")
     return found

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .. import checks
+from ..checks import as_path
 from ..errors import AuditError, nearest
 from ..families import Family, FamilyVariable
 from ..families.variables import in_causal_order
@@ -74,6 +76,7 @@ class AuditSpec(Declaration):
         ('interview',)
         """
         for name in names:
+            checks.text(name, "the name of a variable", AuditError)
             if name in (self.attribute, self.outcome):
                 role = "attribute" if name == self.attribute else "outcome"
                 raise AuditError(f"audit {self.name!r}: {name!r} is the {role} and cannot be left out")
@@ -191,6 +194,7 @@ def audit_spec(name_or_path: str | Path) -> AuditSpec:
     """
     if isinstance(name_or_path, str) and name_or_path in AUDITS:
         return AuditSpec.read(_SPECS / f"{name_or_path}.yaml")
-    if not Path(name_or_path).exists():
+    path = as_path(name_or_path, "an audit", AuditError)
+    if not path.exists():
         raise AuditError(f"{str(name_or_path)!r} is neither an audit nor a file; {nearest(str(name_or_path), AUDITS)}")
-    return AuditSpec.read(name_or_path)
+    return AuditSpec.read(path)

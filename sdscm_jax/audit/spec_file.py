@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ..checks import as_path, reason_of
 from ..errors import AuditError
 from ..families.file_content import Reader, stated, variable_content
 from .declaration import Declaration, FreeText, Proxy
@@ -21,7 +22,7 @@ _READ = Reader(AuditError, unquoted="; write it in quotes")
 
 def read(path: str | Path) -> Declaration:
     """See ``AuditSpec.read``."""
-    where = str(path)
+    where = str(as_path(path, "an audit's file", AuditError))
     text = _READ.file(path)
     try:
         content = yaml.load(text, _Loader)
@@ -29,8 +30,9 @@ def read(path: str | Path) -> Declaration:
         mark = error.problem_mark or error.context_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise AuditError(f"{where}: not YAML: {error.problem}{place}") from error
-    except yaml.YAMLError as error:
-        raise AuditError(f"{where}: not YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # (An integer of thousands of digits, a date that is none; nested too deeply.)
+        raise AuditError(f"{where}: not YAML: {reason_of(error)}") from error
     return from_content(content, where)
 
 
@@ -55,10 +57,10 @@ def from_content(content: Any, where: str = "audit") -> Declaration:
         "variables": _READ.variables(content["variables"], f"{where}: variables"),
         "outcome": _READ.text(outcome["name"], f"{where}: outcome: name"),
         "option": _READ.text(outcome["option"], f"{where}: outcome: option"),
-        **{key: _READ.texts(value or (), f"{where}: mediators: {key}") for key, value in mediators.items()},
+        **{key: _READ.texts(_given(value), f"{where}: mediators: {key}") for key, value in mediators.items()},
         "option_wordings": _option_wordings(content.get("option_wordings") or {}, f"{where}: option_wordings"),
         "text": _free_text(content.get("text"), f"{where}: text"),
-        **{key: _READ.texts(content[key] or (), f"{where}: {key}") for key in ("scorings", "lms") if key in content},
+        **{key: _READ.texts(_given(content[key]), f"{where}: {key}") for key in ("scorings", "lms") if key in content},
         **{key: _READ.text(content[key], f"{where}: {key}") for key in _LIMITS if content.get(key)},
     }
     return Declaration(**parts)
@@ -115,6 +117,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _given(value: Any) -> Any:
+    """A list, which in YAML may be left empty."""
+    return () if value is None else value
+
+
 def _proxies(value: Any, where: str) -> tuple[Proxy, ...]:
     _check_mapping(value, "proxies by name", where)
     proxies = []
@@ -123,7 +130,7 @@ def _proxies(value: Any, where: str) -> tuple[Proxy, ...]:
         _READ.check_keys(entry, ("templates", "phrases"), ("templates", "phrases"), place)
         _check_mapping(entry["phrases"], "texts by level", f"{place}: phrases")
         phrases = {
-            _READ.text(level, f"{place}: phrases"): _READ.texts(texts or (), f"{place}: phrases: {level!r}")
+            _READ.text(level, f"{place}: phrases"): _READ.texts(_given(texts), f"{place}: phrases: {level!r}")
             for level, texts in entry["phrases"].items()
         }
         proxies.append(Proxy(name, _READ.templates(entry["templates"], f"{place}: templates"), phrases))

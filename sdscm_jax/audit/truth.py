@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..checks import instance
 from ..dsl.table import all_contexts
 from ..effects.factors import Factor, Network
+from ..errors import AuditError
 from ..vignettes import Vignette
 from .measure import EFFECTS, measure
 from .roles import roles_of
@@ -31,6 +33,8 @@ def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
     >>> truth_of(audit_spec("hiring"), hiring).set_index("effect")["value"].round(3)["total"]
     np.float64(-0.179)
     """
+    instance(spec, AuditSpec, "spec", AuditError)
+    instance(vignette, Vignette, "vignette", AuditError)
     known = {v.name: v for v in vignette.variables}
     names = {spec.attribute, *(v.name for v in spec.variables)}
     if spec.scorings[0] not in ("sequence", "option") or not names <= set(known):

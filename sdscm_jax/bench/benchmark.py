@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..checks import count, told
 from ..errors import DataError, nearest
 from .dataset import Dataset, check_dataset
 
@@ -43,7 +44,7 @@ class Benchmark:
         Raises:
             DataError: it cannot be used; names the file and the column.
         """
-        data = self._read(i)
+        data = self._read(count(i, "the number of a data set", DataError, least=0, most=len(self) - 1))
         check_dataset(data, f"{self.source}, data set {data.name}")
         return data
 
@@ -84,5 +85,5 @@ def checked_hidden(hidden: tuple[str, ...], covariates: tuple[str, ...]) -> tupl
     """
     for name in hidden:
         if name not in covariates:
-            raise DataError(f"hidden: {name!r} is no covariate; {nearest(name, covariates)}")
+            raise DataError(f"hidden: {told(name)} is no covariate; {nearest(name, covariates)}")
     return tuple(hidden)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..checks import one_of
+from ..checks import instance, items, one_of, text, told
 from ..errors import DataError
 
 SETTINGS = ("all", "observed")
@@ -77,6 +77,22 @@ class Dataset:
     propensity: np.ndarray
     unit: np.ndarray
 
+    def __post_init__(self) -> None:
+        text(self.name, "the name of a data set", DataError)
+        what = f"data set {self.name!r}"
+        text(self.wording, f"{what}: wording", DataError)
+        instance(self.covariates, pd.DataFrame, f"{what}: covariates", DataError)
+        for name in items(self.hidden, f"{what}: hidden", DataError):
+            text(name, f"{what}: the name of a hidden covariate", DataError)
+        size = len(self.covariates)
+        for name in ("t", "y", "outcomes", "cate", "propensity", "unit"):
+            array, shape = getattr(self, name), (size, 2) if name == "outcomes" else (size,)
+            numeric = isinstance(array, np.ndarray) and array.dtype.kind in "biuf"
+            if not numeric or array.shape != shape:
+                raise DataError(f"{what}: {name} is an array of numbers of shape {shape}, got {_shown(array)}")
+        if not np.isin(self.t, (0, 1)).all():
+            raise DataError(f"{what}: t is 0 or 1, got {self.t[~np.isin(self.t, (0, 1))][0]}")
+
     def __len__(self) -> int:
         return len(self.t)
 
@@ -133,6 +149,10 @@ class Dataset:
             else:
                 columns.append(codes[:, None] == np.unique(codes)[1:])
         return np.concatenate([np.zeros((len(self), 0)), *columns], axis=1, dtype=np.float64)
+
+
+def _shown(value: Any) -> str:
+    return f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else told(value)
 
 
 def check_dataset(data: Dataset, what: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..checks import as_path, instance, items
 from ..errors import DataError, SDSCMError, nearest
 from .dataset import SETTINGS, Dataset
 from .estimators.protocol import parse_level
@@ -178,6 +179,7 @@ def read_estimates(path: str | Path, datasets: Iterable[Dataset], left_out: Coll
     0       a      mine     0     1.5  1.0
     1       a      mine     1     2.5  3.0
     """
+    datasets = list(datasets)
     by_name = [(data.name, data) for data in datasets]
     return read_estimates_of(path, [name for name, _ in by_name], lambda i: by_name[i][1], left_out)
 
@@ -192,7 +194,7 @@ def read_estimates_of(
         names: of the data sets.
         dataset: gives data set i.
     """
-    path = Path(path)
+    path = as_path(path, "a file of estimates", DataError)
     if not names:
         raise DataError(f"{path}: there are no data sets that these could be estimates of")
     if len(set(names)) < len(names):
@@ -230,6 +232,14 @@ def score_estimates(
             data sets.
     """
     interval_of, level = parse_interval_of(interval_of), parse_level(level)
+    missing = [
+        name
+        for name in (*_NAMES, "unit", "effect", "lower", "upper", "ate")
+        if name not in instance(estimates, pd.DataFrame, "estimates")
+    ]
+    if missing:
+        raise DataError(f"estimates has no column {missing[0]!r}; see read_estimates")
+    datasets = [instance(data, Dataset, "a data set") for data in items(datasets, "datasets")]
     cells = dict(iter(estimates.groupby(list(_NAMES), sort=False)))
     makers = list(dict.fromkeys((covariates, estimator) for _, covariates, estimator in cells))
     rows = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..checks import count
+from ..checks import as_path, count, items
 from ..durable import put_text, writing
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
@@ -111,12 +111,17 @@ def evaluate(
     limit = None if limit is None else count(limit, "limit", DataError)
     jobs, backend = count(jobs, "jobs", DataError), None if backend is None else parse_backend(backend)
     names = chosen(estimators)
-    found = Source(str(source), outcome, option, None if hidden is None else tuple(hidden))
+    found = Source(
+        str(as_path(source, "a benchmark", DataError)),
+        outcome,
+        option,
+        None if hidden is None else items(hidden, "hidden", DataError, single=str),
+    )
     identities = {name: described(name) for name in names}
     benchmark = found.open()
     usable = _usable(benchmark, covariates, encoding, limit)
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
-    directory = Path(out)
+    directory = as_path(out, "out")
     with ExitStack() as stack:
         stack.enter_context(writing(directory))
         cells: dict[Cell, Parts] = {}

@@ -117,6 +117,7 @@ def generate(
     wordings = datasets if wordings is None else checks.count(wordings, "wordings", DataError)
     seed, backend = checks.seed(seed, error=DataError), None if backend is None else parse_backend(backend)
     scoring, coupling = parse_scoring(scoring, "generate"), parse_coupling(coupling, "generate")
+    checks.instance(family, Family, "family", FamilyError)
     check_roles(family, f"family {family.name!r}")
     if family.treatment is None or family.outcome is None:
         raise FamilyError(
@@ -124,11 +125,13 @@ def generate(
         )
     if taken := sorted({v.name for v in family.variables} & columns.OWN):
         raise FamilyError(f"family {family.name!r}: {taken} are names of other columns; call the variables otherwise")
-    recipe = Recipe(family, None if lm is None else str(lm), units, seed, wordings, scoring, coupling)
+    recipe = Recipe(
+        family, None if lm is None else str(checks.as_path(lm, "lm")), units, seed, wordings, scoring, coupling
+    )
     model = loaded_lm(recipe.lm)
     picture = graph(family.member(0, scoring), model)
     what = described(recipe, datasets, model.fingerprint())
-    directory = Path(out)
+    directory = checks.as_path(out, "out")
     make_directory(directory)
     failures: dict[int, str] = {}
     with Parts.open(directory / DATA, what, datasets) as parts, progress_bar("data sets", datasets, progress) as told:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..checks import one_of, share
+from ..checks import finite, instance, one_of, real, share, told
 from ..errors import EstimatorError
 from .dataset import Dataset
 from .estimators.protocol import Interval
@@ -46,6 +46,32 @@ def parse_interval_of(value: Any) -> str:
     return one_of(value, INTERVALS, "target of intervals", EstimatorError)
 
 
+def _aligned(**given: Any) -> tuple[np.ndarray, ...]:
+    """Numbers of the same units, ``[n]`` each; what is called by the name of a limit may be infinite.
+
+    Raises:
+        EstimatorError: something is no array of such numbers, or they are of several shapes.
+    """
+    arrays = {name: finite(x, name, EstimatorError, infinite=name in ("lower", "upper")) for name, x in given.items()}
+    shapes = {array.shape for array in arrays.values()}
+    if len(shapes) > 1 or any(len(shape) != 1 or not shape[0] for shape in shapes):
+        told = ", ".join(f"{name} has shape {array.shape}" for name, array in arrays.items())
+        raise EstimatorError(f"{told}; expected one number for each unit, (n,), of one unit or more")
+    return tuple(arrays.values())
+
+
+def _limits(interval: Any) -> dict[str, Any]:
+    """The limits of intervals by name.
+
+    Raises:
+        EstimatorError: there are not two.
+    """
+    pair = isinstance(interval, list | tuple) or (isinstance(interval, np.ndarray) and interval.ndim > 0)
+    if not pair or len(interval) != 2:
+        raise EstimatorError(f"interval is a pair of lower and upper limits, got {told(interval)}")
+    return {"lower": interval[0], "upper": interval[1]}
+
+
 def _constant(values: np.ndarray) -> bool:
     # Differences of predictions are seldom equal to the last bit where a model says that effects are.
     return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max())
@@ -66,6 +92,7 @@ def sd(values: np.ndarray) -> float:
     >>> sd(np.array([1.0, 3.0]))
     1.0
     """
+    (values,) = _aligned(values=values)
     return 0.0 if _constant(values) else float(values.std())
 
 
@@ -75,6 +102,7 @@ def pehe(truth: np.ndarray, effect: np.ndarray) -> float:
     >>> pehe(np.array([0.0, 2.0]), np.array([3.0, 6.0]))  # sqrt((9 + 16) / 2)
     3.5355339059327378
     """
+    truth, effect = _aligned(truth=truth, effect=effect)
     return math.sqrt(np.mean(np.square(effect - truth)))
 
 
@@ -86,6 +114,7 @@ def r2(truth: np.ndarray, effect: np.ndarray) -> float:
     >>> r2(np.array([1.0, 3.0]), np.array([1.0, 2.0]))  # 1 - 0.5 / 1
     0.5
     """
+    truth, effect = _aligned(truth=truth, effect=effect)
     return math.nan if _constant(truth) else 1.0 - float(np.mean(np.square(effect - truth)) / truth.var())
 
 
@@ -98,6 +127,7 @@ def r2_reference(truth: np.ndarray, effect: np.ndarray) -> float:
     >>> r2_reference(np.array([1.0, 3.0]), np.array([1.0, 2.0]))  # 1 - 0.5 / 0.25
     -1.0
     """
+    truth, effect = _aligned(truth=truth, effect=effect)
     if _constant(effect):
         return float(pehe(truth, effect) == 0)
     return r2(effect, truth)
@@ -109,7 +139,7 @@ def coverage(truth: np.ndarray, interval: Interval) -> float:
     >>> coverage(np.array([0.0, 2.0]), (np.array([0.0, 0.0]), np.array([1.0, 1.0])))
     0.5
     """
-    lower, upper = interval
+    truth, lower, upper = _aligned(truth=truth, **_limits(interval))
     return float(np.mean((lower <= truth) & (truth <= upper)))
 
 
@@ -119,7 +149,7 @@ def mean_width(interval: Interval) -> float:
     >>> mean_width((np.array([0.0, 0.0]), np.array([1.0, 2.0])))
     1.5
     """
-    lower, upper = interval
+    lower, upper = _aligned(**_limits(interval))
     return float(np.mean(np.maximum(upper - lower, 0.0)))
 
 
@@ -133,7 +163,7 @@ def interval_score(truth: np.ndarray, interval: Interval, level: float) -> float
     11.0
     """
     level = share(level, "level", EstimatorError)
-    lower, upper = interval
+    truth, lower, upper = _aligned(truth=truth, **_limits(interval))
     missed = np.maximum(lower - truth, 0.0) + np.maximum(truth - upper, 0.0)
     return float(np.mean(upper - lower + 2.0 / (1.0 - level) * missed))
 
@@ -149,6 +179,8 @@ def policy_regret(truth: np.ndarray, effect: np.ndarray, sd_y: float) -> float:
     >>> policy_regret(np.array([1.0, -2.0, 3.0]), np.array([-1.0, 1.0, 1.0]), 2.0)  # (1 + 2 + 0) / 3 / 2
     0.5
     """
+    truth, effect = _aligned(truth=truth, effect=effect)
+    sd_y = real(sd_y, "sd_y", EstimatorError, least=0)
     return over(float(np.mean(np.abs(truth) * ((truth > 0) != (effect > 0)))), sd_y)
 
 
@@ -158,6 +190,7 @@ def rank_correlation(truth: np.ndarray, effect: np.ndarray) -> float:
     >>> rank_correlation(np.array([1.0, 2.0, 9.0]), np.array([0.0, 3.0, 2.0]))
     0.5
     """
+    truth, effect = _aligned(truth=truth, effect=effect)
     if _constant(truth) or _constant(effect):
         return math.nan
     first, second = (pd.Series(values).rank().to_numpy(dtype=np.float64) for values in (truth, effect))
@@ -176,7 +209,15 @@ def unscored(data: Dataset) -> dict[str, float]:
     return {**known, "sd_y": sd(data.y), "sd_ite": sd(data.ite), **dict.fromkeys(METRICS, nan)}
 
 
-def _check(data: Dataset, effect: np.ndarray, interval: Interval | None, ate: float) -> None:
+def _numbers(values: Any, what: str) -> np.ndarray:
+    """An array of floats, of whatever shape and values: ``_check`` says which unit's is wrong."""
+    try:
+        return np.asarray(values, np.float64)
+    except Exception as error:
+        raise EstimatorError(f"{what} are numbers, got {told(values)}") from error
+
+
+def _check(data: Dataset, effect: np.ndarray, interval: Interval | None) -> None:
     named = [("effects", effect)]
     if interval is not None:
         named += [("lower limits", interval[0]), ("upper limits", interval[1])]
@@ -190,8 +231,6 @@ def _check(data: Dataset, effect: np.ndarray, interval: Interval | None, ate: fl
             raise EstimatorError(
                 f"{data.name}: {wrong.sum()} of {len(data)} {what} are not {kind}; the first is that of unit {first}"
             )
-    if not math.isfinite(ate):
-        raise EstimatorError(f"{data.name}: the estimated average effect is {ate}")
 
 
 def score(
@@ -237,11 +276,20 @@ def score(
     (2.0, 1.0, 1.0, 0.0)
     """
     interval_of, level = parse_interval_of(interval_of), share(level, "level", EstimatorError)
-    effect = np.asarray(effect, np.float64)
+    instance(data, Dataset, "data", EstimatorError)
+    effect = _numbers(effect, f"{data.name}: effects")
     if interval is not None:
-        interval = (np.asarray(interval[0], np.float64), np.asarray(interval[1], np.float64))
-    ate = float(effect.mean()) if ate is None else float(ate)
-    _check(data, effect, interval, ate)
+        limits = _limits(interval).items()
+        interval = tuple(_numbers(x, f"{data.name}: {side} limits") for side, x in limits)  # type: ignore[assignment]
+    if ate is not None:
+        ate = real(ate, f"{data.name}: the estimated average effect", EstimatorError)
+    if ate_interval is not None:
+        for side, limit in _limits(ate_interval).items():
+            finite(limit, f"{data.name}: the {side} limit of the average effect", EstimatorError, infinite=True)
+        if any(np.ndim(limit) for limit in ate_interval):
+            raise EstimatorError(f"{data.name}: ate_interval is a pair of numbers, got {told(ate_interval)}")
+    _check(data, effect, interval)
+    ate = float(effect.mean()) if ate is None else ate
     with np.errstate(over="ignore", invalid="ignore"):  # Squares of an estimate that exploded are infinite.
         return _judge(data, effect, interval, ate, ate_interval, interval_of, level)
 
@@ -256,26 +304,32 @@ def _judge(
     level: float,
 ) -> dict[str, float]:
     ite, found = data.ite, unscored(data)
+    # Of a log-probability that has mediators, the expected effect is not known.
+    known = bool(np.isfinite(data.cate).all())
     sd_y, error = found["sd_y"], pehe(ite, effect)
     if ate_interval is not None:
         found |= {"ate_lower": float(ate_interval[0]), "ate_upper": float(ate_interval[1])}
     if interval is not None:
         truth = data.cate if interval_of == "cate" else ite
+    if interval is not None and (known or interval_of == "ite"):
         found |= {
             f"{interval_of}_coverage": coverage(truth, interval),
             f"{interval_of}_width": over(mean_width(interval), sd_y),
             f"{interval_of}_score": over(interval_score(truth, interval, level), sd_y),
+        }
+    if known:
+        found |= {
+            "cate_rmse": pehe(data.cate, effect),
+            "cate_r2": r2(data.cate, effect),
+            "cate_r2_reference": r2_reference(data.cate, effect),
+            "regret": policy_regret(data.cate, effect, sd_y),
+            "rank_correlation": rank_correlation(data.cate, effect),
         }
     return found | {
         "ate": ate,
         "pehe": error,
         "pehe_sd_y": over(error, sd_y),
         "pehe_sd_ite": over(error, found["sd_ite"]),
-        "cate_rmse": pehe(data.cate, effect),
-        "cate_r2": r2(data.cate, effect),
-        "cate_r2_reference": r2_reference(data.cate, effect),
-        "regret": policy_regret(data.cate, effect, sd_y),
-        "rank_correlation": rank_correlation(data.cate, effect),
         "beats_zero": _beats(ite, effect, 0.0),
         "beats_constant": _beats(ite, effect, data.ate),
     }

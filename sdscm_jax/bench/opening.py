@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..checks import one_of
+from ..checks import as_path, items, one_of, text
 from ..errors import DataError
 from .benchmark import Benchmark
 from .card import CARD
@@ -41,8 +41,10 @@ def open_benchmark(
     Raises:
         DataError: there is no benchmark, or a name is not of it.
     """
-    path = Path(source)
+    path = as_path(source, "a benchmark", DataError)
     outcome = None if outcome is None else parse_outcome(outcome)
+    option = None if option is None else text(option, "option", DataError)
+    hidden = None if hidden is None else items(hidden, "hidden", DataError, single=str)
     if path.is_dir() and (path / CARD).exists():
         return open_generated(path, outcome or "probability", option, hidden)
     if path.is_dir() and (files := sorted(path.glob("*.csv"), key=_natural)):

@@ -17,7 +17,7 @@ from ..dsl.scoring import parse_scoring
 from ..errors import AuditError
 from ..terminal import PlainConsole
 from ..vignettes import hiring
-from .errors import one_line_errors
+from .errors import checked_out, one_line_errors
 from .load import load_object
 
 console = PlainConsole()
@@ -47,10 +47,10 @@ def audit(
         pairs = checks.count(pairs, "--pairs", AuditError, least=0)
         level, rate = checks.share(level, "--level", AuditError), checks.share(rate, "--rate", AuditError)
         margin = checks.real(margin, "--margin", AuditError, least=0, below=1)
-        seed = checks.seed(seed, "--seed", AuditError)
+        seed, out = checks.seed(seed, "--seed", AuditError), checked_out(out)
         for name in _names(scoring):
             parse_scoring(name, "--scoring", AuditError)
-    with one_line_errors():
+    with one_line_errors(kept=out):
         asked = _changed(_spec(spec), scoring, without, no_text)
         # The text that the embedded language model was trained on came from these mechanisms.
         embedded = all(source == "embedded" for source in lm or asked.lms)

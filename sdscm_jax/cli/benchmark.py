@@ -24,7 +24,7 @@ from ..engine.spread import parse_backend
 from ..families import FAMILIES
 from ..families import family as find_family
 from ..terminal import PlainConsole
-from .errors import one_line_errors
+from .errors import checked_out, one_line_errors
 from .load import import_from_here
 
 console = PlainConsole()
@@ -48,12 +48,13 @@ def generate(
 ) -> None:
     """Write a benchmark: data sets of a family, with the true effect on every individual."""
     with one_line_errors(2):
+        out = checked_out(out)
         datasets, units = checks.count(datasets, "--datasets"), checks.count(units, "--units")
         wordings = None if wordings is None else checks.count(wordings, "--wordings")
         seed, jobs = checks.seed(seed, "--seed"), _jobs(jobs, datasets)
         backend = None if backend is None else parse_backend(backend)
         scoring, coupling = parse_scoring(scoring, "--scoring"), parse_coupling(coupling, "--coupling")
-    with one_line_errors():
+    with one_line_errors(kept=out):
         found = find_family(family)
         write_benchmark(
             found,
@@ -98,6 +99,7 @@ def evaluate(
 ) -> None:
     """Score estimators of treatment effects on a benchmark; writes leaderboard.csv and report.html."""
     with one_line_errors(2):
+        out = checked_out(out)
         level, seed = checks.share(level, "--level"), checks.seed(seed, "--seed")
         limit = None if limit is None else checks.count(limit, "--limit")
         jobs, settings = _jobs(jobs, limit or 1000), parse_settings(covariates.split(","))
@@ -109,7 +111,7 @@ def evaluate(
     if quick:
         limit = min(limit or QUICK_DATASETS, QUICK_DATASETS)
         estimators = ",".join(QUICK) if estimators == "suite" else estimators
-    with one_line_errors():
+    with one_line_errors(kept=out):
         result = evaluate_benchmark(
             source,
             out,

@@ -20,16 +20,26 @@ from ..terminal import PlainConsole
 from ..vignettes import oncology
 from .audit import audit
 from .benchmark import evaluate, generate
-from .errors import one_line_errors
+from .errors import OneLine, checked_out, one_line_errors
 from .load import load_object
 
 app = typer.Typer(
+    cls=OneLine,
     add_completion=False,
     no_args_is_help=True,
     # What a user typed would be markup in messages about it.
     rich_markup_mode=None,
     help="Causal models whose structure is a Python function and whose mechanisms are a language model's.",
 )
+
+
+@app.callback()
+def every(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """What every command takes; ``OneLine`` looks at it."""
+
+
 app.command()(generate)
 app.command()(evaluate)
 app.command()(audit)
@@ -46,6 +56,7 @@ def demo(
     """Simulate the 14-variable oncology model: each individual in two worlds, PD-L1 low and high."""
     with one_line_errors(2):
         units, seed = checks.count(units, "--units"), checks.seed(seed, "--seed")
+        out = checked_out(out)
     with one_line_errors():
         model_lm = load_lm(lm)
         family = Family.from_vignette(oncology)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jax import Array
 
+from ..checks import function
 from ..errors import EvidenceError
 from .abduction import Abduction, abduce, check_evidence, check_possible
 from .exogenous import exogenous
@@ -49,7 +50,7 @@ class abduct:
     """
 
     def __init__(self, fn: Callable, evidence: Mapping[str, Any], key: Any):
-        self.fn, self.evidence = fn, evidence
+        self.fn, self.evidence = function(fn, "the model of abduct"), evidence
         self.key: Array = as_key(key)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

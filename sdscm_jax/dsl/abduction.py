@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..checks import told
 from ..errors import EvidenceError, OptionError, nearest
 from .carry import Known, Residual, check_told, residual_noise, untold_values
 from .causes import Runs, log_prob_of, posterior_values
@@ -49,7 +50,7 @@ def check_evidence(
         EvidenceError: a site is unknown, deterministic or intervened on, or cannot have the value.
     """
     if not isinstance(evidence, Mapping):
-        raise EvidenceError(f"evidence is a mapping from site names to values, got {evidence!r}")
+        raise EvidenceError(f"evidence is a mapping from site names to values, got {told(evidence)}")
     known = {site.name: site for site in sites}
     checked = {}
     for name, value in evidence.items():

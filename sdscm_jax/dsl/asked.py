@@ -13,7 +13,8 @@ from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.primitives import Messenger
 
-from ..errors import SDSCMError
+from ..checks import shallow
+from ..errors import ProgramError, SDSCMError
 from ..models.language_model import LanguageModel
 from .choice import Choice
 from .control_flow import wrap_bodies
@@ -123,6 +124,7 @@ def _refuse(body: Callable, *args: Any) -> Any:
 
 def language_models(args: Any) -> tuple[LanguageModel, ...]:
     """The language models among a model's arguments."""
+    shallow(args, "an argument of the model", ProgramError)
     return tuple(x for x in jax.tree.leaves(args, is_leaf=is_language_model) if is_language_model(x))
 
 

@@ -14,6 +14,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.kl import kl_divergence
 
+from ..checks import flag
 from ..errors import OptionError, ScoreError, SiteError
 from ..models.language_model import LanguageModel, absent_lm
 from ..models.options import OptionTokens, option_tokens
@@ -23,7 +24,7 @@ from .encoding import Encoding, ScoredTree, choose, score_tree
 from .mechanism import Mechanism
 from .phrase import Phrase, option_numbers
 from .question import Question
-from .scores import check_bias, tempered, without_probabilities
+from .scores import as_bias, tempered, without_probabilities
 from .scoring import option_scores, parse_scoring, scored_tree
 from .template import Template, parse_options
 from .tree import OptionTree
@@ -111,13 +112,7 @@ class Choice(Mechanism):
         scoring = parse_scoring(scoring, repr(str(self.template)))
         if scoring == "reference" and lm.chat is not None:
             raise OptionError(f"{str(self.template)!r}: the published code knows no chat; use another scoring than it")
-        bias = None if bias is None else jnp.asarray(bias)
-        if bias is not None and (jnp.ndim(bias) == 0 or jnp.shape(bias)[-1] != len(self.options)):
-            raise OptionError(
-                f"{str(self.template)!r}: bias has shape {jnp.shape(bias)}, expected (..., {len(self.options)}): "
-                "a number for each option"
-            )
-        check_bias(bias, repr(str(self.template)))
+        bias = None if bias is None else as_bias(bias, len(self.options), repr(str(self.template)))
         self.scoring, self.bias, self.known_scores = scoring, bias, None
         # Asked instead of the language model; see ``asking``.
         self._answer: Callable[[Choice], Array] | None = None
@@ -133,6 +128,7 @@ class Choice(Mechanism):
             () if bias is None else jnp.shape(bias)[:-1],
             *(phrase.batch_shape for phrase in self.phrases),
         )
+        validate_args = None if validate_args is None else flag(validate_args, f"{str(self.template)!r}: validate_args")
         super().__init__(batch_shape, (), validate_args=validate_args)
 
     # -- static structure -----------------------------------------------------------------------

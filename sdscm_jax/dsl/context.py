@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from ..checks import text, told
 from ..errors import GivenError
 from ..models.codec import Codec, Tokens, UnknownCharacterWarning
 from .phrase import Phrase
@@ -34,13 +35,15 @@ def parse_given(given: Any, template: Template) -> Given:
     if isinstance(given, (Phrase, str)):
         given = (given,)
     if not isinstance(given, Sequence):
-        raise GivenError(f"given of {str(template)!r} is a list of phrases and strings, got {given!r}")
+        raise GivenError(f"given of {str(template)!r} is a list of phrases and strings, got {told(given)}")
     for i, item in enumerate(given):
         if isinstance(item, Phrase) or (isinstance(item, str) and item.strip()):
+            if isinstance(item, str):
+                text(item, f"given[{i}] of {str(template)!r}", GivenError)
             check_static(item, f"given[{i}] of {str(template)!r}")
             continue
         hint = "; use sd.sample, which returns a phrase" if hasattr(item, "dtype") else ""
-        raise GivenError(f"given[{i}] of {str(template)!r} is neither a phrase nor a text: {item!r}{hint}")
+        raise GivenError(f"given[{i}] of {str(template)!r} is neither a phrase nor a text: {told(item)}{hint}")
     return tuple(given)
 
 

@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.primitives import _PYRO_STACK, Messenger
 
+from ..checks import function
 from ..errors import EvidenceError, InterventionError, SiteError
 from .abduction import abduce, check_counterfactual, check_evidence, check_possible, latent_causes
 from .around import around, gives_values, sums_out
@@ -74,6 +75,8 @@ def counterfactual(
         raise InterventionError("counterfactual takes either do (one world) or worlds (a list of them)")
     others: Sequence[World] = worlds if worlds is not None else [do] if do is not None else []
 
+    function(fn, "the model of counterfactual")
+
     def in_worlds(*args: Any, **kwargs: Any) -> Any:
         unit = unit_noise()
         key, noise = unit if unit is not None else (next_key(), {})
@@ -82,7 +85,9 @@ def counterfactual(
         sites = structure(fn, args, kwargs)
         prepared = as_worlds(others, sites)
         _check_around(sites)
-        observed = {name: value for name, (value, _) in check_evidence(evidence or {}, sites).items()}
+        observed = {
+            name: value for name, (value, _) in check_evidence({} if evidence is None else evidence, sites).items()
+        }
         run = _Run(fn, observed, sites, prepared, key, noise, args, kwargs)
         if sums_out():
             returned, values = run.unknown()

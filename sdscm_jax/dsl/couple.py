@@ -8,6 +8,7 @@ from typing import Any
 
 from numpyro.primitives import Messenger
 
+from ..checks import function, items, takes, text, told
 from ..errors import OptionError, SiteError, nearest
 from .control_flow import wrap_bodies
 from .coupling import parse_coupling
@@ -38,11 +39,19 @@ class couple(Messenger):
     """
 
     def __init__(self, fn: Callable | None = None, coupling: str = "gumbel", sites: Sequence[str] | None = None):
+        fn = None if fn is None else function(fn, "the model of couple")
         self.coupling = parse_coupling(coupling, "couple")
-        self.sites = None if sites is None else (sites,) if isinstance(sites, str) else tuple(sites)
+        for name in sites if isinstance(sites, list | tuple) else ():
+            text(name, "a site of couple", SiteError)
+        self.sites = None if sites is None else items(sites, "the sites of couple", SiteError, single=str)
         self._seen: set[str] = set()
         self._outer = True
         super().__init__(fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fn is not None:
+            takes(self.fn, args, kwargs)
+        return super().__call__(*args, **kwargs)
 
     def __enter__(self) -> couple:
         self._seen = set()
@@ -54,7 +63,7 @@ class couple(Messenger):
         unknown = [name for name in self.sites or () if name not in self._seen]
         if unknown and self._outer and exception[0] is None:
             raise SiteError(
-                f"couple: {unknown[0]!r} is no site of a language model; {nearest(unknown[0], sorted(self._seen))}"
+                f"couple: {told(unknown[0])} is no site of a language model; {nearest(unknown[0], sorted(self._seen))}"
             )
 
     def process_message(self, msg: dict[str, Any]) -> None:

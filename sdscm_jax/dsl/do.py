@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.primitives import _PYRO_STACK, Messenger
 
+from ..checks import function, takes, told
 from ..errors import EvidenceError, InterventionError, nearest
 from .around import values_apart
 from .asked import NotSeparable, asked
@@ -72,9 +73,10 @@ class do(Messenger):
     """
 
     def __init__(self, fn: Callable | None = None, data: Mapping[str, Any] | None = None):
+        fn = None if fn is None else function(fn, "the model of do")
         data = {} if data is None else data
         if not isinstance(data, Mapping):
-            raise InterventionError(f"an intervention is a mapping from site names to values, got {data!r}")
+            raise InterventionError(f"an intervention is a mapping from site names to values, got {told(data)}")
         self.data = dict(data)
         # What the last call was of, for what must look at the model as a whole.
         self._arguments: tuple[tuple, dict[str, Any]] | None = None
@@ -100,6 +102,7 @@ class do(Messenger):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fn is None:
             return super().__call__(*args, **kwargs)
+        takes(self.fn, args, kwargs)
         resolved = {name: self._without_nesting(value, name, args, kwargs) for name, value in self.data.items()}
         # A new handler for each call: its state is that of one run.
         run = do(self.fn, resolved)

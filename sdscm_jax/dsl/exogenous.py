@@ -10,6 +10,7 @@ import numpyro
 from jax import Array
 from numpyro.primitives import Messenger, apply_stack
 
+from ..checks import function, mapping, takes
 from ..errors import GivenError, SiteError
 from .control_flow import wrap_bodies
 from .intervened import takes_noise
@@ -44,11 +45,17 @@ class exogenous(Messenger):
     """
 
     def __init__(self, fn: Callable | None = None, key: Any = None, noise: Mapping[str, Any] | None = None):
+        fn = None if fn is None else function(fn, "the model of exogenous")
         self.key = as_key(key)
-        self.noise = {} if noise is None else dict(noise)
+        self.noise = {} if noise is None else dict(mapping(noise, "the noise of exogenous"))
         self._names: set[str] = set()
         self._unnamed = 0
         super().__init__(fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fn is not None:
+            takes(self.fn, args, kwargs)
+        return super().__call__(*args, **kwargs)
 
     def __enter__(self) -> exogenous:
         self._names, self._unnamed = set(), 0

@@ -17,6 +17,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from ..checks import shallow, told
 from ..errors import InterventionError, OptionError
 from .phrase import Phrase
 
@@ -95,15 +96,16 @@ def _numbers(value: Any, slot: Slot) -> Any:
     if slot.language is not None:
         return slot.language.as_value(value, where)
     if isinstance(value, (str, Phrase)):
-        raise ValueError(f"{where} takes numbers, got {value!r}")
+        raise ValueError(f"{where} takes numbers, got {told(value)}")
     if isinstance(value, (jax.Array, np.ndarray)):
         return value
+    shallow(value, f"a value of {where}", OptionError)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
         return jnp.asarray(value)
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{where} takes numbers, got {value!r}") from error
+        raise ValueError(f"{where} takes numbers, got {told(value)}") from error
 
 
 def _kind(dtype: Any) -> str:
@@ -192,8 +194,8 @@ def _said(support: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, jax.core.Tracer):
         return f"an array of {value.dtype}{list(value.shape)}"
-    text = repr(value.tolist() if isinstance(value, (np.ndarray, np.generic, jax.Array)) else value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    plain = isinstance(value, np.ndarray | np.generic) or (isinstance(value, jax.Array) and hasattr(value, "tolist"))
+    return told(value.tolist() if plain else value)
 
 
 def marked(value: Array, slot: Slot) -> Array:

@@ -10,6 +10,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from ..checks import one_of
+from ..errors import SiteError
 from ..terminal import shown
 from .save_figure import save_figure
 from .structure import Site, structure
@@ -33,6 +35,7 @@ class Graph:
     sites: tuple[Site, ...]
 
     def __getitem__(self, name: str) -> Site:
+        name = one_of(name, self.names, "site", SiteError)
         return {site.name: site for site in self.sites}[name]
 
     @property
@@ -47,7 +50,7 @@ class Graph:
 
     def descendants(self, name: str) -> tuple[str, ...]:
         """Sites that ``name`` is a cause of, in program order."""
-        below = nx.descendants(self.to_networkx(), name)
+        below = nx.descendants(self.to_networkx(), self[name].name)
         return tuple(n for n in self.names if n in below)
 
     def to_networkx(self) -> nx.DiGraph:

@@ -17,6 +17,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.primitives import _PYRO_STACK
 
+from ..checks import takes, told
 from ..errors import InterventionError, nearest
 from .fit import Slot, check_law, fitted, marked
 from .intervened import Changed, Drawn, Fixed, Uniform, natural, unmasked
@@ -46,7 +47,7 @@ def nested(world: Mapping[str, Any]) -> Nested:
         InterventionError: the world is no mapping.
     """
     if not isinstance(world, Mapping):
-        raise InterventionError(f"a world is a mapping from site names to values, got {world!r}")
+        raise InterventionError(f"a world is a mapping from site names to values, got {told(world)}")
     return Nested(dict(world))
 
 
@@ -71,7 +72,12 @@ def bind(value: Any, earlier: Earlier) -> Any:
     """Give policies (callables of two arguments) the earlier sites."""
     if isinstance(value, Alternatives):
         return replace(value, changes=tuple(bind(change, earlier) for change in value.changes))
-    if is_callable(value) and _arguments(value) >= 2:
+    if is_callable(value):
+        needed = _arguments(value)
+        takes(
+            value, ("value", "earlier sites")[: max(1, min(2, needed))], what="an intervention", error=InterventionError
+        )
+    if is_callable(value) and needed >= 2:
         known = Earlier(earlier)
         return lambda natural: value(natural, known)
     return value
@@ -79,7 +85,7 @@ def bind(value: Any, earlier: Earlier) -> Any:
 
 def is_callable(value: Any) -> bool:
     """Is an intervention's value a function of the natural value?"""
-    return callable(value) and not isinstance(value, (dist.Distribution, Phrase))
+    return callable(value) and not isinstance(value, (dist.Distribution, Phrase, type))
 
 
 def _arguments(function: Callable) -> int:
@@ -228,7 +234,9 @@ def intervene_deterministic(msg: dict[str, Any], value: Any, steps: tuple[tuple[
     def changed(value: Any) -> Array:
         value = constant(value)
         if isinstance(value, dist.Distribution) or is_uniform(value, slot.options):
-            raise InterventionError(f"site {name!r} is deterministic: set it to a value or a function, not {value!r}")
+            raise InterventionError(
+                f"site {name!r} is deterministic: set it to a value or a function, not {told(value)}"
+            )
         if function := is_callable(value):
             value = value(natural if phrase is None else phrase.at(natural))
         return marked(fitted(value, slot, returned=function), slot)

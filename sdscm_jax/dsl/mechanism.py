@@ -19,7 +19,8 @@ import numpyro.distributions as dist
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
 
-from ..errors import ContextLengthError, OptionError, TemplateError
+from ..checks import told
+from ..errors import ContextLengthError, OptionError, ProgramError, TemplateError
 from ..models.chat import ChatCodec, Joint
 from ..models.codec import Tokens
 from ..models.language_model import LanguageModel
@@ -93,7 +94,7 @@ class Mechanism(dist.Distribution):
     def _set_model(self, lm: Any, temperature: Any, coupling: Any) -> None:
         where = repr(str(self.template))
         if not isinstance(lm, LanguageModel):
-            raise TypeError(f"{where}: lm is a LanguageModel (see load_lm), got {type(lm).__name__}")
+            raise ProgramError(f"{where}: lm is a LanguageModel (see load_lm), got {told(lm)}")
         check_temperature(temperature, where)
         self.lm, self.temperature, self.noise = lm, temperature, None
         self.coupling = parse_coupling(coupling, where)

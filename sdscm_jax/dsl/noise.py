@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..checks import seed
+from ..checks import seed, told
 from ..errors import RandomKeyError
 
 _Words = tuple[Any, Any]
@@ -43,11 +43,13 @@ def as_key(key: Any) -> Array:
     True
     """
     expected = "expected one PRNG key (jax.random.key(0)) or an int seed"
-    whole = isinstance(key, int | np.integer) or (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jnp.integer))
+    whole = isinstance(key, int | np.integer) or (
+        isinstance(key, jax.Array | np.ndarray) and jnp.issubdtype(key.dtype, jnp.integer)
+    )
     if whole and not isinstance(key, bool) and jnp.shape(key) == ():
         return jax.random.key(seed(key, "key, where it is a seed,", RandomKeyError), impl="threefry2x32")
-    if not hasattr(key, "dtype"):
-        raise RandomKeyError(f"{expected}, got {key!r}")
+    if not isinstance(key, jax.Array | np.ndarray | np.generic):
+        raise RandomKeyError(f"{expected}, got {told(key)}")
     if not _is_typed(key):
         if key.dtype != np.uint32 or jnp.shape(key) not in ((2,), (4,)):
             raise RandomKeyError(f"{expected}, got an array of {key.dtype}{jnp.shape(key)}")
@@ -55,7 +57,7 @@ def as_key(key: Any) -> Array:
         raise RandomKeyError(
             f"{expected}, got {math.prod(key.shape)} keys of shape {key.shape}; use one of them at a time"
         )
-    return _typed(_words(key))
+    return _typed(_words(key))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1 << 16)

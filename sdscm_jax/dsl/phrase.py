@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..checks import told
 from ..errors import GivenError, OptionError, nearest
 from .template import Template, option_index
 
@@ -140,13 +141,18 @@ class Phrase:
         Raises:
             OptionError: an option has no number, or a number has no option.
         """
+        if not isinstance(values, Mapping):
+            raise OptionError(f"{self._where}: map takes a mapping from options to numbers, got {told(values)}")
         unknown = [text for text in values if text not in self.options]
         missing = [text for text in self.options if text not in values]
         if unknown:
             raise OptionError(f"{self._where} has no option {unknown[0]!r}; {nearest(unknown[0], self.options)}")
         if missing:
             raise OptionError(f"{self._where}: map gives no number for {missing[0]!r}")
-        numbers = jnp.stack([jnp.asarray(values[option]) for option in self.options])
+        arrays = [_mapped(values[option], f"{self._where}: map of {option!r}") for option in self.options]
+        if len({array.shape for array in arrays}) > 1:
+            raise OptionError(f"{self._where}: map gives values of shapes {', '.join(str(x.shape) for x in arrays)}")
+        numbers = jnp.stack(arrays)
         return _picked(numbers, jnp.asarray(self.index), self.inside())
 
     def one_hot(self, dtype: Any = jnp.float32) -> Array:
@@ -194,6 +200,17 @@ class Phrase:
         return f"Phrase({self.name or str(self.template)!r}: {shown})"
 
 
+def _mapped(value: Any, where: str) -> Array:
+    """What ``map`` gives for an option, as an array of numbers."""
+    try:
+        array = jnp.asarray(value)
+    except Exception as error:
+        raise OptionError(f"{where} is no number: {told(value)}") from error
+    if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+        raise OptionError(f"{where} is no number: {told(value)}")
+    return array
+
+
 def _picked(numbers: Array, index: Array, inside: Array) -> Array:
     """``numbers[index]`` where the index is inside; elsewhere what is no number of its type."""
     found = numbers[jnp.where(inside, index, 0)]
@@ -203,6 +220,25 @@ def _picked(numbers: Array, index: Array, inside: Array) -> Array:
     elif jnp.issubdtype(numbers.dtype, jnp.integer):
         nothing = jnp.iinfo(numbers.dtype).min
     return jnp.where(inside.reshape(*inside.shape, *(1,) * (numbers.ndim - 1)), found, nothing).astype(numbers.dtype)
+
+
+def as_array(value: Any) -> np.ndarray | None:
+    """What NumPy makes of a value; None of a ragged list, a key, a masked array, or one thing that is no number."""
+    if isinstance(value, np.ma.MaskedArray | Mapping | Set):
+        return None
+    try:
+        array = np.asarray(value)
+    except Exception:  # lists of several lengths or too deep, PRNG keys, objects that refuse
+        return None
+    return None if array.dtype.kind == "O" and array.ndim == 0 else array
+
+
+def _option_number(value: Any, options: tuple[str, ...], where: str) -> int:
+    """The number of one item of an array of objects."""
+    found = option_numbers(value, options, where)
+    if np.ndim(found):
+        raise OptionError(f"{where} takes texts or numbers of its options, got {told(value)} among others")
+    return int(found)
 
 
 def option_numbers(value: Any, options: tuple[str, ...], where: str) -> Any:
@@ -230,10 +266,10 @@ def option_numbers(value: Any, options: tuple[str, ...], where: str) -> Any:
             raise OptionError(f"{where} takes option numbers, got an array of {value.dtype}")
         # (A number of 64 bits that is no option stays none. Booleans would be a mask where numbers are looked up.)
         return (jnp.clip(value, -1, len(options)) if value.dtype.itemsize > 4 else value).astype(jnp.int32)
-    array = np.asarray(value)
-    if array.dtype.kind in "OU":
-        numbers = [option_numbers(v, options, where) for v in array.ravel()]
+    array = as_array(value)
+    if array is not None and array.dtype.kind in "OU":
+        numbers = [_option_number(v, options, where) for v in array.ravel()]
         return np.array(numbers, np.int32).reshape(array.shape)
-    if array.dtype.kind not in "iub" or not ((array >= 0) & (array < len(options))).all():
-        raise OptionError(f"{where} has {len(options)} options, numbered from 0; got {value!r}")
+    if array is None or array.dtype.kind not in "iub" or not ((array >= 0) & (array < len(options))).all():
+        raise OptionError(f"{where} has {len(options)} options, numbered from 0; got {told(value)}")
     return value.astype(jnp.int32) if isinstance(value, jax.Array) else array.astype(np.int32)

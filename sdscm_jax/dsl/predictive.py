@@ -6,12 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import numpyro.infer
 from jax import Array
 
-from ..checks import count
+from ..checks import count, function, items, mapping, shallow, told
+from ..errors import ProgramError
 from .do import intervened_sites
 from .executable import Lowered, executable
+from .noise import as_key
+
+
+def _numeric(leaf: Any) -> bool:
+    """Is it an array of NumPy's that JAX takes?"""
+    plain = isinstance(leaf, np.ndarray) and not isinstance(leaf, np.ma.MaskedArray)
+    return plain and (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number))
 
 
 class Predictive:
@@ -49,11 +59,15 @@ class Predictive:
         **options: Any,
     ):
         num_samples = None if num_samples is None else count(num_samples, "num_samples")
+        return_sites = None if return_sites is None else list(items(return_sites, "return_sites", single=str))
+        function(model)
         done = intervened_sites(model)
         self._posterior = None
         if posterior_samples is not None:
             # An intervention holds whatever was inferred of the site.
-            self._posterior = {name: x for name, x in posterior_samples.items() if name not in done}
+            self._posterior = {
+                name: x for name, x in mapping(posterior_samples, "posterior_samples").items() if name not in done
+            }
         options = {"parallel": True, **options}
 
         def run(key: Array, posterior: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +80,13 @@ class Predictive:
 
     def __call__(self, key: Array, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Samples of the sites that are not among the posterior samples."""
+        key = key if isinstance(key, jax.core.Tracer) else as_key(key)
+        shallow((args, kwargs), "an argument of the model", ProgramError)
+        for leaf in jax.tree.leaves((args, kwargs)):
+            if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:
+                raise ProgramError(f"an integer among the model's arguments has 32 bits, got {told(leaf)}")
+            if not isinstance(leaf, jax.Array | bool | int | float | np.generic) and not _numeric(leaf):
+                raise ProgramError(f"the model's arguments are arrays and language models, got {told(leaf)}")
         inputs = key, self._posterior, args, kwargs
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(inputs)):
             return self._run(*inputs)

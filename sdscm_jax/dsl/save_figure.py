@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..checks import as_path
+from ..errors import SDSCMError
 from ..terminal import shown
 
 # By default these kinds of file say when they were made.
@@ -28,6 +30,10 @@ def save_figure(figure: Any, path: str | Path, **options: Any) -> None:
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_text(shown(text.get_text()))
-    date = _DATES.get(Path(path).suffix.lower())
+    path = as_path(path, "the file of a picture")
+    date = _DATES.get(path.suffix.lower())
     with matplotlib.rc_context({"svg.hashsalt": "sdscm-jax"}):
-        figure.savefig(path, metadata=None if date is None else {date: None}, **options)
+        try:
+            figure.savefig(path, metadata=None if date is None else {date: None}, **options)
+        except (OSError, ValueError) as error:  # no such folder or kind of picture
+            raise SDSCMError(f"{path} cannot be drawn: {error}") from error

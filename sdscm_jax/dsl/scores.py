@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..checks import positive
+from ..checks import finite, positive, told
 from ..errors import OptionError, ScoreError
 from ..models.language_model import LanguageModel
 from .phrase import Phrase
@@ -41,21 +41,32 @@ def check_temperature(temperature: Any, where: str) -> None:
     # Smaller ones are 0 for XLA.
     if not np.all((number >= np.finfo(np.float32).tiny) & np.isfinite(number)):
         raise OptionError(
-            f"{where}: temperature is finite and at least {np.finfo(np.float32).tiny:.2g}, got {temperature!r}"
+            f"{where}: temperature is finite and at least {np.finfo(np.float32).tiny:.2g}, got {told(temperature)}"
         )
 
 
-def check_bias(bias: Any, where: str) -> None:
-    """Refuse a bias under which some options have no probabilities.
+def as_bias(bias: Any, options: int, where: str) -> Array:
+    """A bias as an array of JAX's.
 
     Raises:
-        OptionError: it is NaN or +inf somewhere, or -inf for all options, and that can be told (it is not traced).
+        OptionError: it is no array of numbers with one for each option; or, where that can be told (it is not traced),
+            NaN or +inf somewhere, or -inf for all options.
     """
-    if bias is None or isinstance(bias, jax.core.Tracer):
-        return
-    numbers = np.asarray(bias, np.float32)
-    if np.isnan(numbers).any() or np.isposinf(numbers).any() or np.isneginf(numbers).all(-1).any():
-        raise OptionError(f"{where}: a bias is finite, or -inf for some of the options, got {bias}")
+    parts = bias if isinstance(bias, list | tuple) else (bias,)
+    if not any(isinstance(part, jax.Array) for part in parts):
+        finite(bias, f"{where}: bias", OptionError, infinite=True)
+    bias = jnp.asarray(bias)
+    if not jnp.issubdtype(bias.dtype, jnp.number):
+        raise OptionError(f"{where}: a bias is of numbers, got {told(bias)}")
+    if jnp.ndim(bias) == 0 or jnp.shape(bias)[-1] != options:
+        raise OptionError(
+            f"{where}: bias has shape {jnp.shape(bias)}, expected (..., {options}): a number for each option"
+        )
+    if not isinstance(bias, jax.core.Tracer):
+        numbers = np.asarray(bias, np.float32)
+        if np.isnan(numbers).any() or np.isposinf(numbers).any() or np.isneginf(numbers).all(-1).any():
+            raise OptionError(f"{where}: a bias is finite, or -inf for some of the options, got {told(bias)}")
+    return bias
 
 
 def without_probabilities(given: Sequence[Phrase | str]) -> str:

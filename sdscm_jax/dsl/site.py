@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 from numpyro.primitives import _PYRO_STACK, apply_stack
 
+from ..checks import flag, text, told
 from ..errors import SiteError
 from .mechanism import Mechanism
 from .phrase import Phrase
@@ -39,8 +40,12 @@ def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) ->
     >>> numpyro.handlers.seed(model, jax.random.key(0))(lm).text in ("low", "high")
     True
     """
-    if not isinstance(name, str) or not name:
-        raise SiteError(f"the name of a site is a non-empty string, got {name!r}")
+    name, exogenous = (
+        text(name, "the name of a site", SiteError),
+        flag(exogenous, f"site {name!r}: exogenous", SiteError),
+    )
+    if not hasattr(site, "log_prob") or isinstance(site, type):
+        raise SiteError(f"site {name!r} is drawn from a Choice, a Text or a distribution of NumPyro, got {told(site)}")
     mechanism = site if isinstance(site, Mechanism) else None
     if mechanism is not None and obs is not None:
         obs = mechanism.as_value(obs, f"site {name!r}")

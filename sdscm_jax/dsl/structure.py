@@ -12,7 +12,8 @@ import numpyro
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
-from ..errors import SiteError
+from ..checks import shallow, takes
+from ..errors import ProgramError, SiteError
 from .exogenous import exogenous
 from .fit import is_static
 from .intervened import Changed, Drawn, Fixed, Intervened, intervened, natural
@@ -96,6 +97,11 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
         SiteError: two sites have one name, or the branches of a ``cond`` have a site that differs between them.
     """
     kwargs = kwargs or {}
+    inner = fn
+    while isinstance(inner, Messenger) and inner.fn is not None:
+        inner = inner.fn
+    takes(inner, args, kwargs)
+    shallow((args, kwargs), "an argument of the model", ProgramError)
     found: dict[str, Site] = {}
     looped: set[str] = set()
 

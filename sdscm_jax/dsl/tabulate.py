@@ -17,7 +17,8 @@ from jax import Array
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ..errors import LoadError, SiteError
+from ..checks import as_path, function, one_of, shallow, takes
+from ..errors import LoadError, ProgramError, SiteError
 from ..models.language_model import LanguageModel, absent_lm
 from .choice import Choice
 from .look_up import LookUp
@@ -113,6 +114,9 @@ def tabulate(
     >>> seen.rows("drug")[0].tolist()
     [[1]]
     """
+    function(fn)
+    takes(scorer, ("choice", "contexts"), what="a scorer", error=SiteError)
+    shallow((args, kwargs), "an argument of the model", ProgramError)
     table = Tabulated(fn, args, kwargs, {}, {}, contexts, scorer)
     try:
         inspect.signature(fn).bind(*args, **kwargs)
@@ -190,9 +194,7 @@ class Tabulated:
         return table.contexts, jnp.asarray(table.scores)
 
     def _of_site(self, site: str) -> Table:
-        if site not in self.names:
-            raise SiteError(f"no table of site {site!r}; there are {', '.join(map(repr, self.names)) or 'none'}")
-        return self.tables[self.names[site]]
+        return self.tables[self.names[one_of(site, list(self.names), "tabulated site", SiteError)]]
 
     # -- making tables --------------------------------------------------------------------------
 
@@ -291,6 +293,7 @@ class Tabulated:
                 tensors[name + _CONTEXTS] = table.contexts
         sizes = {name: table.sizes for name, table in self.tables.items() if not table.is_dense}
         parts = {"sites": self.names, "arguments": arguments, "sizes": sizes}
+        path = as_path(path)
         save_file(tensors, path, metadata={name: json.dumps(part) for name, part in parts.items()})
 
 
@@ -312,6 +315,8 @@ def load_table(path: str | Path, fn: Callable) -> Tabulated:
     Raises:
         LoadError: the file cannot be read.
     """
+    path = as_path(path, "a file of tables", LoadError)
+    function(fn)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata()

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .. import checks
+from ..checks import told
 from ..errors import GivenError, OptionError, SDSCMError, TemplateError, nearest
 
 BLANK = "{}"
@@ -35,7 +37,8 @@ class Template(NamedTuple):
         if isinstance(text, Template):
             return text
         if not isinstance(text, str):
-            raise TemplateError(f"a template is a string with one blank {BLANK}, got {text!r}")
+            raise TemplateError(f"a template is a string with one blank {BLANK}, got {told(text)}")
+        checks.text(text, "a template", TemplateError, empty=True)
         check_static(text, "a template", TemplateError)
         parts = text.split(BLANK)
         if len(parts) != 2:
@@ -74,15 +77,16 @@ def parse_options(options: Sequence[str], template: Template) -> tuple[str, ...]
         OptionError: there are none, or one is not a string, empty or repeated.
     """
     if isinstance(options, str) or not isinstance(options, Sequence):
-        raise OptionError(f"options of {str(template)!r} are a list of strings, got {options!r}")
-    if not options:
+        raise OptionError(f"options of {str(template)!r} are a list of strings, got {told(options)}")
+    if not len(options):
         raise OptionError(f"{str(template)!r} has no options")
     seen: set[str] = set()
     for i, option in enumerate(options):
         if not isinstance(option, str):
-            raise OptionError(f"option {i} of {str(template)!r} is not a string: {option!r}")
+            raise OptionError(f"option {i} of {str(template)!r} is not a string: {told(option)}")
         if not option.strip():
             raise OptionError(f"option {i} of {str(template)!r} is empty: {option!r}")
+        checks.text(option, f"option {i} of {str(template)!r}", OptionError)
         check_static(option, f"option {i} of {str(template)!r}", OptionError)
         if option in seen:
             raise OptionError(f"option {option!r} of {str(template)!r} is listed twice")
@@ -102,5 +106,5 @@ def option_index(option: str, options: tuple[str, ...], where: str) -> int:
         OptionError: no option has that text; the nearest one is named.
     """
     if option not in options:
-        raise OptionError(f"{where} has no option {option!r}; {nearest(option, options)}")
+        raise OptionError(f"{where} has no option {told(option)}; {nearest(option, options)}")
     return options.index(option)

@@ -11,7 +11,8 @@ from jax import Array
 from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
-from ..checks import count, one_of, real
+from .. import checks
+from ..checks import count, one_of, real, told
 from ..errors import OptionError, ScoreError
 from ..models.automaton import pattern_automaton, stop_automaton
 from ..models.chat import ChatCodec
@@ -110,6 +111,9 @@ class Text(Mechanism):
         spaces = prefix[len(prefix.rstrip()) :]
         lead = spaces if prefix.strip() else lm.codec.lead(not self.texts)
         size = lm.config.vocab_size
+        if pattern is not None:
+            for part in checks.items(pattern, f"{where}: pattern", OptionError, single=str):
+                checks.text(part, f"{where}: a part of the pattern", OptionError)
         if pattern is None:
             automaton = stop_automaton(lm.codec, size, stops, lead)
         else:
@@ -374,10 +378,11 @@ class _Written(NamedTuple):
 def _stops(stop: str | Sequence[str] | None, suffix: str, where: str) -> tuple[str, ...]:
     if stop is None:
         return (suffix,) if suffix else ()
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    stops = checks.items(stop, f"{where}: stop", OptionError, single=str)
     for s in stops:
         if not isinstance(s, str) or not s:
-            raise OptionError(f"{where}: stop is a non-empty string or a list of them, got {s!r}")
+            raise OptionError(f"{where}: stop is a non-empty string or a list of them, got {told(s)}")
+        checks.text(s, f"{where}: stop", OptionError)
     return stops
 
 

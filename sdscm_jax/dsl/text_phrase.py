@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..checks import text, told
 from ..errors import OptionError
 from ..models.automaton import TokenAutomaton
 from ..models.chat import ChatCodec
 from ..models.codec import Codec, Tokens
 from ..models.token_bytes import token_bytes
-from .phrase import Phrase
+from .phrase import Phrase, as_array
 from .template import Template
 from .tree import padded
 
@@ -286,10 +287,16 @@ def text_tokens(value: Any, form: TextForm, where: str) -> Any:
     if isinstance(value, TextPhrase):
         value = value.tokens if value.form.max_tokens == form.max_tokens else value.text
     if isinstance(value, str):
-        return form.tokens_of(value, where)
+        return form.tokens_of(text(value, where, OptionError, empty=True), where)
     if not isinstance(value, jax.Array):
-        array = np.asarray(value)
+        array = as_array(value)
+        if array is None or not array.size or array.dtype.kind not in "OUiub":
+            raise OptionError(
+                f"{where} is free text: it takes a text or {form.max_tokens} token numbers, got {told(value)}"
+            )
         if array.dtype.kind in "OU":
+            if not all(isinstance(text, str) for text in array.ravel()):
+                raise OptionError(f"{where} is free text: it takes texts, got {told(value)}")
             found = [text_tokens(text, form, where) for text in array.ravel()]
             return np.stack(found).reshape(*array.shape, form.max_tokens)
         value = array

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.primitives import apply_stack
 
+from ..checks import finite, text, told
 from ..errors import OptionError, SiteError
 from .phrase import Phrase
 from .template import Template, parse_options
@@ -37,17 +38,21 @@ def verbalize(name: str, value: Any, edges: Sequence[float], options: Sequence[s
     >>> age.text.tolist()
     ['young', 'middle-aged']
     """
-    if not isinstance(name, str) or not name:
-        raise SiteError(f"the name of a site is a non-empty string, got {name!r}")
+    text(name, "the name of a site", SiteError)
     parsed = Template.parse(template)
     texts = parse_options(options, parsed)
     if not isinstance(edges, jax.core.Tracer):
-        numbers = np.asarray(edges, float)
+        numbers = finite(edges, f"site {name!r}: edges", OptionError, infinite=True)
         if numbers.shape != (len(texts) - 1,) or not (np.diff(numbers) > 0).all() or np.isnan(numbers).any():
             raise OptionError(
-                f"site {name!r} has {len(texts)} options: edges are {len(texts) - 1} increasing numbers, got {edges!r}"
+                f"site {name!r} has {len(texts)} options: edges are {len(texts) - 1} increasing numbers, "
+                f"got {told(edges)}"
             )
+    if not isinstance(value, jax.Array):
+        finite(value, f"site {name!r}: the value", OptionError, infinite=False)
     value = jnp.asarray(value)
+    if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == bool):
+        raise OptionError(f"site {name!r}: numbers are said in words, got an array of {value.dtype}")
     number = ~jnp.isnan(value)
     if not isinstance(number, jax.core.Tracer) and not number.all():
         raise OptionError(f"site {name!r}: nan is no number that can be said in words")

@@ -13,6 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 
+from .. import checks
 from ..errors import InterventionError, OptionError, nearest
 from .fit import Slot, check_law, fit
 from .intervention import Alternatives, Nested, constant, describe, is_callable, is_uniform, quoted
@@ -195,7 +196,7 @@ def _constants(world: World, sites: Sequence[Site], units: int | None) -> dict[s
             take; with the nearest name or option.
     """
     if not isinstance(world, Mapping):
-        raise InterventionError(f"a world is a mapping from site names to values, got {world!r}")
+        raise InterventionError(f"a world is a mapping from site names to values, got {checks.told(world)}")
     known = {site.name: site for site in sites}
     found = {}
     for name, value in world.items():
@@ -266,7 +267,7 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
         InterventionError: see ``as_regime``; or two worlds are the same, or one is empty.
     """
     if isinstance(worlds, Mapping) or not isinstance(worlds, Sequence):
-        raise InterventionError(f"worlds is a list of mappings from site names to values, got {worlds!r}")
+        raise InterventionError(f"worlds is a list of mappings from site names to values, got {checks.told(worlds)}")
     found_in = []
     for world in worlds:
         found_in.append(_constants(world, structure, units))

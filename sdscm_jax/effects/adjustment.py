@@ -10,8 +10,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from ..checks import count
-from ..errors import EffectError, SiteError, nearest
+from ..checks import count, items, one_of
+from ..errors import EffectError, SiteError
 from .average import ate
 from .estimand import Estimand, Probability, Product, product, text, total
 from .exact_source import Exact
@@ -256,9 +256,9 @@ def exact_source(source: Any) -> Exact:
 
 def check_roles(names: Sequence[str], treatment: str, outcome: str, hidden: Sequence[str]) -> None:
     """Refuse sites that the model has not, and a treatment or an outcome that is hidden or the other one."""
+    hidden = items(hidden, "hidden", EffectError, single=str)
     for name in (treatment, outcome, *hidden):
-        if name not in names:
-            raise SiteError(f"the model has no site {name!r}; {nearest(name, names)}")
+        one_of(name, names, "site", SiteError)
     if treatment == outcome:
         raise EffectError(f"treatment and outcome are both {outcome!r}")
     for name in (treatment, outcome):
@@ -271,7 +271,7 @@ def _visible(
 ) -> tuple[str, ...]:
     """Sites that may be adjusted for, in program order."""
     check_roles(source.names, treatment, outcome, hidden)
-    wanted = [names] if isinstance(names, str) else list(names)
+    wanted = items(names, argument, EffectError, single=str)
     for name in wanted:
         source.options(name)
         if name in (treatment, outcome, *hidden):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import real
+from ..checks import items, mapping, real, told
 from ..errors import EffectError
 from .copies import Target
 from .effect import Effect, effect, parse_level
@@ -98,10 +98,11 @@ def cate(
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
-    names = [by] if isinstance(by, str) else list(by)
+    names = items(by, "by=", EffectError, single=str)
     if not names:
         raise EffectError("by= names no covariate that could make groups; the effect on everybody is ate")
     for name in names:
+        source.options(name)
         if name in (treatment, *source.descendants(treatment)):
             raise EffectError(
                 f"{name!r} is caused by {treatment!r}, so it is no covariate: it differs between the worlds that "
@@ -146,11 +147,18 @@ def contrasts(
     source = as_source(source)
     check_outcome(source, treatment, outcome)
     options = source.options(treatment)
-    chosen = list(options if levels is None else (options[source.number(treatment, value)] for value in levels))
+    chosen = list(
+        options
+        if levels is None
+        else (options[source.number(treatment, value)] for value in items(levels, "levels", EffectError))
+    )
     if weights is None:
         pairs = list(itertools.combinations(chosen, 2))
         weights = {f"{b} - {a}": {b: 1.0, a: -1.0} for a, b in pairs}
     else:
+        for name, of in mapping(weights, "weights of contrasts", EffectError).items():
+            if not isinstance(of, Mapping):
+                raise EffectError(f"weights of contrast {name!r} are a mapping from levels to numbers, got {told(of)}")
         chosen = [
             o for o in options if any(o == options[source.number(treatment, v)] for w in weights.values() for v in w)
         ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..checks import instance
 from ..dsl.coupling import parse_coupling
 from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
@@ -37,6 +38,8 @@ class Exact(Sites):
     coupling: str | None = None
 
     def __post_init__(self) -> None:
+        instance(self.network, Network, "network", EffectError)
+        instance(self.limits, Limits, "limits", EffectError)
         if self.coupling is not None:
             parse_coupling(self.coupling, "effects.exact", EffectError)
 

@@ -16,15 +16,17 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
+from ..checks import flag, instance, items, one_of, text, told
 from ..dsl.asked import language_models
 from ..dsl.coupling import parse_coupling
 from ..dsl.exogenous import exogenous
 from ..dsl.intervened import Fixed, Intervened, unmasked
 from ..dsl.mechanism import Mechanism
+from ..dsl.phrase import as_array
 from ..dsl.structure import Site, structure
 from ..dsl.table import all_contexts
 from ..dsl.tabulate import Tabulated, tabulate
-from ..errors import EffectError, SiteError, nearest
+from ..errors import EffectError, SiteError
 from .read_off import read_off
 
 # Entries of one site's table; more are not held.
@@ -64,6 +66,17 @@ class Factor:
     exogenous: bool = False
 
     def __post_init__(self) -> None:
+        text(self.site, "the name of a site", SiteError)
+        what = f"site {self.site!r}"
+        for part in (
+            *items(self.parents, f"{what}: parents", SiteError),
+            *items(self.options, f"{what}: options", SiteError),
+        ):
+            text(part, f"{what}: a parent or an option", SiteError)
+        table = as_array(self.table)
+        if table is None or table.dtype.kind not in "fiub":
+            raise SiteError(f"{what}: its table is of probabilities, got {told(self.table)}")
+        flag(self.exogenous, f"{what}: exogenous", SiteError)
         if self.coupling is not None:
             parse_coupling(self.coupling, f"site {self.site!r}", EffectError)
 
@@ -82,14 +95,18 @@ class Network:
 
     def __post_init__(self) -> None:
         seen: dict[str, Factor] = {}
-        for factor in self.factors:
+        for factor in items(self.factors, "factors of a network", SiteError):
+            instance(factor, Factor, "a factor of a network", SiteError)
             unknown = [name for name in factor.parents if name not in seen]
             if unknown or factor.site in seen:
                 what = f"is given {unknown[0]!r}, which is no earlier site" if unknown else "is there twice"
                 raise SiteError(f"site {factor.site!r} {what}")
+            if len(set(factor.options)) < len(factor.options) or not factor.options:
+                raise SiteError(f"site {factor.site!r}: options are different texts, got {told(factor.options)}")
             shape = (*(len(seen[name].options) for name in factor.parents), len(factor.options))
-            if factor.table.shape != shape:
-                raise SiteError(f"site {factor.site!r}: its table has shape {factor.table.shape}, expected {shape}")
+            if np.shape(factor.table) != shape:
+                raise SiteError(f"site {factor.site!r}: its table has shape {np.shape(factor.table)}, expected {shape}")
+            object.__setattr__(factor, "table", np.asarray(factor.table))
             wrong = ~((factor.table >= 0).all(-1) & (np.abs(factor.table.sum(-1) - 1) < _ROUNDING))
             if wrong.any():
                 raise SiteError(
@@ -99,9 +116,7 @@ class Network:
             seen[factor.site] = factor
 
     def __getitem__(self, name: str) -> Factor:
-        if name not in self._by_name:
-            raise SiteError(f"the model has no site {name!r}; {nearest(name, self.names)}")
-        return self._by_name[name]
+        return self._by_name[one_of(name, self.names, "site", SiteError)]
 
     @cached_property
     def _by_name(self) -> dict[str, Factor]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import instance, one_of
 from ..dsl.worlds import world_label
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
@@ -149,10 +150,13 @@ def contrast(data: Simulation, treatment: str, outcome: str, low: str, high: str
     >>> contrast(data, "pdl1", "drug", "low", "high").average.shape
     (2,)
     """
+    instance(data, Simulation, "data")
     for name in (treatment, outcome):
+        one_of(name, data.graph.names, "site", SiteError)
         if name not in data.log_probs:
             raise SiteError(f"the simulation kept no log-probabilities of site {name!r}")
     levels = data.graph[treatment].options
+    low, high = (one_of(level, levels, f"option of {treatment!r}", SiteError) for level in (low, high))
     worlds = [data.world(world_label({treatment: level})) for level in (low, high)]
     options = data.graph[outcome].options
     factual = data.values[outcome][:, 0]

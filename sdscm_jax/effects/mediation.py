@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
+from .. import checks
+from ..checks import instance, items, mapping
 from ..dsl.intervention import nested
 from ..errors import EffectError, nearest
 from .bounds import transport_bounds
 from .copies import PathWorld, Target
 from .effect import Effect, effect, parse_level
+from .exact_source import Exact
+from .sampled_source import Sampled
 from .source import (
     Score,
     Source,
@@ -44,7 +48,7 @@ def cde(
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
-    for name in mediators:
+    for name in mapping(mediators, "mediators", EffectError):
         if name in (treatment, outcome) or source.exogenous(name):
             what = "exogenous" if source.exogenous(name) else "the treatment or the outcome"
             raise EffectError(f"{name!r} is {what}; it is no mediator")
@@ -105,7 +109,10 @@ def path_effect(
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
-    chosen = frozenset((parent, child) for parent, child in edges)
+    pairs = [items(edge, "an edge", EffectError) for edge in items(_listed(edges), "edges", EffectError)]
+    if not all(len(pair) == 2 and all(isinstance(end, str) for end in pair) for pair in pairs):
+        raise EffectError(f"edges are pairs of sites, (parent, child), got {checks.told(edges)}")
+    chosen = frozenset((parent, child) for parent, child in pairs)
     known = {(parent, name) for name in source.names for parent in source.parents(name)}
     for parent, child in sorted(chosen - known):
         hint = nearest(f"{parent} -> {child}", sorted(f"{a} -> {b}" for a, b in known))
@@ -119,8 +126,16 @@ def path_effect(
     return _against(source, "path-specific effect", formula, along, {treatment: low}, score, level)
 
 
+def _listed(edges: Any) -> Any:
+    """A set of edges, or what networkx has of them, as a list."""
+    scalar = isinstance(edges, str | Mapping) or getattr(edges, "ndim", 1) == 0
+    return edges if scalar or not isinstance(edges, Collection) else list(edges)
+
+
 def mediators_between(source: Source, treatment: str, outcome: str) -> tuple[str, ...]:
     """Sites on a directed path from treatment to outcome, in program order."""
+    instance(source, (Exact, Sampled), "source", EffectError, " (effects.exact or effects.sampled)")
+    source.options(outcome)
     above = {outcome}
     for name in reversed(source.names):
         if name in above:
@@ -137,12 +152,12 @@ def _natural(
     low, high = contrasted(source, treatment, low, high)
     check_outcome(source, treatment, outcome)
     between = mediators_between(source, treatment, outcome)
-    names = between if mediators is None else tuple(mediators)
+    names = between if mediators is None else items(mediators, "mediators", EffectError, single=str)
     for site in names:
         if site not in between:
             found = ", ".join(map(repr, between)) or "none"
             raise EffectError(
-                f"mediator {site!r} is on no path from {treatment!r} to {outcome!r}; mediators are: {found}"
+                f"mediator {checks.told(site)} is on no path from {treatment!r} to {outcome!r}; mediators are: {found}"
             )
     own, others = (high, low) if name == "NDE" else (low, high)
     world = {treatment: own, **{site: nested({treatment: others}) for site in names}}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import mapping
 from ..errors import EffectError
 from .bounds import Event, event_bounds
 from .copies import Target
@@ -103,7 +104,7 @@ def potential_outcomes(
     check_outcome(source, treatment, outcome)
     options = choice_options(source, outcome)
     given = []
-    for name, value in (evidence or {}).items():
+    for name, value in ({} if evidence is None else mapping(evidence, "evidence", EffectError)).items():
         if name in source.descendants(treatment):
             raise EffectError(
                 f"evidence on {name!r}, which {treatment!r} causes, tells of the noise; abduct it: "
@@ -116,7 +117,10 @@ def potential_outcomes(
     total = joint.linear(lambda x: x.sum((-2, -1), keepdims=True))
     found = joint / total
     scale = float(total.value.ravel()[0])
-    told = "".join(f", {name}={value}" for name, value in (evidence or {}).items()).replace(", ", " | ", 1)
+    told = "".join(
+        f", {name}={value}"
+        for name, value in ({} if evidence is None else mapping(evidence, "evidence", EffectError)).items()
+    ).replace(", ", " | ", 1)
     formula = f"P({outcome}_{{{treatment}={low}}}, {outcome}_{{{treatment}={high}}}{told})"
     labels = [f"{a} -> {b}" for a in options for b in options]
     numbers = range(len(options))

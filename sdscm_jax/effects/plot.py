@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import instance
 from ..dsl.save_figure import save_figure
 from .individual import Contrast
 
@@ -22,6 +23,7 @@ def plot_contrast(contrast: Contrast, path: str | Path) -> None:
     """
     from matplotlib.figure import Figure
 
+    instance(contrast, Contrast, "contrast")
     count = len(contrast.options)
     figure = Figure(figsize=(12, 1.4 + 0.95 * count), layout="constrained")
     grid = figure.add_gridspec(count, 3, width_ratios=[1.0, 1.15, 0.8])

@@ -15,7 +15,7 @@ from ..dsl.noise import as_key
 from ..dsl.worlds import world_label
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
-from ..errors import EffectError, SiteError, nearest
+from ..errors import EffectError
 from .copies import Copies, PathWorld, Target, World
 from .estimate import Estimate
 from .responses import joint_responses, with_axes
@@ -57,8 +57,6 @@ class Sampled(Sites):
         return self.graph.names
 
     def _site(self, site: str) -> Any:
-        if site not in self.names:
-            raise SiteError(f"the model has no site {site!r}; {nearest(site, self.names)}")
         return self.graph[site]
 
     def parents(self, site: str) -> tuple[str, ...]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
+
+from ..checks import told
 from ..dsl.phrase import option_numbers
 from ..errors import InterventionError, OptionError
 from .copies import Copies
@@ -37,6 +40,9 @@ class Sites(ABC):
             InterventionError: the site has no such option.
         """
         try:
-            return int(option_numbers(value, self.options(site), f"site {site!r}"))
+            found = option_numbers(value, self.options(site), f"site {site!r}")
+            if np.ndim(found):
+                raise OptionError(f"site {site!r}: one option is needed, got {told(value)}")
+            return int(found)
         except OptionError as error:
             raise InterventionError(str(error)) from error

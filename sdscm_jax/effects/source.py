@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import real
+from ..checks import items, real, told
 from ..dsl.tabulate import Tabulated
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
@@ -38,9 +38,12 @@ def as_source(source: Any) -> Source:
         return of_simulation(source)
     if isinstance(source, Tabulated | Network):
         return exact(source)
-    if callable(source):
+    if callable(source) and not isinstance(source, type) and not hasattr(source, "log_prob"):
         any_number = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        parameters = inspect.signature(source).parameters.values()
+        try:
+            parameters = inspect.signature(source).parameters.values()
+        except (TypeError, ValueError):  # a builtin
+            raise EffectError(f"a model is a function of sites, not {told(source)}") from None
         needed = [p.name for p in parameters if p.default is p.empty and p.kind not in any_number]
         if needed:
             raise EffectError(
@@ -112,8 +115,9 @@ def scored(source: Source, outcome: str, score: Score) -> np.ndarray | None:
     options = choice_options(source, outcome)
     if isinstance(score, Mapping):
         if set(score) != set(options):
-            raise SiteError(f"site {outcome!r}: score gives numbers for {sorted(score)}, its options are {options}")
+            raise SiteError(f"site {outcome!r}: score gives numbers for {told(list(score))}, its options are {options}")
         score = [score[option] for option in options]
+    score = items(score, f"score of {outcome!r}", EffectError)
     if len(score) != len(options):
         raise SiteError(f"site {outcome!r} has {len(options)} options, score has {len(score)} numbers")
     return np.array([real(number, f"score of {outcome!r}", EffectError) for number in score])

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..checks import one_of
 from ..dsl.noise import as_key
-from ..errors import SDSCMError, SiteError, nearest
+from ..errors import SDSCMError, SiteError
 from ..models.language_model import LanguageModel
 from .columns import texts
 from .simulate import simulate
@@ -96,8 +97,7 @@ class Comparison:
     def _values(self, name: str, site: str, world: str | int) -> np.ndarray:
         """Numbers of a choice's options among all that it has under some language model."""
         data = self.simulations[name]
-        if site not in data.values:
-            raise SiteError(f"the model has no site {site!r} under {name!r}; {nearest(site, list(data.values))}")
+        one_of(site, list(data.values), "site", SiteError)
         if not data.graph[site].options or data.values[site].ndim != 2:
             raise SiteError(f"site {site!r} is no single choice; only choices are compared option by option")
         return self._numbers(name, site, data.world(world))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import count
+from ..checks import as_path, count, function, items
 from ..dsl.noise import as_key
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel, load_lm
@@ -58,12 +58,15 @@ def simulate_many(
     >>> [d.name for d in simulate_many([family.member(1)], 0, 3, sd.load_lm(), out=tempfile.mkdtemp())]
     ['00000']
     """
+    models = items(models, "models")
+    for model in models:
+        function(model)
     if not models:
         raise SDSCMError("there are no models to simulate from")
     n, jobs = count(n, "n, the number of units,"), count(jobs, "jobs")
     backend = None if backend is None else parse_backend(backend)
     keys = as_key(key)
-    directory = Path(out)
+    directory = as_path(out, "out")
     width = max(5, len(str(len(models) - 1)))
     places = [directory / f"{i:0{width}}" for i in range(len(models))]
     tasks = [

@@ -15,6 +15,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..checks import as_path
 from ..durable import LOCK, locked, make_directory, put
 from ..errors import ResumeError, SDSCMError
 
@@ -137,7 +138,7 @@ class Parts(PartFiles):
             raise SDSCMError(f"a run has an integer number of parts, at least 1; got {count!r}")
         ours = _described(manifest, count)
         # Absolute: the program may change the working directory.
-        directory = Path(out).absolute()
+        directory = as_path(out, "out").absolute()
         try:
             make_directory(directory)
             _refuse_foreign(directory)

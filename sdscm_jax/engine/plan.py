@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from ..checks import flag
 from ..dsl.asked import NotSeparable, Visit, language_models
 from ..dsl.worlds import World
 from ..errors import SDSCMError
@@ -116,6 +117,7 @@ def plan(
     >>> cost.sites["contexts"].tolist(), cost.tokens < cost.reference_tokens / 100
     ([1, 2], True)
     """
+    measure = flag(measure, "measure")
     run, _ = prepare(model, jax.random.key(0), n, args, do, worlds, evidence, draws, ())
     lms = language_models(run.args)
     try:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress
 
+from ..checks import flag
+
 
 @contextmanager
 def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Callable[[float], None]]:
@@ -25,6 +27,7 @@ def progress_bar(what: str, total: int, show: bool | None = None) -> Iterator[Ca
     >>> with progress_bar("units", 3, show=False) as done:
     ...     done(3)
     """
+    show = None if show is None else flag(show, "progress")
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda completed: None
         return

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import count, one_of
+from .. import checks
+from ..checks import MOST_SEED, count, function, items, one_of
 from ..dsl.abduction import check_counterfactual, check_evidence, check_possible
 from ..dsl.asked import NotSeparable, language_models
 from ..dsl.graph import Graph
@@ -216,8 +217,12 @@ def prepare(
     logp: Sequence[str] | None,
 ) -> tuple[Run, tuple[str, ...]]:
     """Check everything that can be checked before a language model runs; the run, and labels of worlds."""
+    function(model)
+    # (Units are numbered in 32 bits, which their noise is keyed by.)
     n, draws = count(n, "n, the number of units,"), count(draws, "draws, the number for each unit,")
-    args = jax.tree.map(_as_array, args)
+    if n > MOST_SEED:
+        raise SDSCMError(f"n, the number of units, is at most {MOST_SEED:,}, got {checks.told(n)}")
+    args = jax.tree.map(_as_array, checks.shallow(args, "an argument of the model"))
     key = as_key(key)
     natural = structure(model, args)
     regime = as_regime({} if do is None else do, natural, n)
@@ -226,6 +231,7 @@ def prepare(
     prepared = as_worlds([] if worlds is None else worlds, sites, n)
     observed = check_evidence({} if evidence is None else evidence, sites, n)
     choices = [site.name for site in sites if site.kind == "choice"]
+    logp = None if logp is None else items(logp, "logp", SiteError, single=str)
     for name in logp or ():
         if name not in choices:
             raise SiteError(f"logp names {name!r}, which is no choice site; {nearest(name, choices)}")
@@ -263,8 +269,14 @@ def _executor(run: Run, execution: str | None, memory: int | None, store: Any, c
 
 
 def _as_array(leaf: Any) -> Any:
-    if isinstance(leaf, (jax.Array, np.ndarray)):
+    if isinstance(leaf, jax.Array):
         return leaf
+    if isinstance(leaf, np.ndarray) and (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)):
+        return leaf
+    if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:
+        raise SDSCMError(f"an integer among the model's arguments has 32 bits, got {checks.told(leaf)}")
     if isinstance(leaf, (bool, int, float, np.generic)):
         return np.asarray(leaf, jnp.result_type(leaf))
-    raise SDSCMError(f"the model's arguments are arrays and language models; bind {leaf!r} with functools.partial")
+    raise SDSCMError(
+        f"the model's arguments are arrays and language models; bind {checks.told(leaf)} with functools.partial"
+    )

@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..checks import count
+from ..checks import as_path, count, items, one_of
 from ..dsl.graph import Graph
 from ..dsl.text_phrase import TextPhrase
 from ..dsl.worlds import World
-from ..errors import SiteError, nearest
+from ..errors import SDSCMError, SiteError
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun
 
@@ -100,9 +100,7 @@ class Simulation:
             SiteError: there is no such world.
         """
         if isinstance(label, str):
-            if label not in self.worlds:
-                raise SiteError(f"there is no world {label!r}; {nearest(label, self.worlds)}")
-            return self.worlds.index(label)
+            return self.worlds.index(one_of(label, self.worlds, "world", SiteError))
         number = len(self.worlds)
         return count(label, "world, where it is a number,", SiteError, least=-number, most=number - 1)
 
@@ -145,12 +143,11 @@ class Simulation:
                 else:
                     for i in np.ndindex(column.shape[1:]):
                         columns[labelled(indexed(name, i), label)] = texts(column[(slice(None), *i)], options)
+        if not isinstance(logp, bool):
+            logp = items(logp, "logp", SiteError, single=str)
         sites = list(self.log_probs) if logp is True else [] if logp is False else list(logp)
         for name in sites:
-            if name not in self.log_probs:
-                raise SiteError(
-                    f"no log-probabilities of site {name!r} were kept; {nearest(name, list(self.log_probs))}"
-                )
+            one_of(name, list(self.log_probs), "site with kept log-probabilities", SiteError)
         for w, label in enumerate(self.worlds):
             for name in sites:
                 array = self.log_probs[name][:, w]
@@ -161,11 +158,15 @@ class Simulation:
 
     def to_parquet(self, path: str | Path, logp: bool | Sequence[str] = True) -> None:
         """Write ``to_pandas`` as Parquet; option texts are dictionary-encoded, in their order."""
+        path = as_path(path)
         tables = (pa.Table.from_pandas(batch.to_pandas(logp), preserve_index=False) for batch in self.batches())
         first = next(tables)
-        with pq.ParquetWriter(path, first.schema) as file:
-            for table in (first, *tables):
-                file.write_table(table)
+        try:
+            with pq.ParquetWriter(path, first.schema) as file:
+                for table in (first, *tables):
+                    file.write_table(table)
+        except OSError as error:
+            raise SDSCMError(f"{path} cannot be written: {error}") from error
 
     def to_arrow(self) -> pa.Table:
         """``to_pandas`` as an Arrow table, with the tokens of free texts: all that ``values_of`` reads."""
@@ -175,7 +176,7 @@ class Simulation:
 
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""
-        w = self.world(world)
+        w, unit = self.world(world), count(unit, "unit", SiteError, least=-len(self), most=len(self) - 1)
         values, sentences = self.values, list[str]()
         if self._kept is not None:
             # Only its part is read.

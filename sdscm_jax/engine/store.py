@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ..checks import as_path
 from ..dsl.question import Question
 from ..durable import put_sealed, read_sealed, writing
 from ..errors import ResumeError
@@ -41,7 +42,7 @@ class Store:
         asked = {"fingerprint": lm.fingerprint(), **environment([lm])}
         self._lm = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         # Absolute: the program may change the working directory.
-        self.directory = Path(directory).absolute() / self._lm[:32]
+        self.directory = as_path(directory, "store").absolute() / self._lm[:32]
         self._known: dict[str, dict[bytes, np.ndarray]] = {}
         self._new: dict[str, dict[bytes, np.ndarray]] = {}
         with writing(self.directory, wait=True):

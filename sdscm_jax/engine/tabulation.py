@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import count
+from ..checks import as_path, count
 from ..dsl.choice import Choice
 from ..dsl.question import Question
 from ..dsl.table import unique_contexts
@@ -57,7 +57,7 @@ class TrieScorer:
 
     def __init__(self, *, memory: int | None = None, store: str | Path | None = None):
         self.memory = None if memory is None else count(memory, "memory, a number of bytes,")
-        self.store = store
+        self.store = None if store is None else as_path(store, "store")
         # By identity; a scorer keeps its language model, so no other one takes its place.
         self._scorers: dict[int, _Growing] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from ..checks import text
 from ..errors import FamilyError, SiteError, nearest
 from .variables import OWN_KEYS, FamilyVariable, Keys, check_structure
 
@@ -24,6 +25,9 @@ class Declaration:
     description: str = ""
 
     def __post_init__(self) -> None:
+        text(self.name, "the name of a family", FamilyError)
+        for key, value in (("licence", self.licence), ("description", self.description)):
+            text(value, f"family {self.name!r}: {key}", FamilyError, empty=True)
         check_structure(self.variables, f"family {self.name!r}")
         options = {v.name: v.options for v in self.variables}
         treated, results = options.get(self.treatment or "", ()), options.get(self.outcome or "", ())

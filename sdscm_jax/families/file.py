@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checks import as_path, reason_of
 from ..dsl.template import Template
 from ..errors import FamilyError
 from .declaration import Declaration, check_roles
@@ -116,7 +117,13 @@ def from_reference(source: Source, where: str = "family") -> Declaration:
             raise FamilyError(
                 f"{place}: intervention_choice: {how!r} is not supported (null or 'uniform' is); use handlers.do"
             )
-        parents = sorted(_indices(entry["parent_indices"] or (), len(names), f"{place}: parent_indices"))
+        parents = sorted(
+            _indices(
+                () if entry["parent_indices"] is None else entry["parent_indices"],
+                len(names),
+                f"{place}: parent_indices",
+            )
+        )
         variables.append(
             FamilyVariable(
                 name,
@@ -163,7 +170,8 @@ def _load(source: Source, where: str = "family") -> tuple[Mapping[str, Any], str
     if isinstance(source, str) and source.lstrip().startswith("{"):
         text, where, toml = source, f"{where} (JSON text)", False
     else:
-        text, where, toml = _READ.file(source), str(Path(source)), Path(source).suffix == ".toml"
+        path = as_path(source, "a family's file", FamilyError)
+        text, where, toml = _READ.file(path), str(path), path.suffix == ".toml"
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content: dict[str, Any] = {}
@@ -178,8 +186,9 @@ def _load(source: Source, where: str = "family") -> tuple[Mapping[str, Any], str
         raise FamilyError(f"{where}: a key has more than {_MOST_DOTS} parts")
     try:
         content = tomllib.loads(text) if toml else json.loads(text, object_pairs_hook=unique)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FamilyError(f"{where}: not {'TOML' if toml else 'JSON'}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # (An integer of thousands of digits is a ValueError, too.)
+        raise FamilyError(f"{where}: not {'TOML' if toml else 'JSON'}: {reason_of(error)}") from error
     if not isinstance(content, Mapping):
         raise FamilyError(f"{where}: a family is an object with keys, got {_READ.kind(content)}")
     return content, where

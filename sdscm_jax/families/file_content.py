@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import checks
+from ..checks import as_path, told
 from ..dsl.template import Template
 from ..errors import SDSCMError, TemplateError, nearest
 from .variables import FamilyVariable
@@ -36,10 +38,10 @@ class Reader:
     def file(self, path: str | Path) -> str:
         """The text of a file."""
         try:
-            return Path(path).read_text(encoding="utf-8")
+            return as_path(path, "a file", self.error).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise self.error(f"{Path(path)}: cannot be read: {reason}") from error
+            raise self.error(f"{path}: cannot be read: {reason}") from error
 
     def check_keys(self, content: Any, known: Sequence[str], needed: Sequence[str], where: str) -> None:
         """Refuse what is no mapping, has an unknown key or lacks one."""
@@ -47,7 +49,7 @@ class Reader:
             raise self.error(f"{where}: {self.mapping} with keys is needed, got {self.kind(content)}")
         for key in content:
             if key not in known:
-                raise self.error(f"{where}: unknown key {key!r}; {nearest(str(key), known)}")
+                raise self.error(f"{where}: unknown key {told(key)}; {nearest(key, known)}")
         missing = [key for key in needed if key not in content]
         if missing:
             raise self.error(f"{where}: missing key {', '.join(map(repr, missing))}")
@@ -63,7 +65,7 @@ class Reader:
         if not isinstance(value, str) or not value.strip():
             unquoted = self.unquoted if isinstance(value, bool | int | float) else ""
             raise self.error(f"{where}: a text is needed, got {self.kind(value)}{unquoted}")
-        return value
+        return checks.text(value, where, self.error)
 
     def texts(self, value: Any, where: str) -> tuple[str, ...]:
         """A list of such texts."""
@@ -97,7 +99,7 @@ class Reader:
             self.text(entry["name"], f"{place}: name"),
             self.texts(entry["options"], f"{place}: options"),
             self.templates(entry["templates"], f"{place}: templates"),
-            self.texts(entry.get("parents") or (), f"{place}: parents"),
+            self.texts(() if entry.get("parents") is None else entry["parents"], f"{place}: parents"),
             self.flag(entry.get("exogenous", False), f"{place}: exogenous"),
             self.flag(entry.get("uniform", False), f"{place}: uniform"),
         )
@@ -108,7 +110,13 @@ class Reader:
             return self.nothing
         if isinstance(value, Mapping):
             return self.mapping
-        return f"the text {value!r}" if isinstance(value, str) else "a list" if isinstance(value, list) else repr(value)
+        return (
+            f"the text {told(value)}"
+            if isinstance(value, str)
+            else "a list"
+            if isinstance(value, list)
+            else told(value)
+        )
 
 
 def labelled(entries: Sequence[Any], where: str, key: str = "name") -> list[tuple[str, Any]]:

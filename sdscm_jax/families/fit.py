@@ -17,7 +17,7 @@ from .. import checks
 from ..dsl.choice import Choice
 from ..dsl.phrase import Phrase
 from ..dsl.tabulate import score_contexts
-from ..errors import DataError
+from ..errors import DataError, ProgramError
 from ..models.adapters import Adapter
 from ..models.codec import Codec
 from ..models.corpus import Document, packed_batches
@@ -118,6 +118,10 @@ class TableWriter:
         return np.array(self.codec.begin or start, np.int32)
 
 
+# Of a step; arrays are that long.
+MOST_ROWS = 1 << 24
+
+
 def table_batches(
     lm: LanguageModel,
     program: Family | Member,
@@ -145,9 +149,11 @@ def table_batches(
         DataError: ``data`` does not fit the family, the member's scoring has another law than its text, or a number is
             out of its range.
     """
-    steps, rows = checks.count(steps, "steps", DataError), checks.count(rows, "rows", DataError)
+    steps, rows = checks.count(steps, "steps", DataError), checks.count(rows, "rows", DataError, most=MOST_ROWS)
     length = None if length is None else checks.count(length, "length", DataError)
     seed = checks.seed(seed, error=DataError)
+    checks.instance(lm, LanguageModel, "lm", ProgramError)
+    checks.instance(program, (Member, Family), "program", DataError)
     if isinstance(program, Member) and program.scoring not in FITTED:
         raise DataError(f"scoring={program.scoring!r} is not the law of a text; it is one of {', '.join(FITTED)}")
     family = program.family if isinstance(program, Member) else program
@@ -208,7 +214,10 @@ def fit_table(
     >>> bool((far.table - far.lm).abs().mean() > 2 * (near.table - near.lm).abs().mean())
     True
     """
-    steps, accumulate = checks.count(steps, "steps", DataError), checks.count(accumulate, "accumulate", DataError)
+    steps, accumulate = (
+        checks.count(steps, "steps", DataError),
+        checks.count(accumulate, "accumulate", DataError, most=MOST_ROWS),
+    )
     tolerance = None if tolerance is None else checks.real(tolerance, "tolerance", DataError, above=0, most=1)
     batches = table_batches(
         lm, program, data, steps=steps * accumulate, rows=rows, length=length, seed=seed, weights=weights
@@ -275,6 +284,8 @@ def compare_table(lm: LanguageModel, member: Member, data: Data, weights: Weight
     Raises:
         DataError: ``data`` does not fit the program.
     """
+    checks.instance(lm, LanguageModel, "lm", ProgramError)
+    checks.instance(member, Member, "member", DataError)
     family, rows = member.family, []
     wordings = {v.name: v.templates[w] for v, w in zip(family.variables, member.wordings, strict=True)}
     for name, conditional in conditionals(family, data, weights).items():

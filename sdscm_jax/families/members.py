@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
+from ..checks import instance, items
 from ..dsl.choice import Choice
 from ..dsl.phrase import Phrase
 from ..dsl.scoring import parse_scoring
@@ -46,7 +47,15 @@ class Member:
     scoring: str = "sequence"
 
     def __post_init__(self) -> None:
+        instance(self.family, Family, "the family of a member", FamilyError)
         parse_scoring(self.scoring, f"family {self.family.name!r}")
+        wordings = items(self.wordings, f"family {self.family.name!r}: wordings of a member", FamilyError)
+        if len(wordings) != len(self.family.variables):
+            raise FamilyError(
+                f"family {self.family.name!r} has {len(self.family.variables)} variables; wordings has {len(wordings)}"
+            )
+        for v, wording in zip(self.family.variables, wordings, strict=True):
+            checks.count(wording, f"wording of {v.name!r}", FamilyError, least=0, most=len(v.templates) - 1)
 
     def __call__(self, lm: LanguageModel) -> Phrase:
         """Run the program; the value is the outcome's phrase (the last variable's, without one)."""

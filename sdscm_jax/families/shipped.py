@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import vignettes
+from ..checks import as_path
 from ..errors import FamilyError, nearest
 from .members import Family
 
@@ -33,11 +34,12 @@ def family(name_or_path: str | Path) -> Family:
     """
     if isinstance(name_or_path, str) and name_or_path in _SHIPPED:
         return _SHIPPED[name_or_path]()
-    if not Path(name_or_path).exists():
+    path = as_path(name_or_path, "a family", FamilyError)
+    if not path.exists():
         raise FamilyError(
             f"{str(name_or_path)!r} is neither a family nor a file; {nearest(str(name_or_path), FAMILIES)}"
         )
-    return Family.read(name_or_path)
+    return Family.read(path)
 
 
 def _oncology() -> Family:

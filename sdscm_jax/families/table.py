@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .. import checks
 from ..dsl.template import Template
-from ..errors import DataError, nearest
+from ..errors import DataError, FamilyError, nearest
 from .members import Family
 from .variables import FamilyVariable
 
@@ -61,11 +62,15 @@ def conditionals(family: Family, data: Data, weights: Weights = None) -> dict[st
     >>> found.contexts.shape == (len(found.weights), len(court["bail"].parents))
     True
     """
+    checks.instance(family, Family, "family", DataError)
     if isinstance(data, Mapping):
         if weights is not None:
             raise DataError("weights are those of a table's units; these data are probabilities")
         return {name: _given(family, name, probs) for name, probs in data.items()}
     frame = read_table(data) if isinstance(data, (str, Path)) else data
+    checks.instance(
+        frame, pd.DataFrame, "data", DataError, " (or the path of a CSV file, or probabilities by variable)"
+    )
     missing = [v.name for v in family.variables if v.name not in frame.columns]
     if missing:
         known = nearest(missing[0], map(str, frame.columns))
@@ -82,6 +87,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         DataError: the file cannot be read.
     """
     try:
+        path = checks.as_path(path, "the table", DataError)
         return pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
@@ -117,6 +123,9 @@ def table_family(
     >>> conditionals(family, frame)["coat"].probs.tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
+    checks.instance(frame, pd.DataFrame, "frame", DataError)
+    checks.mapping(templates, "templates", FamilyError)
+    checks.mapping({} if parents is None else parents, "parents", FamilyError)
     variables: list[FamilyVariable] = []
     for column, wordings in templates.items():
         if column not in frame.columns:
@@ -130,8 +139,13 @@ def table_family(
             FamilyVariable(
                 column,
                 tuple(options),
-                tuple(Template.parse(w) for w in ([wordings] if isinstance(wordings, str) else wordings)),
-                tuple(v.name for v in variables) if parents is None else tuple(parents.get(column, ())),
+                tuple(
+                    Template.parse(w)
+                    for w in checks.items(wordings, f"templates of {column!r}", FamilyError, single=str)
+                ),
+                tuple(v.name for v in variables)
+                if parents is None
+                else checks.items(parents.get(column, ()), f"parents of {column!r}", FamilyError, single=str),
             )
         )
     return Family(name, tuple(variables))
@@ -169,7 +183,10 @@ def _weights(frame: pd.DataFrame, weights: Weights) -> np.ndarray:
                 f"the table has no column {weights!r} of weights; {nearest(weights, map(str, frame.columns))}"
             )
         weights = frame[weights]
-    found = pd.to_numeric(pd.Series(np.asarray(weights).reshape(-1)), errors="coerce").to_numpy(np.float64)
+    try:
+        found = pd.to_numeric(pd.Series(np.asarray(weights).reshape(-1)), errors="coerce").to_numpy(np.float64)
+    except Exception as error:  # keys, sets, nested lists
+        raise DataError(f"weights are a number for each unit, got {checks.told(weights)}") from error
     if np.ndim(weights) != 1 or len(found) != len(frame):
         raise DataError(f"weights have shape {np.shape(weights)}; the table has {len(frame)} units")
     wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
@@ -192,7 +209,7 @@ def _counted(variable: FamilyVariable, codes: Mapping[str, np.ndarray], own: np.
 
 def _given(family: Family, name: str, probs: Any) -> Conditional:
     variable = family[name]
-    array = np.asarray(probs, np.float64)
+    array = checks.finite(probs, f"the probabilities of {name!r}", DataError)
     shape = tuple(len(family[v].options) for v in (*variable.parents, name))
     if array.shape != shape:
         axes = ", ".join((*variable.parents, name))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
+from ..checks import flag, instance, items, text
 from ..dsl.template import BLANK, Template, parse_options
 from ..errors import FamilyError, OptionError, nearest
 
@@ -71,10 +72,13 @@ def check_structure(variables: Sequence[FamilyVariable], where: str, keys: Keys 
         FamilyError: there are no variables, two share a name, one has no wordings or unusable options, or its
             parents are unknown, repeated, in a cycle or later.
     """
+    variables = items(variables, f"{where}: {keys.variables}", FamilyError)
     if not variables:
         raise FamilyError(f"{where}: {keys.variables}: there are none")
     position: dict[str, int] = {}
     for i, v in enumerate(variables):
+        instance(v, FamilyVariable, f"{where}: {keys.variables}[{i}]", FamilyError)
+        text(v.name, f"{where}: {keys.variables}[{i}]: name", FamilyError)
         if v.name in position:
             raise FamilyError(f"{where}: {keys.variables}[{position[v.name]}] and [{i}] are both named {v.name!r}")
         position[v.name] = i
@@ -83,9 +87,16 @@ def check_structure(variables: Sequence[FamilyVariable], where: str, keys: Keys 
         return f"{where}: {keys.variables}[{position[v.name]}] ({v.name!r}): {key}"
 
     for v in variables:
+        for key, listed in ((keys.templates, v.templates), (keys.parents, v.parents), (keys.options, v.options)):
+            items(listed, place(v, key), FamilyError)
+        for what, value in (("exogenous", v.exogenous), ("uniform", v.uniform)):
+            flag(value, place(v, what), FamilyError)
         if not v.templates:
             raise FamilyError(f"{place(v, keys.templates)}: there are none")
         for template in v.templates:
+            instance(template, Template, place(v, keys.templates), FamilyError, " (Template.parse makes it of a text)")
+            for part in template:
+                text(part, place(v, keys.templates), FamilyError, empty=True)
             if BLANK in template.prefix or BLANK in template.suffix:
                 raise FamilyError(f"{place(v, keys.templates)}: {str(template)!r} has more than one blank {BLANK}")
         try:
@@ -93,6 +104,7 @@ def check_structure(variables: Sequence[FamilyVariable], where: str, keys: Keys 
         except OptionError as error:
             raise FamilyError(f"{place(v, keys.options)}: {error}") from error
         for i, parent in enumerate(v.parents):
+            text(parent, place(v, keys.parents), FamilyError)
             if parent not in position:
                 known = nearest(parent, [name for name in position if name != v.name])
                 raise FamilyError(f"{place(v, keys.parents)}: there is no variable {parent!r}; {known}")

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from ..checks import count, one_of, real
-from ..errors import SDSCMError
+from ..checks import count, instance, items, one_of, real, text
+from ..errors import ProgramError, SDSCMError
 from .checkpoint import abstract_decoder
 from .int8 import refuse_int8
 from .language_model import LanguageModel, as_rngs
@@ -92,8 +92,8 @@ class SoftPrompt(Adapter):
     """
 
     def __init__(self, lm: LanguageModel, length: int, *, init: str = "", rngs: nnx.Rngs | int = 0):
-        tokens = lm.codec.encode(init)
-        length = count(length, "length", least=max(1, len(tokens)))
+        tokens = _checked(lm).codec.encode(text(init, "init", empty=True))
+        length = count(length, "length", least=max(1, len(tokens)), most=lm.config.max_positions)
         # Real embeddings: what the layers are used to, in scale and in direction.
         rows = jax.random.randint(as_rngs(rngs, "rngs").params(), (length,), 0, lm.config.vocab_size)
         rows = rows.at[: len(tokens)].set(jnp.array(tokens, rows.dtype))
@@ -148,11 +148,12 @@ class LowRank(Adapter):
         alpha: float | None = None,
         rngs: nnx.Rngs | int = 0,
     ):
-        rank = count(rank, "rank")
+        rank, lm = count(rank, "rank"), _checked(lm)
         alpha = rank if alpha is None else real(alpha, "alpha", above=0)
         known = [name for name, module in lm.params["blocks"].items() if "kernel" in module]
-        if isinstance(targets, str) or not targets:
-            raise SDSCMError(f"targets is a sequence of names of projections, got {targets!r} (known: {known})")
+        targets = items(targets, "targets")
+        if not targets:
+            raise SDSCMError(f"targets names no projection (known: {known})")
         targets = [one_of(target, known, "target") for target in targets]
         rngs = as_rngs(rngs, "rngs")
         self.factor = alpha / rank
@@ -201,7 +202,7 @@ class FullWeights(Adapter):
     """
 
     def __init__(self, lm: LanguageModel):
-        refuse_int8(lm.params, "FullWeights")
+        refuse_int8(_checked(lm).params, "FullWeights")
         self.decoder = nnx.merge(lm.graph, jax.tree.map(lambda x: x.astype(jnp.float32), lm.params))
 
     def __call__(self, lm: LanguageModel) -> LanguageModel:
@@ -217,6 +218,10 @@ class FullWeights(Adapter):
 
 def _kernel(target: str) -> Path:
     return "blocks", target, "kernel"
+
+
+def _checked(lm: Any) -> LanguageModel:
+    return instance(lm, LanguageModel, "lm", ProgramError)
 
 
 def _at(lm: LanguageModel, path: Path) -> Array:

@@ -15,6 +15,7 @@ from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from .. import checks
 from ..errors import LoadError, TemplateError
 from .chat_template import ConversationWriter, combinations
 from .codec import Codec, Tokens, common_prefix
@@ -50,14 +51,22 @@ class Chat:
     today: str | None = None
 
     def __post_init__(self) -> None:
+        for what, said in (("user", self.user), ("alone", self.alone), ("system", self.system)):
+            if what != "system" or said is not None:
+                checks.text(said, f"Chat({what}=...)", TemplateError, empty=True)
+        if not isinstance(self.today, str | None):
+            raise TemplateError(f"Chat(today=...) is a day such as '2024-07-26', got {checks.told(self.today)}")
+        checks.mapping(self.variables, "Chat(variables=...)", TemplateError)
         if self.user.count("{}") != 1:
-            raise TemplateError(f"Chat(user=...) has one blank {{}} for the given texts, got {self.user!r}")
+            raise TemplateError(f"Chat(user=...) has one blank {{}} for the given texts, got {checks.told(self.user)}")
         # A copy: what they say later is not what the model was loaded with.
         object.__setattr__(self, "variables", {name: _plain(name, value) for name, value in self.variables.items()})
         try:
             date.fromisoformat("2024-07-26" if self.today is None else self.today)
         except (TypeError, ValueError) as error:
-            raise TemplateError(f"Chat(today=...) is a day such as '2024-07-26', got {self.today!r}") from error
+            raise TemplateError(
+                f"Chat(today=...) is a day such as '2024-07-26', got {checks.told(self.today)}"
+            ) from error
 
 
 @dataclass(frozen=True)

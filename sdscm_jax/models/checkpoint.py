@@ -5,7 +5,6 @@ Torch is never imported: tensors go from the files straight into arrays.
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from .filling import Bounds, Source, filled, filled_int8
 from .int8 import refuse_int8
 from .saved_checkpoint import UNFINISHED
 from .sharding import parameter_sharding
+from .sound_config import check_files, check_raw, check_switches, read_json
 from .tensor_files import DTYPES, TensorFiles
 from .tensors import Tensor
 
@@ -56,20 +56,29 @@ def read_directory_config(directory: Path) -> DecoderConfig:
     if not (directory / "config.json").is_file():
         cut = ": a save there did not end; save the model again" if (directory / UNFINISHED).is_dir() else ""
         raise LoadError(f"{directory} has no config.json{cut}")
+    check_files(directory)
     try:
-        model_type = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("model_type")
+        content = read_json(directory / "config.json")
+        model_type = content.get("model_type")
         # Before transformers reads it, which knows other families, and may not know this one.
         if isinstance(model_type, str):
             find_family(model_type)
+        check_raw(content)
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except LoadError as error:
-        raise LoadError(f"{directory}/config.json: {error}") from None
+        where = "" if str(directory) in str(error) else f"{directory}/config.json: "
+        raise LoadError(f"{where}{error}") from None
     except Exception as error:  # transformers raises many kinds here
         raise LoadError(f"{directory}/config.json cannot be read: {error}") from error
     try:
-        return read_config(config)
+        switches = read_config(config)
+        check_switches(switches)
     except LoadError as error:
         raise LoadError(f"{directory}/config.json: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # A text in place of a number, no heads to divide by, a list that is too short.
+        raise LoadError(f"{directory}/config.json cannot be used: {type(error).__name__}: {error}") from error
+    return switches
 
 
 def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Mesh | None = None) -> nnx.State:

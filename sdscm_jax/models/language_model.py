@@ -12,11 +12,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
-from ..checks import seed
+from ..checks import as_path, flag, instance, seed, told
 from ..errors import LoadError, RandomKeyError, SDSCMError
 from .chat import Chat, ChatCodec
 from .checkpoint import abstract_decoder, load_parameters, read_directory_config, save_parameters
@@ -176,6 +177,7 @@ class LanguageModel:
         ...     load_lm(place).fingerprint() == load_lm().fingerprint()
         True
         """
+        directory = as_path(directory, "the directory of a language model")
         if self.prompt:
             raise SDSCMError("virtual tokens are no part of a checkpoint; save the model without its soft prompt")
         if not self.published.text:
@@ -241,6 +243,20 @@ def as_rngs(rngs: Any, what: str) -> nnx.Rngs:
     return nnx.Rngs(rngs if typed and rngs.shape == () else seed(rngs, f"{what}, where it is a seed,", RandomKeyError))
 
 
+def parse_dtype(value: Any) -> Any:
+    """A dtype of weights.
+
+    Raises:
+        LoadError: it is none.
+    """
+    try:
+        if not (isinstance(value, str | type | np.dtype) or hasattr(value, "dtype")):
+            raise TypeError
+        return jnp.dtype(value)
+    except Exception as error:
+        raise LoadError(f"dtype is float32 or bfloat16, got {told(value)}") from error
+
+
 def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype: Any = jnp.float32) -> LanguageModel:
     """A model with random weights: for training from scratch, and for tests.
 
@@ -253,7 +269,13 @@ def random_lm(config: DecoderConfig, tokenizer: Any, key: int | Array = 0, dtype
     Raises:
         RandomKeyError: the key is none.
     """
-    graph, params = nnx.split(Decoder(config, jnp.dtype(dtype), as_rngs(key, "key")), nnx.Param, ...)[:2]
+    instance(config, DecoderConfig, "config")
+    if not hasattr(tokenizer, "added_tokens_decoder"):
+        raise SDSCMError(f"tokenizer is one of transformers, got {told(tokenizer)}")
+    dtype = parse_dtype(dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise SDSCMError(f"dtype {dtype} is not supported: weights are floating-point numbers")
+    graph, params = nnx.split(Decoder(config, dtype, as_rngs(key, "key")), nnx.Param, ...)[:2]
     return LanguageModel(params, graph, Codec(tokenizer, config.vocab_size))
 
 
@@ -308,12 +330,13 @@ def load_lm(
     'int8'
     """
     mesh = None if mesh is None else checked_mesh(mesh)
+    chat = chat if isinstance(chat, Chat) else flag(chat, "chat, where it is no Chat,", LoadError)
     directory = _locate(source)
-    dtype = jnp.dtype(dtype)
+    dtype = parse_dtype(dtype)
     if dtype not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
         raise LoadError(f"dtype {dtype} is not supported (float32 or bfloat16)")
-    if weights not in KNOWN:
-        raise LoadError(f"weights {weights!r} is not supported (known: {', '.join(map(repr, KNOWN))})")
+    if not (weights is None or isinstance(weights, str)) or weights not in KNOWN:
+        raise LoadError(f"weights {told(weights)} is not supported (known: {', '.join(map(repr, KNOWN))})")
     check_saved(directory)
     config = replace(read_directory_config(directory), weights=weights)
     tokenizer = load_tokenizer(directory)
@@ -337,7 +360,7 @@ def load_lm(
 def _locate(source: str | Path | None) -> Path:
     if source is None:
         return EMBEDDED
-    directory = Path(source).expanduser()
+    directory = as_path(source, "a language model", LoadError)
     name = str(source)
     looks_like_hub_id = name.count("/") <= 1 and not name.startswith((".", "/", "~")) and not directory.exists()
     if not looks_like_hub_id:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import as_path
 from ..durable import LOCK, locked, make_directory, put_pieces, put_text
 from ..errors import ResumeError, SDSCMError
 from .canonical import canonical
@@ -74,7 +75,7 @@ class SavedTraining:
     """
 
     def __init__(self, directory: str | Path, manifest: Mapping[str, Any]):
-        self.directory = Path(directory).absolute()
+        self.directory = as_path(directory, "checkpoint").absolute()
         self._writes = jax.process_index() == 0
         self._lock: IO[bytes] | None = None
         versions = {package: version(package) for package in PACKAGES}

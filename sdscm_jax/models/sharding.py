@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ..checks import told
 from ..errors import SDSCMError
 from .config import DecoderConfig
 
@@ -46,7 +47,7 @@ def checked_mesh(mesh: Mesh) -> Mesh:
     """
     expected = f"a jax.sharding.Mesh whose axes are named {DATA!r} and {TENSOR!r} (either may be left out)"
     if not isinstance(mesh, Mesh):
-        raise SDSCMError(f"got {mesh!r} as a mesh, expected {expected}")
+        raise SDSCMError(f"got {told(mesh)} as a mesh, expected {expected}")
     if not mesh.axis_names or not set(mesh.axis_names) <= {DATA, TENSOR}:
         raise SDSCMError(f"got a mesh with axes {mesh.axis_names}, expected {expected}")
     if all(kind == AxisType.Auto for kind in mesh.axis_types):

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ..checks import told
 from ..errors import LoadError
 
 # What parameters may be stored as.
@@ -98,13 +99,14 @@ def _files(directory: Path) -> tuple[list[str], dict[str, str]]:
     shards = [name for name in there if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
     if index.is_file():
         try:
-            mapped = {
-                str(name): str(file)
-                for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
-            }
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            content = json.loads(index.read_text(encoding="utf-8"))
+            mapped = {str(name): str(file) for name, file in content["weight_map"].items()}
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise LoadError(f"{index} cannot be read: {type(error).__name__}: {error}") from error
         files = sorted(set(mapped.values()))
+        for file in files:
+            if "\0" in file or Path(file).is_absolute() or ".." in Path(file).parts:
+                raise LoadError(f"{index} names {told(file)}, which is no file of {directory}")
         if whole in there and whole not in files:
             raise LoadError(
                 f"{directory} has {whole}, and {index.name} for {', '.join(files)}: two sets of weights. "
@@ -134,6 +136,8 @@ def _files(directory: Path) -> tuple[list[str], dict[str, str]]:
 
 def _entries(path: Path) -> dict[str, Entry]:
     """The tensors of one file."""
+    if not path.is_file():
+        raise LoadError(f"{path} cannot be read: it is not there, or is no file")
     try:
         # Checks the file.
         with safe_open(path, framework="numpy"):
@@ -141,7 +145,7 @@ def _entries(path: Path) -> dict[str, Entry]:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise LoadError(f"{path} cannot be read: {error}") from error
     return {
         name: Entry(path, found["dtype"], tuple(found["shape"]), 8 + size + found["data_offsets"][0])

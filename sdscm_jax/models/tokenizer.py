@@ -92,7 +92,7 @@ def listed_ends(directory: Path) -> tuple[int, ...]:
             continue
         try:
             ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        except (ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise LoadError(f"{path} cannot be read: {error}") from error
         if ends is None:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial, reduce
@@ -18,8 +18,8 @@ import optax
 from flax import nnx
 from jax import Array
 
-from ..checks import count, real
-from ..errors import ContextLengthError, ResumeError, SDSCMError
+from ..checks import as_path, count, function, instance, real, told
+from ..errors import ContextLengthError, ProgramError, ResumeError, SDSCMError
 from .adapters import Adapter
 from .int8 import refuse_int8
 from .language_model import LanguageModel
@@ -179,9 +179,16 @@ def train_lm(
     >>> bool(after < before)
     True
     """
+    instance(lm, LanguageModel, "lm", ProgramError)
+    instance(optimizer, optax.GradientTransformation, "optimizer")
+    if not isinstance(batches, Iterable) or isinstance(batches, str | bytes | Mapping):
+        raise SDSCMError(f"batches is a list or another iterable of batches, got {told(batches)}")
+    None if on_step is None else function(on_step, "on_step", SDSCMError)
+    None if adapter is None else function(adapter, "adapter", SDSCMError)
+    checkpoint = None if checkpoint is None else as_path(checkpoint, "checkpoint")
     if lm.chat is not None:
         raise SDSCMError("training text is read as it stands: load the language model without chat= to train it")
-    accumulate, every = count(accumulate, "accumulate"), count(every, "every")
+    accumulate, every = count(accumulate, "accumulate", most=1 << 24), count(every, "every")
     average = None if average is None else real(average, "average", least=0, most=1)
     with ExitStack() as stack:
         params, build = _trained(lm, adapter)
@@ -310,7 +317,7 @@ _added = jax.jit(partial(jax.tree.map, jnp.add))
 def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """Lists of ``size`` batches; the last one has what is left."""
     source = iter(batches)
-    while group := list(islice(source, size)):
+    while group := [instance(batch, Batch, "a batch") for batch in islice(source, size)]:
         yield group
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
-from ..checks import count, one_of, real
+from ..checks import count, items, one_of, real
 from ..dsl.asked import language_models
 from ..dsl.coupling import draw_noise
 from ..dsl.exogenous import exogenous
@@ -18,7 +18,7 @@ from ..dsl.noise import as_key, fold_in, fold_text
 from ..dsl.structure import Site
 from ..dsl.tabulate import Tabulated, tabulate
 from ..engine.simulate import simulate
-from ..errors import SiteError
+from ..errors import InterventionError, SiteError
 from .failure import fail, same_rows, shown
 from .worlds import World
 
@@ -65,9 +65,9 @@ def check_execution(
     >>> testing.check_execution(model, 0, testing.mock_lm(model), units=5)
     ('staged', 'in_graph', 'tabulated')
     """
-    ways = tuple(one_of(way, WAYS, "way to run a program") for way in ways)
+    ways = tuple(one_of(way, WAYS, "way to run a program") for way in items(ways, "ways", single=str))
     units, tolerance, key = count(units, "units"), real(tolerance, "tolerance", least=0), as_key(key)
-    shared: dict[str, Any] = {"worlds": list(worlds), "progress": False}
+    shared: dict[str, Any] = {"worlds": list(items(worlds, "worlds", InterventionError)), "progress": False}
     first = simulate(model, key, units, *args, **shared)
     name = "staged" if "trie_tokens" in first.stats else "in_graph"
     found: dict[str, tuple[Arrays, Arrays]] = {}
@@ -111,7 +111,7 @@ def check_independence(
     >>> testing.check_independence(model, 0, testing.mock_lm(model))
     """
     units, tolerance, key = count(units, "units"), real(tolerance, "tolerance", least=0), as_key(key)
-    chunks = tuple(count(chunk, "chunks") for chunk in chunks)
+    chunks = tuple(count(chunk, "chunks") for chunk in items(chunks, "chunks"))
     whole = simulate(model, key, units, *args, progress=False)
     some = max(1, 2 * units // 3)
     for chunk in chunks:

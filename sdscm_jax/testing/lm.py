@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..checks import real
+from .. import checks
+from ..checks import instance, items, real
 from ..dsl.choice import Choice
 from ..dsl.question import Question
 from ..engine.tabulation import TrieScorer
+from ..errors import ProgramError, SDSCMError
 from ..models.codec import Codec
 from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
@@ -49,6 +51,12 @@ def check_lm(lm: LanguageModel, texts: Sequence[str] = TEXTS, *, tolerance: floa
     >>> from sdscm_jax import testing
     >>> check_lm(testing.mock_lm())
     """
+    instance(lm, LanguageModel, "lm", ProgramError)
+    texts = items(texts, "texts")
+    if not texts:
+        raise SDSCMError("texts are one or more; there are none")
+    for one in texts:
+        checks.text(one, "one of the texts")
     usual = 1e-3 if lm.dtype == jnp.float32 else 0.25
     atol = usual if tolerance is None else real(tolerance, "tolerance", least=0)
     _check_tokens(lm, texts)

@@ -14,6 +14,7 @@ from flax import nnx
 from numpyro.primitives import Messenger
 
 from .. import checks
+from ..checks import function
 from ..dsl.choice import Choice
 from ..dsl.exogenous import exogenous
 from ..dsl.mechanism import mechanism_of
@@ -72,11 +73,15 @@ def mock_lm(
     [-0.7, 0.7]
     """
     seed = checks.seed(seed)
+    program = None if program is None else function(program)
+    probs = None if probs is None else checks.mapping(probs, "probs", OptionError)
+    chat = chat if isinstance(chat, Chat) else checks.flag(chat, "chat, where it is no Chat,")
     plain = _language_model((), {}, seed, chat)
     if program is None:
         if probs:
             raise SiteError("probs are of the sites of a program; give it too: mock_lm(program, probs=...)")
         return plain
+    checks.takes(program, (plain, *args))
     found = _at_choices(program, plain, args, lambda choice: (choice.template, choice.options))
     phrases = [text for template, options in found.values() for text in (template.prefix, template.suffix, *options)]
     lm = _language_model(phrases, {}, seed, chat)
@@ -156,7 +161,7 @@ def _table(name: str, value: Any, options: tuple[str, ...], sizes: tuple[int, ..
         if set(value) != set(options):
             raise OptionError(f"site {name!r}: probs are of {sorted(value)}, its options are {list(options)}")
         value = [value[option] for option in options]
-    table = np.asarray(value, np.float64)
+    table = checks.finite(value, f"site {name!r}: probs", OptionError)
     if table.shape not in (shape, shape[-1:]):
         raise OptionError(f"site {name!r}: probs have shape {table.shape}, expected {shape}, or {shape[-1:]} for all")
     if (table < 0).any() or not np.allclose(table.sum(-1), 1):

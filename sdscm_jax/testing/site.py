@@ -8,14 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpyro.distributions import Distribution
 from scipy.stats import kstest
 
-from ..checks import count
+from ..checks import count, told
 from ..dsl.carry import enumerable
 from ..dsl.mechanism import Mechanism
 from ..dsl.noise import as_key
+from ..errors import SDSCMError
 from .distributions import FALSE_ALARM, surprise
 from .failure import require, same_rows
+
+# Beyond it memory is what is found out about.
+MOST_DRAWS = 10_000_000
 
 
 def check_site(site: Any, key: Any = 0, *, draws: int = 4000) -> None:
@@ -40,7 +45,9 @@ def check_site(site: Any, key: Any = 0, *, draws: int = 4000) -> None:
     >>> import numpyro.distributions as dist
     >>> check_site(dist.Binomial(3, 0.2))
     """
-    key, draws = as_key(key), count(draws, "draws")
+    key, draws = as_key(key), count(draws, "draws", most=MOST_DRAWS)
+    if not isinstance(site, Distribution):
+        raise SDSCMError(f"a site is a distribution of NumPyro, a Choice or a Text, got {told(site)}")
     keys = jax.random.split(key, draws)
     name = type(site).__name__
     values = np.asarray(jax.jit(lambda site, keys: jax.vmap(site.sample)(keys))(site, keys))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import items, told
 from ..dsl.structure import Site, structure
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
@@ -80,9 +81,10 @@ def levels(model: Callable, key: Any, *args: Any, units: int = 32, sites: Sequen
     """
     found = [site for site in structure(model, args) if may_be_set(site)]
     names = [site.name for site in found]
+    sites = None if sites is None else items(sites, "sites", SiteError, single=str)
     for name in sites or ():
         if name not in names:
-            raise SiteError(f"{name!r} is no site of the model that may be set; {nearest(name, names)}")
+            raise SiteError(f"{told(name)} is no site of the model that may be set; {nearest(name, names)}")
     chosen = [site for site in found if sites is None or site.name in sites]
     worlds: list[World] = [{site.name: option} for site in chosen for option in site.options]
     if others := [site.name for site in chosen if not site.options]:

@@ -190,7 +190,7 @@ def test_unbounded_intervals_hold_everything_and_crossed_ones_nothing():
         ({"effect": EFFECT[:3]}, r"four: effects have shape \(3,\), expected \(4,\)"),
         ({"effect": np.array([1, nan, inf, 1])}, "four: 2 of 4 effects are not finite numbers; .* unit 11"),
         ({"interval": (INTERVAL[0], np.array([1, 1, nan, 1]))}, "1 of 4 upper limits are not numbers; .* unit 12"),
-        ({"ate": nan}, "four: the estimated average effect is nan"),
+        ({"ate": nan}, "four: the estimated average effect is a finite number, got nan"),
         ({"interval_of": "ate"}, "unknown target of intervals 'ate'"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Generated nonsense at every public door."""
