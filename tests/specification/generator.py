@@ -312,6 +312,9 @@ def observed_cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 
     for place in chosen:
         differ = per_unit and not place.plates
         value = tuple(writer.evidence(place) for _ in range(2)) if differ else writer.evidence(place)
+        if differ and len({isinstance(v, str) for v in value}) == 2:
+            # NumPy makes texts of a list of both.
+            value = tuple(place.site.options.index(v) if isinstance(v, str) else v for v in value)
         evidence.append((place.name, Set(value, writer.form(), per_unit=differ)))
     units = 2 if any(change.per_unit for _, change in evidence) else 1
     set_by_unit = any(getattr(change, "per_unit", False) for world in case.worlds for _, change in world)
