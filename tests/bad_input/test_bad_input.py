@@ -1,6 +1,6 @@
 """Whatever is handed over: one of the package's errors, or an answer where the values may be what they are.
 
-python -m pytest -m slow tests/bad_input          ten thousand cases
+python -m pytest -m search tests/bad_input        ten thousand cases
 fault(Case("simulate", (("n", "nan"),)))          one of them again
 """
 
@@ -43,7 +43,7 @@ def test_bad_inputs(part: int) -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.parametrize("part", range(20))
 def test_ten_thousand_bad_inputs(part: int) -> None:
     found = faults(seed=int(os.environ.get("SDSCM_SEED", "1000")) + part, count=500)

@@ -235,7 +235,7 @@ def test_damaged_files(
         damaged(benchmark, out, tmp_path / str(number), small, scores, number, what)
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize("what", DAMAGED)
 def test_many_damaged_files(

@@ -121,7 +121,7 @@ def test_a_damaged_model(saved: Path, embedded: sd.LanguageModel, tmp_path: Path
     loaded_or_refused(tmp_path / "copy", embedded.fingerprint())
 
 
-@pytest.mark.slow
+@pytest.mark.search
 def test_many_damaged_models(saved: Path, embedded: sd.LanguageModel, tmp_path: Path) -> None:
     found: list[str] = []
     for number in range(1500):
@@ -237,7 +237,7 @@ def test_a_damaged_training(lm: sd.LanguageModel, trained: Path, tmp_path: Path,
     damaged_training(lm, trained, tmp_path / "copy", number, run(lm, None, steps=8))
 
 
-@pytest.mark.slow
+@pytest.mark.search
 def test_many_damaged_trainings(lm: sd.LanguageModel, trained: Path, tmp_path: Path) -> None:
     whole = run(lm, None, steps=8)
     found = [damaged_training(lm, trained, tmp_path / str(i), i, whole) for i in range(100)]
