@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
+
+from .needs import skip_without_disks
 
 
 def contents(directory: Path) -> dict[str, str]:
@@ -52,7 +53,7 @@ def small_disk(where: Path, size: int) -> Iterator[Path]:
     """A disk of so many bytes; skips the test where none can be had."""
     where.mkdir(parents=True, exist_ok=True)
     if shutil.which("mount") is None or mounted(where, size, "") != 0:
-        pytest.skip("needs a disk of a given size: mount -t tmpfs, which is for root on Linux")
+        skip_without_disks()
     try:
         yield where
     finally:

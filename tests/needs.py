@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -35,6 +36,11 @@ def shared_models() -> list[str]:
     """The names of the language models among the shared data: parameters of tests, which one without them skips."""
     found = sorted(path.parent.name for path in SHARED.glob("lms/*/model.safetensors"))
     return found or ["stories260K"]
+
+
+def skip_without_disks() -> NoReturn:
+    """Skip a test that needs a disk of a given size."""
+    pytest.skip("no disk of a given size can be made: run as root on Linux, where mount -t tmpfs makes one")
 
 
 def absent(module: str) -> str:

@@ -293,9 +293,9 @@ class Mechanism(dist.Distribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw values: the response to fresh noise, or to the noise that is at hand."""
-        return self.draw(key, (*sample_shape, *self.batch_shape))
+        return self._draw(key, (*sample_shape, *self.batch_shape))
 
-    def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
+    def _draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """The same with the whole batch shape, which the batch shape broadcasts to."""
         return self.respond(self.draw_noise(key, shape) if self.noise is None else self.noise)
 
@@ -336,7 +336,7 @@ class _Expanded(dist.ExpandedDistribution):
     """
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        return self.base_dist.draw(key, (*sample_shape, *self.batch_shape))
+        return self.base_dist._draw(key, (*sample_shape, *self.batch_shape))
 
     def sample_with_intermediates(self, key: Array, sample_shape: tuple[int, ...] = ()) -> tuple[Array, list]:
         return self.sample(key, sample_shape), []

@@ -225,7 +225,7 @@ class Text(Mechanism):
 
     # -- noise ----------------------------------------------------------------------------------
 
-    def draw(self, key: Array, shape: tuple[int, ...]) -> Array:
+    def _draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Draw tokens, int32 ``[*shape, T]``."""
         if self.noise is not None:
             return self.respond(self.noise)
