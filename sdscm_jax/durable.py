@@ -74,7 +74,8 @@ def make_directory(directory: Path) -> None:
         for made in missing:
             sync_directory(made.parent)
     except (FileExistsError, NotADirectoryError) as error:
-        raise ResumeError(f"{directory} is a file, not a directory: write to another place") from error
+        file = next((x for x in (directory, *directory.parents) if x.exists()), directory)
+        raise ResumeError(f"{file} is a file, not a directory: write to another place") from error
     except OSError as error:
         raise SDSCMError(f"cannot make {directory}: {error.strerror or error}") from error
 
@@ -115,7 +116,9 @@ def put_pieces(path: Path, pieces: Iterable[Any], after: str = PARTS_ARE_SAFE) -
                     os.unlink(temporary)
                 raise
         finally:
-            os.close(descriptor)
+            # What is synced is there, whatever closing says.
+            with suppress(OSError):
+                os.close(descriptor)
         sync_directory(path.parent)
     except OSError as error:
         raise SDSCMError(f"cannot write {path}: {error.strerror or error}. {after}") from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..checks import as_path, instance, items
+from ..checks import as_path, instance, told
 from ..errors import DataError, SDSCMError, nearest
 from .dataset import SETTINGS, Dataset
 from .estimators.protocol import parse_level
@@ -239,11 +239,13 @@ def score_estimates(
     ]
     if missing:
         raise DataError(f"estimates has no column {missing[0]!r}; see read_estimates")
-    datasets = [instance(data, Dataset, "a data set") for data in items(datasets, "datasets")]
+    if isinstance(datasets, str | bytes | Mapping) or not isinstance(datasets, Iterable):
+        raise DataError(f"datasets is a list or another iterable of data sets, got {told(datasets)}")
     cells = dict(iter(estimates.groupby(list(_NAMES), sort=False)))
     makers = list(dict.fromkeys((covariates, estimator) for _, covariates, estimator in cells))
     rows = []
     for data in datasets:
+        instance(data, Dataset, "a data set")
         for covariates, estimator in makers:
             mine = cells.get((data.name, covariates, estimator))
             if mine is None:

@@ -41,7 +41,7 @@ def spread(
     >>> list(spread(max, [(1, 2), (4, 3)]))
     [(0, 2), (1, 4)]
     """
-    jobs = count(jobs, "jobs")
+    jobs = count(jobs, "jobs", most=1 << 16)
     if jobs == 1 and backend is None:
         return ((i, function(*task)) for i, task in enumerate(tasks))
     joblib, backend = _joblib(), "loky" if backend is None else parse_backend(backend)

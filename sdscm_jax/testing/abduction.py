@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import items
 from ..dsl.noise import as_key, fold_in
 from ..engine.simulate import simulate
 from .failure import fail, same_rows, shown
@@ -54,6 +55,7 @@ def check_abduction(
         for site in seen.graph.sites
         if site.kind not in ("deterministic", "intervened") and not (site.observed or site.looped)
     ]
+    sites = None if sites is None else items(sites, "sites", single=str)
     evidence = {name: seen.values[name][:, 0] for name in random if name not in hidden}
     worlds: list[World] = [
         {site.name: 0 if site.options else seen.values[site.name][:, 0]}

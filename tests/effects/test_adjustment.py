@@ -169,9 +169,9 @@ def test_unusable_adjustments_are_refused() -> None:
         frontdoor(net, "x", "y", mediators=["m"], hidden=["m"])
     with pytest.raises(EffectError, match="adjust: 'x' is the treatment"):
         backdoor(net, "x", "y", adjust="x")
-    with pytest.raises(SiteError, match="no site 'mod'; did you mean 'mood'"):
+    with pytest.raises(SiteError, match="unknown site 'mod'; did you mean 'mood'"):
         adjustment_sets(net, "x", "y", hidden=["mod"])
-    with pytest.raises(SiteError, match="no site 'q'"):
+    with pytest.raises(SiteError, match="unknown site 'q'"):
         naive(net, "q", "y")
     with pytest.raises(EffectError, match="not from int"):
         backdoor(3, "x", "y", adjust=[])

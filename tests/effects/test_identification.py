@@ -202,7 +202,7 @@ def test_unusable_input_is_refused() -> None:
         identify(graph, "x", "y", hidden=["y"])
     with pytest.raises(EffectError, match="both 'x'"):
         identify(graph, "x", "x")
-    with pytest.raises(SiteError, match="no site 'mod'; did you mean 'mood'"):
+    with pytest.raises(SiteError, match="unknown site 'mod'; did you mean 'mood'"):
         identify(graph, "x", "y", hidden=["mod"])
     with pytest.raises(EffectError, match="cycle"):
         identify(nx.DiGraph([("x", "y"), ("y", "x")]), "x", "y")

@@ -78,7 +78,7 @@ def test_tables_with_labels(table: sd.Tabulated) -> None:
         np.testing.assert_array_equal(found.to_numpy().ravel(), factor.table.ravel())
     assert source.table("day").loc[("1", "2"), "rainy"] == source.network["day"].table[1, 2, 1]
     assert source.table("y").loc["rainy", "1"] == source.network["y"].table[1, 1]
-    with pytest.raises(SiteError, match="no site 'z1'"):
+    with pytest.raises(SiteError, match="unknown site 'z1'"):
         source.table("z1")
 
 

@@ -201,7 +201,7 @@ def test_evidence_below_the_treatment(embedded: sd.LanguageModel) -> None:
 
 
 def test_what_is_not_in_the_model(sampled: effects.Sampled) -> None:
-    with pytest.raises(SiteError, match="no site 'degre'; did you mean 'degree'"):
+    with pytest.raises(SiteError, match="unknown site 'degre'; did you mean 'degree'"):
         effects.ate(sampled, "degre", "interview")
     with pytest.raises(InterventionError, match="site 'degree' has no option 'masters degree'; did you mean"):
         effects.ate(sampled, *PAIR, LOW, "masters degree")

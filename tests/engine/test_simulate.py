@@ -48,7 +48,7 @@ def test_table(result: sd.Simulation) -> None:
     )
     assert result.to_pandas(logp=False).shape[1] == 15
     assert next(c for c in result.to_pandas(logp=["y"]) if c.startswith("logp")) == "logp(y=a)"
-    with pytest.raises(sd.SiteError, match="site 'z'"):
+    with pytest.raises(sd.SiteError, match="unknown site with kept log-probabilities 'z'"):
         result.to_pandas(logp=["z"])
 
 
@@ -64,7 +64,7 @@ def test_text(result: sd.Simulation) -> None:
     assert result.text(3) == f"It is {row['u']}. Now {row['x']}. Then {row['y']}."
     assert result.text(3, "do(x=high)") == f"It is {row['u']}. Now high. Then {row['y|do(x=high)']}."
     assert result.text(3, 2) == result.text(3, "do(x=high)")
-    with pytest.raises(sd.SiteError, match=r"no world 'do\(x=hihg\)'; did you mean 'do\(x=high\)'"):
+    with pytest.raises(sd.SiteError, match=r"unknown world 'do\(x=hihg\)'; did you mean 'do\(x=high\)'"):
         result.text(3, "do(x=hihg)")
     with pytest.raises(sd.SiteError, match="an integer from -3 to 2, got 3"):
         result.text(3, 3)

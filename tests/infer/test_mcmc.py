@@ -240,7 +240,7 @@ def test_what_cannot_be_tabulated(lm: sd.LanguageModel, gpt2: sd.LanguageModel, 
     for changed in (other_options, other_wording, other_scoring, other_context):
         with pytest.raises(sd.SiteError, match="'weather' is not in the table that was loaded"):
             sd.handlers.exogenous(sd.load_table(path, changed), 0)()
-    with pytest.raises(sd.SiteError, match="no table of site 'wether'"):
+    with pytest.raises(sd.SiteError, match="unknown tabulated site 'wether'"):
         table.scores("wether")
     (tmp_path / "text").write_text("no table")
     for bad in ("text", "absent"):

@@ -244,9 +244,9 @@ def test_prompts_start_from_real_embeddings(model: sd.LanguageModel) -> None:
 
 
 def test_lengths(lm: sd.LanguageModel) -> None:
-    with pytest.raises(sd.SDSCMError, match="length is an integer of at least 1"):
+    with pytest.raises(sd.SDSCMError, match="length is an integer from 1 to"):
         SoftPrompt(lm, 0)
-    with pytest.raises(sd.SDSCMError, match=f"of at least {len(lm.codec.encode(TEXT))}"):
+    with pytest.raises(sd.SDSCMError, match=f"length is an integer from {len(lm.codec.encode(TEXT))}"):
         SoftPrompt(lm, 2, init=TEXT)
 
 
@@ -303,7 +303,7 @@ def test_low_rank_arguments(lm: sd.LanguageModel, gpt2: sd.LanguageModel) -> Non
     with pytest.raises(sd.SDSCMError, match="unknown target 'attention_norm'"):
         LowRank(lm, 2, targets=["attention_norm"])
     for targets in ("query", []):
-        with pytest.raises(sd.SDSCMError, match="sequence of names"):
+        with pytest.raises(sd.SDSCMError, match=r"targets (is a list|names no projection)"):
             LowRank(lm, 2, targets=targets)
     with pytest.raises(sd.SDSCMError, match="at least 1"):
         LowRank(lm, 0)

@@ -188,7 +188,7 @@ def test_average(lm: sd.LanguageModel) -> None:
 
 def test_arguments(lm: sd.LanguageModel) -> None:
     for wrong in ({"accumulate": 0}, {"every": 0}):
-        with pytest.raises(sd.SDSCMError, match="at least 1"):
+        with pytest.raises(sd.SDSCMError, match=r"accumulate is an integer from 1 to 16777216|at least 1"):
             train_lm(lm, [], optax.sgd(0.1), **wrong)
     for wrong in (-0.1, 1.5, float("nan")):
         with pytest.raises(sd.SDSCMError, match="average is a finite number, at least 0 and at most 1"):
