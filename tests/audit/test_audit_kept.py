@@ -136,7 +136,7 @@ def changes(spec: sa.AuditSpec) -> Iterator[tuple[Path_, sa.AuditSpec]]:
             yield fields, other
 
 
-@pytest.mark.slow
+@pytest.mark.search
 def test_any_field_that_is_changed_is_asked_anew(spec: sa.AuditSpec, lm: sd.LanguageModel, tmp_path: Path) -> None:
     """A field that is added to a specification is tried by itself: none may be left without a change."""
     sa.audit(spec, lm, out=tmp_path, **OPTIONS)

@@ -18,7 +18,7 @@ from ..damage import contents
 from ..needs import ROOT
 from .conftest import SMALL
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.search
 
 GENERATE = """
 import json, sys

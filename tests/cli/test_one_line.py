@@ -147,7 +147,7 @@ def test_a_fault_of_ours_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 CAFE = """{"name": "café", "treatment": "drink", "outcome": "mood", "variables": [
- {"name": "drink", "options": ["café", "thé"], "templates": ["À table on sert du {}."]},
+ {"name": "drink", "options": ["café", "thé"], "templates": ["À table on sert du {}."], "uniform": true},
  {"name": "mood", "options": ["gai", "égal"], "templates": ["On est {}."], "parents": ["drink"]}]}"""
 PLAIN = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 

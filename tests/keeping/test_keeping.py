@@ -23,7 +23,7 @@ import pytest
 from tests.keeping.registry import KEEPERS
 from tests.keeping.server import DONE, OWN_ERROR
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.search
 
 TIMES = int(os.environ.get("SDSCM_KEEPING", "1"))
 ROOT = Path(__file__).parents[2]

@@ -30,7 +30,7 @@ def test_a_checkpoint_whose_tokenizer_is_a_program(tmp_path: Path) -> None:
     assert all(told.said == "accepted" or told.said.startswith("LoadError") for told in found.values())
 
 
-@pytest.mark.slow
+@pytest.mark.search
 def test_many_malicious_checkpoints(tmp_path: Path) -> None:
     cases = checkpoints()
     paths = [tmp_path / name.replace("/", "∕") for name in cases]

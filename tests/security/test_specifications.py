@@ -14,7 +14,7 @@ from .test_checkpoints import check
 HARMLESS = ("format strings.json", "control characters.json")
 
 
-@pytest.mark.slow
+@pytest.mark.search
 def test_many_malicious_specifications(tmp_path: Path) -> None:
     cases = specifications()
     assert len(cases) == 53

@@ -39,7 +39,7 @@ def test_templates_that_take_too_much(name: str) -> None:
     assert render("{{ messages[0].content }}", SAID, False, {}).text == "It is low."
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.parametrize("name", sorted({*HOSTILE} - {*QUICK}))
 def test_more_templates_that_take_too_much(name: str) -> None:
     refused(HOSTILE[name])
@@ -102,7 +102,7 @@ def test_a_worker_that_died_is_replaced() -> None:
     assert render("y", SAID, False, {}).text == "y"
 
 
-@pytest.mark.slow
+@pytest.mark.search
 def test_no_worker_outlives_its_caller(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Nor does a file of the working directory take the place of a library in it."""
     (tmp_path / "json.py").write_text("raise SystemExit('shadowed')\n")
