@@ -147,7 +147,7 @@ def test_a_fault_of_ours_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 CAFE = """{"name": "café", "treatment": "drink", "outcome": "mood", "variables": [
- {"name": "drink", "options": ["café", "thé"], "templates": ["À table on sert du {}."], "uniform": true},
+ {"name": "drink", "options": ["café", "thé"], "templates": ["À table on sert du {}."]},
  {"name": "mood", "options": ["gai", "égal"], "templates": ["On est {}."], "parents": ["drink"]}]}"""
 PLAIN = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -166,7 +166,8 @@ def test_the_locale_does_not_matter(tmp_path: Path) -> None:
     assert "café" in (tmp_path / "out" / "card.json").read_text(encoding="utf-8")
     assert "café" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     scored = run(tmp_path, "evaluate", "out", "--out", "report", "--estimators", "linear_t", "--jobs", "1")
-    assert scored.returncode == 0, scored.stderr.decode()
+    # The card and the data sets are read; with these words the embedded language model always chooses the same.
+    assert b"no data set can be evaluated: out, data set 00000" in scored.stderr
     wrong = run(tmp_path, "audit", "out/card.json", "--out", "b")
     assert wrong.returncode == 1
     assert wrong.stderr.count(b"\n") == 1
