@@ -55,7 +55,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     # A vocabulary that nothing divides, fused query, key and value, and biases everywhere.
     "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 8, "n_positions": 64, "vocab_size": 509}),
     # Fused head by head: what a device needs of a tensor is in several places.
-    "gpt_neox": ("gpt_neox", {**_LLAMA, "num_attention_heads": 8, "vocab_size": 509}),
+    "gpt_neox": ("gpt_neox", {**_LLAMA, "num_attention_heads": 8, "rotary_pct": 0.5, "vocab_size": 509}),
 }
 
 KERNELS = {f"blocks.{name}.kernel" for name in ("query", "key", "value", "out", "up", "down")}
