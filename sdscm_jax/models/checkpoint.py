@@ -121,7 +121,7 @@ def load_parameters(
 
     filled_by_path: dict[str, jax.Array] = {}
     for path, target in read.items():
-        source = _source(files, names[path], family.tensors[path], target.shape, path, config.head_dim)
+        source = _source(files, names[path], family.tensors[path], target.shape, path, config)
         if path in scales:
             found = filled_int8(source, where(path), where(scales[path]))
             filled_by_path[path], filled_by_path[scales[path]] = found
@@ -159,7 +159,7 @@ def _find_tensors(
                 problems.append(f"missing {usual_name(family, tensor, i)} (for {path}, shape {shape})")
                 continue
             names[path].append(name)
-            stored, expected = files.shape(name), _stored_shape(tensor, shape)
+            stored, expected = files.shape(name), _stored_shape(tensor, shape, config)
             if stored != expected:
                 problems.append(f"{name} has shape {stored}, expected {expected}")
             elif files.kind(name) not in DTYPES:
@@ -196,7 +196,7 @@ def _same_values(files: StoredTensors, a: str, b: str) -> bool:
 
 
 def _source(
-    files: StoredTensors, names: list[str], tensor: Tensor, shape: tuple[int, ...], path: str, head_dim: int
+    files: StoredTensors, names: list[str], tensor: Tensor, shape: tuple[int, ...], path: str, config: DecoderConfig
 ) -> Source:
     """Where a parameter is read."""
 
@@ -208,15 +208,15 @@ def _source(
         if path.startswith(_STACKED):
             values = np.empty((bounds[0][1] - bounds[0][0], *sizes), dtype)
             for layer, name in zip(values, names[slice(*bounds[0])], strict=True):
-                layer[...] = _read_part(files, name, tensor, within, head_dim)
+                layer[...] = _read_part(files, name, tensor, within, config)
             return values
         if stored == dtype:
-            return _read_part(files, names[0], tensor, within, head_dim)
+            return _read_part(files, names[0], tensor, within, config)
         # Rows that are cast together: the table is not there in both dtypes.
         values, ((first, last), *rest) = np.empty(sizes, dtype), within
         for start in range(first, last, _ROWS):
             rows = start, min(start + _ROWS, last)
-            values[start - first : rows[1] - first] = _read_part(files, names[0], tensor, (rows, *rest), head_dim)
+            values[start - first : rows[1] - first] = _read_part(files, names[0], tensor, (rows, *rest), config)
         return values
 
     return Source(read, shape, stored, tensor.transpose)
@@ -232,9 +232,17 @@ def _output_axis(tensor: Tensor) -> int:
     return 0 if tensor.transpose else -1
 
 
-def _stored_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _kinds(config: DecoderConfig) -> tuple[int, int, int]:
+    """Outputs of queries, keys and values."""
+    keys = config.kv_heads * config.head_dim
+    return config.heads * config.head_dim, keys, keys
+
+
+def _stored_shape(tensor: Tensor, shape: tuple[int, ...], config: DecoderConfig) -> tuple[int, ...]:
     stored = list(shape[::-1] if tensor.transpose else shape)
-    if tensor.part is not None:
+    if tensor.by_kind:
+        stored[_output_axis(tensor)] = sum(_kinds(config))
+    elif tensor.part is not None:
         stored[_output_axis(tensor)] *= tensor.part[1]
     return tuple(stored)
 
@@ -244,16 +252,20 @@ def _stored_bounds(tensor: Tensor, bounds: Bounds) -> Bounds:
     return bounds[::-1] if tensor.transpose else bounds
 
 
-def _read_part(files: StoredTensors, name: str, tensor: Tensor, bounds: Bounds, head_dim: int) -> np.ndarray:
+def _read_part(files: StoredTensors, name: str, tensor: Tensor, bounds: Bounds, config: DecoderConfig) -> np.ndarray:
     """What a stored tensor has of a parameter, within the parameter's bounds; nothing else of it is read."""
     index = [slice(*pair) for pair in bounds]
     if tensor.part is None:
         return files.read(name, tuple(index))
     axis, (number, parts) = _output_axis(tensor), tensor.part
     start, stop = bounds[axis]
+    if tensor.by_kind:
+        before = sum(_kinds(config)[:number])
+        index[axis] = slice(before + start, before + stop)
+        return files.read(name, tuple(index))
     whole = files.shape(name)[axis] // parts
     # Outputs that stand together in the file: a head's, or all of them.
-    together = head_dim if tensor.by_head else whole
+    together = config.head_dim if tensor.by_head else whole
     pieces = []
     for first in range(start - start % together, stop, together):
         offset = first * parts + number * together - first
