@@ -277,9 +277,8 @@ def load_lm(
 ) -> LanguageModel:
     """Load a language model.
 
-    Families (``model_type`` of ``config.json``): ``gpt2``, ``gpt_neox`` (Pythia), ``llama`` (2, 3, SmolLM 2),
-    ``smollm3``, ``mistral``, ``qwen2`` (2.5 too), ``qwen3``, ``gemma``, ``gemma2``, ``gemma3_text``, and ``gemma3``,
-    of which the text model is read. ``docs/add-a-family.md`` says how to add one.
+    Which families (``model_type`` of ``config.json``) there are is said by ``sdscm models`` and in ``docs/models.md``;
+    ``docs/add-a-family.md`` says how to add one.
 
     Args:
         source: None for the embedded default; a directory with ``config.json``,
