@@ -20,7 +20,7 @@ from jax import Array
 from .attention import Attention, KeyValues, Rows, capped, over_cache, over_rows, precision_of
 from .block import Block, make_norm
 from .config import DecoderConfig
-from .rope import Angles, angles_at, layer_amplitudes, layer_frequencies
+from .rope import angles_at, layer_frequencies
 
 # Tokens of the vocabulary whose logits are computed together where only their sum is wanted.
 _VOCABULARY = 4096
@@ -122,10 +122,11 @@ class Decoder(nnx.Module):
         graph, layers = nnx.split(self.blocks)
 
         frequencies, same_rope = layer_frequencies(c)
-        angles, amplitudes = angles_at(positions), layer_amplitudes(c)
-        shared = angles(jnp.asarray(frequencies[0])) if frequencies is not None and same_rope else None
-        if shared is not None and len({*amplitudes}) == 1 and amplitudes[0] != 1:
-            shared = Angles(shared.cos * amplitudes[0], shared.sin * amplitudes[0])
+        angles, amplitudes = angles_at(positions), [1.0 if rope is None else rope.amplitude for rope in c.rope]
+        shared = None
+        if frequencies is not None and same_rope:
+            shared = angles(jnp.asarray(frequencies[0]))
+            shared = shared if amplitudes[0] == 1 else shared.times(amplitudes[0])
         per_layer: dict[str, Array] = {}
         if frequencies is not None and not same_rope:
             per_layer["frequency"] = jnp.asarray(frequencies)
@@ -138,8 +139,8 @@ class Decoder(nnx.Module):
             params, constants, own = inputs
             block = nnx.merge(graph, params)
             turned = angles(constants["frequency"]) if "frequency" in constants else shared
-            if "amplitude" in constants:
-                turned = Angles(turned.cos * constants["amplitude"], turned.sin * constants["amplitude"])
+            if turned is not None and "amplitude" in constants:
+                turned = turned.times(constants["amplitude"])
             return block(x, turned, lambda q, k, v: attention(q, k, v, constants.get("window"), own))
 
         x, new = jax.lax.scan(layer, x, (layers, per_layer, of_layers))

@@ -102,7 +102,7 @@ def known_models() -> Iterator[Known]:
 
 
 def rows() -> list[tuple[str, str, str, str, str]]:
-    """For a table: model type, does it load, models, on which real weights it was tried, architecture of a GGUF file."""
+    """For a table: model type, does it load, models, real weights on which it was tried, architecture in GGUF files."""
     return [
         (
             known.model_type,

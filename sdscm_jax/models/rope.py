@@ -22,6 +22,9 @@ class Angles(NamedTuple):
     cos: Array
     sin: Array
 
+    def times(self, amplitude: float | Array) -> Angles:
+        return Angles(self.cos * amplitude, self.sin * amplitude)
+
 
 def inverse_frequencies(rope: Rope | None, rotary_dim: int) -> np.ndarray:
     """Angular frequency of each rotated pair, float64 ``[rotary_dim / 2]``; zeros do not rotate."""
@@ -82,12 +85,8 @@ def layer_frequencies(config: DecoderConfig) -> tuple[np.ndarray | None, bool]:
     if not rotary:
         return None, True
     frequencies = np.stack([turns(inverse_frequencies(r, rotary)) for r in config.rope])
-    return frequencies, bool((frequencies == frequencies[0]).all())
-
-
-def layer_amplitudes(config: DecoderConfig) -> tuple[float, ...]:
-    """Factor of cosine and sine, of each layer."""
-    return tuple(1.0 if rope is None else rope.amplitude for rope in config.rope)
+    same = {None if rope is None else rope.amplitude for rope in config.rope}
+    return frequencies, len(same) == 1 and bool((frequencies == frequencies[0]).all())
 
 
 def angles_at(positions: Array) -> Callable[[Array], Angles]:
