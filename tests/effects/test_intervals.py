@@ -158,14 +158,19 @@ def test_ratio_of_means() -> None:
     a, b = rng.normal(2, 1, 500), rng.normal(5, 1, 500)
     found = Estimate.of_units(a) / Estimate.of_units(b)
     ratio = a.mean() / b.mean()
-    variance = np.var(a - ratio * b) / b.mean() ** 2 / 499
+    units = b.sum() ** 2 / (b**2).sum()
+    variance = np.var(a - ratio * b) / b.mean() ** 2 / 500 * units / (units - 1)
     chex.assert_trees_all_close((found.value, found.covariance[0, 0]), (ratio, variance), rtol=1e-12)
 
 
-def test_weights() -> None:
+def test_a_ratio_with_weights_is_the_mean_of_those_that_it_counts() -> None:
     rng = np.random.default_rng(0)
-    units, weights = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
-    whole = Estimate.of_units(units, weights.astype(float))
-    chex.assert_trees_all_close(whole.value, np.repeat(units, weights, 0).mean(0), atol=1e-12)
-    chex.assert_trees_all_close(whole.influence.mean(0), np.zeros(3), atol=1e-12)
-    assert np.isnan(Estimate.of_units(units, np.zeros(50)).value).all()
+    units, seen = rng.normal(size=(50, 3)), (rng.random(50) < 0.2).astype(float)
+    found = Estimate.of_units(units * seen[:, None]) / Estimate.of_units(seen[:, None])
+    own = units[seen == 1]
+    chex.assert_trees_all_close(found.value, own.mean(0), atol=1e-12)
+    chex.assert_trees_all_close(found.covariance, np.cov(own.T) / len(own), atol=1e-12)
+    chex.assert_trees_all_equal(found.units_of_each, np.full(3, len(own), float))
+    nobody = Estimate.of_units(units * 0) / Estimate.of_units(seen[:, None] * 0)
+    assert np.isnan(nobody.value).all()
+    assert (nobody.units_of_each == 0).all()
