@@ -10,7 +10,17 @@ import numpy as np
 from .copies import Target
 from .effect import Effect, finished, parse_level
 from .estimate import Estimate, errors, unseen, unvaried
-from .source import Score, as_source, check_outcome, choice_options, contrasted, difference, prepare, scored, shared_noise
+from .source import (
+    Score,
+    as_source,
+    check_outcome,
+    choice_options,
+    contrasted,
+    difference,
+    prepare,
+    scored,
+    shared_noise,
+)
 
 
 def total_variation(

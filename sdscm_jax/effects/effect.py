@@ -76,8 +76,8 @@ class Effect:
     def to_pandas(self) -> pd.DataFrame:
         """One row for each number.
 
-        Columns ``value``, ``lower``, ``upper``; ``units`` (see ``group_units``) where units were drawn; ``bound_lower``,
-        ``bound_upper`` where they are known.
+        Columns ``value``, ``lower``, ``upper``; ``units`` (see ``group_units``) where units were drawn;
+        ``bound_lower``, ``bound_upper`` where they are known.
         """
         columns = {"value": self.value, "lower": self.lower, "upper": self.upper}
         if self.group_units is not None:
