@@ -133,7 +133,7 @@ class Mechanism(dist.Distribution):
 
         Such a value has probability 0, and so has what comes with it, though nothing is known of the latter by itself.
         """
-        drawn = [phrase.inside() for phrase in self.phrases if phrase.options and phrase.name is not None]
+        drawn = [phrase.inside() for phrase in self.phrases if phrase.options and phrase.drawn]
         return functools.reduce(lambda x, inside: jnp.where(inside, x, -jnp.inf), drawn, found)
 
     @property
