@@ -22,6 +22,7 @@ from .dataset import Dataset, parse_encoding
 from .estimators.registry import UNKEPT, described, make_estimator
 from .metrics import score, unscored
 from .opening import open_benchmark
+from .read_own import Columns
 
 # Of a table of estimates: the digest of the data set that they are of.
 DATA = b"sdscm_jax.data"
@@ -35,10 +36,15 @@ class Source:
     outcome: str | None = None
     option: str | None = None
     hidden: tuple[str, ...] | None = None
+    columns: Columns | None = None
+    wordings: tuple[tuple[str, str], ...] | None = None
 
     def open(self) -> Benchmark:
         """The benchmark."""
-        return open_benchmark(self.path, self.outcome, self.option, self.hidden)
+        wordings = None if self.wordings is None else dict(self.wordings)
+        return open_benchmark(
+            self.path, self.outcome, self.option, self.hidden, columns=self.columns, wordings=wordings
+        )
 
 
 @dataclass(frozen=True)

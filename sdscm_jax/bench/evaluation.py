@@ -26,11 +26,13 @@ from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
 from .estimates import read_estimates_of, score_estimates
 from .estimating import Settings, Source, estimated, scored
-from .estimators.registry import chosen, described
+from .estimators.registry import chosen, described, make_estimator
 from .leaderboard import leaderboard
 from .metrics import parse_interval_of
+from .read_own import Columns
 from .report.figures_graph import graph_panels
 from .report.page import ESTIMATES_ARE_SAFE, EXAMPLES, write_report
+from .tables import parse_wordings
 
 # Estimators and data sets of the quick track.
 QUICK = ("difference_in_means", "linear_regression", "linear_t", "random_forest", "causal_forest", "bart", "tarnet")
@@ -72,18 +74,22 @@ def evaluate(
     jobs: int = 1,
     backend: str | None = None,
     progress: bool | None = None,
+    columns: Columns | None = None,
+    wordings: Any = None,
 ) -> Evaluation:
     """Score estimators on a benchmark and write a report.
 
-    ``out`` receives ``report.html``, ``leaderboard.csv``, ``scores.csv``, ``difficulty.csv`` and, in
-    ``estimates/NAME.COVARIATES/``, every estimate of every unit as Parquet. A call that was killed goes on where it
-    was; one with more estimators computes only theirs, and where the source of an estimator has changed, its own
-    again (``estimators.identity`` says what is looked at). Data sets are read one at a time.
+    ``out`` receives ``report.html``, ``leaderboard.csv``, ``scores.csv``, ``difficulty.csv``, ``unusable.csv`` (the
+    data sets that were left out, and why) and, in ``estimates/NAME.COVARIATES/``, every estimate of every unit as
+    Parquet. A call that was killed goes on where it was; one with more estimators computes only theirs, and where the
+    source of an estimator has changed, its own again (``estimators.identity`` says what is looked at). Data sets are
+    read one at a time.
 
     Args:
-        source: see ``open_benchmark``, as for ``outcome``, ``option`` and ``hidden``.
+        source: see ``open_benchmark``, as for ``outcome``, ``option``, ``hidden``, ``columns`` and ``wordings``.
         out: directory.
-        estimators: see ``chosen``; the baselines and the oracle always take part.
+        estimators: see ``chosen``; the baselines and the oracle always take part (those that know the truth, where it
+            is known).
         covariates: settings, of ``"all"`` and ``"observed"``.
         encoding, level, seed: see ``Settings``.
         limit: only the first so many data sets.
@@ -116,10 +122,14 @@ def evaluate(
         outcome,
         option,
         None if hidden is None else items(hidden, "hidden", DataError, single=str),
+        columns,
+        None if wordings is None else tuple(sorted((parse_wordings(wordings) or {}).items())),
     )
     identities = {name: described(name) for name in names}
     benchmark = found.open()
     usable = _usable(benchmark, covariates, encoding, limit)
+    if not any(data.known for data in usable.examples.values()):
+        names = tuple(name for name in names if not hasattr(make_estimator(name), "reveal"))
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = as_path(out, "out")
     with ExitStack() as stack:
@@ -270,5 +280,8 @@ def _write(directory: Path, result: Evaluation, card: dict[str, Any]) -> None:
     for name in ("leaderboard", "scores", "difficulty"):
         table = without_formulas(getattr(result, name)).to_csv(index=False, lineterminator="\n")
         put_text(directory / f"{name}.csv", table, ESTIMATES_ARE_SAFE)
+    reasons = pd.DataFrame({"dataset": list(result.unusable), "reason": list(result.unusable.values())}, dtype=object)
+    left_out = without_formulas(reasons).to_csv(index=False, lineterminator="\n")
+    put_text(directory / "unusable.csv", left_out, ESTIMATES_ARE_SAFE)
     told = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     put_text(directory / "card.json", told, ESTIMATES_ARE_SAFE)
