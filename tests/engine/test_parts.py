@@ -401,6 +401,17 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     assert (tmp_path / "_manifest.json").read_text() == text
 
 
+@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: x.replace(b'": ', b'":'), lambda x: x + b"\n"])
+def test_a_manifest_that_says_the_same_is_written_as_it_was(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    finish(tmp_path, 2)
+    before = contents(tmp_path)
+    manifest = tmp_path / "_manifest.json"
+    manifest.write_bytes(change(manifest.read_bytes()))
+    assert contents(tmp_path) != before
+    finish(tmp_path, 2)
+    assert contents(tmp_path) == before
+
+
 def test_parquet_files_of_others_are_not_read_with_the_run(tmp_path: Path) -> None:
     finish(tmp_path, 2)
     (tmp_path / "notes.txt").write_text("mine")
