@@ -568,9 +568,7 @@ def test_what_closing_says_after_all_is_synced_is_no_error(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 @pytest.mark.parametrize("what", ["file", "directory"])
-def test_what_syncing_says_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, number: int
-) -> None:
+def test_what_syncing_says_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, number: int) -> None:
     """Of the data, and of the names in the directory; the same run goes on."""
     finish(tmp_path / "undisturbed", 2)
 

@@ -24,7 +24,7 @@ Happens = Callable[[int, str, tuple[Any, ...]], None]
 
 
 class Kernel:
-    """Counts the calls by which files are written below a directory, or wherever."""
+    """Counts the calls by which files are written."""
 
     def __init__(self, happens: Happens):
         self.count, self._happens, self._plain = 0, happens, {name: getattr(os, name) for name in CALLS}
@@ -34,11 +34,10 @@ class Kernel:
         with mock.patch.multiple(os, **{name: self._counted(name, plain) for name, plain in self._plain.items()}):
             yield self
 
-    def write_half(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Write the first half of what is to be written, and return the arguments that write the rest."""
+    def write_half(self, args: tuple[Any, ...]) -> None:
+        """Write the first half of what is to be written."""
         data = memoryview(args[1]).cast("B")
-        done = self._plain["write"](args[0], data[: len(data) // 2])
-        return args[0], data[done:]
+        self._plain["write"](args[0], data[: len(data) // 2])
 
     def _counted(self, name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -91,19 +90,15 @@ class Killed:
     def _happens(self, number: int, name: str, args: tuple[Any, ...]) -> None:
         if number != self.at:
             return
-        self.was = True
-        half = b""
-        if name == "write" and number % 2:
-            # As if half of it had been written: cut off again, so that the call can go on.
-            descriptor, data = args[0], memoryview(args[1]).cast("B")
-            half = bytes(data[: len(data) // 2])
-            size = os.fstat(descriptor).st_size
-            self.kernel._plain["write"](descriptor, half)
-            self.left = state_of(self.directory) if self.directory.exists() else None
-            os.ftruncate(descriptor, size)
-            os.lseek(descriptor, size, os.SEEK_SET)
-        else:
-            self.left = state_of(self.directory) if self.directory.exists() else None
+        self.was, half = True, name == "write"
+        if half:
+            self.kernel.write_half(args)
+        self.left = state_of(self.directory) if self.directory.exists() else None
+        if half:
+            # Cut off again: this run goes on.
+            rest = os.fstat(args[0]).st_size - len(memoryview(args[1]).cast("B")) // 2
+            os.ftruncate(args[0], rest)
+            os.lseek(args[0], rest, os.SEEK_SET)
 
 
 def no_room_at(at: int) -> Kernel:
@@ -117,7 +112,7 @@ def no_room_at(at: int) -> Kernel:
         if left[0] < 0:
             if name == "write" and left[0] == -1:
                 kernel.write_half(args)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *args[:1] * isinstance(args[0], str))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     kernel = Kernel(happens)
     return kernel

@@ -173,7 +173,7 @@ def generated(directory: Path) -> None:
     from sdscm_jax.bench.generation import generate
     from sdscm_jax.families import Family
 
-    with mock.patch("sdscm_jax.bench.generation.loaded_lm", lambda source: _lm()):
+    with mock.patch("sdscm_jax.bench.generation.loaded_lm", return_value=_lm()):
         generate(Family.from_json(FAMILY), directory, datasets=3, wordings=2, units=12, progress=False)
 
 
@@ -190,7 +190,7 @@ def evaluated(directory: Path, source: Path | None = None) -> None:
     """An evaluation with its page; a clock that stands still makes its times the same."""
     from sdscm_jax.bench.evaluation import evaluate
 
-    with mock.patch("time.process_time", lambda: 0.0):
+    with mock.patch("time.process_time", return_value=0.0):
         evaluate(
             source or _benchmark(), directory, estimators="difference_in_means", covariates=["all"], progress=False
         )
@@ -320,9 +320,7 @@ KEEPERS: dict[str, Keeper] = {
     "generate": Keeper(generated, hurry={"sdscm_jax.bench.generation._drawn": once}),
     "evaluate": Keeper(evaluated, hurry=_EVALUATION),
     "audit": Keeper(audited, again=audited_again),
-    "train": Keeper(
-        trained, again=trained_on, hurry={f"sdscm_jax.models.training.{name}": once for name in _STEPS}
-    ),
+    "train": Keeper(trained, again=trained_on, hurry={f"sdscm_jax.models.training.{name}": once for name in _STEPS}),
     "save": Keeper(saved, again=loaded),
 }
 # What one keeper wrote, read by another.

@@ -6,11 +6,10 @@ copied, and the next run finds the copy. (``server`` kills processes.)
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +49,23 @@ def killed(keeper: Keeper, directory: Path, expected: Files, calls: int, times: 
 
 # How a disk is full -> what the system says.
 FULL = {"call": "No space left", "limit": "File too large", "disk": "No space left", "names": "No space left"}
+# Of a file system in memory.
+_PAGE = 4096
 
 
 def full(keeper: Keeper, place: Path, expected: Files, calls: int, times: int, seed: int) -> Counter[str]:
-    """Let there be no room so often, in each of the ways that can be had; then there is, and it is as if there always
+    """Let there be no room so often, in each of the ways that can be had; then there is, and all is as if there always
     had been."""
     rng, found = random.Random(seed), Counter[str]()
-    sizes = [len(x) for x in expected.values()]
-    need = sum((size + 4096) // 4096 * 4096 for size in sizes)
-    while sum(found.values()) < times:
-        how = list(FULL)[(sum(found.values()) + found["enough"]) % len(FULL)]
+    sizes = [len(data) for data in expected.values()]
+    need = sum(1 + size // _PAGE for size in sizes)
+    while (done := sum(found.values())) < times:
+        how, mounted = list(FULL)[done % len(FULL)], False
         place.mkdir()
-        mounted = False
         if how in ("disk", "names"):
-            few = f"size={rng.randrange(1, need // 4096 + 1) * 4096}" if how == "disk" else f"nr_inodes={rng.randrange(2, 9)}"
+            few = f"size={rng.randrange(1, need + 1) * _PAGE}" if how == "disk" else f"nr_inodes={rng.randrange(2, 9)}"
             mounted = kernel.mount(place, few)
+            # Where no file system can be had.
             how = how if mounted else "call"
         try:
             around: Any = nullcontext()
@@ -77,12 +78,9 @@ def full(keeper: Keeper, place: Path, expected: Files, calls: int, times: int, s
                 assert FULL[how] in error, f"{how}: {error}"
                 found[how] += 1
                 if mounted:
-                    assert kernel.mount(place, f"remount,size={8 * need + (1 << 24)},nr_inodes=4096")
-            elif mounted:
-                found["enough"] += 0
-            if error is not None:
+                    assert kernel.mount(place, f"remount,size={8 * need * _PAGE},nr_inodes=4096")
                 keeper.make(place / "it")
-            assert keeper.same_bytes(place / "it") == expected, how
+            assert keeper.same_bytes(place / "it") == expected, f"seed {seed}, {how}: {error}"
         finally:
             if mounted:
                 kernel.unmount(place)
@@ -90,7 +88,7 @@ def full(keeper: Keeper, place: Path, expected: Files, calls: int, times: int, s
     return found
 
 
-def refusal(make: Callable[[Path], object], directory: Path, around: Any) -> str | None:
+def refusal(make: Callable[[Path], object], directory: Path, around: AbstractContextManager[Any]) -> str | None:
     """What our error says, if there is one."""
     try:
         with around:
@@ -127,14 +125,15 @@ def damaged(keeper: Keeper, directory: Path, times: int, seed: int) -> Counter[s
             else:
                 found["same"] += came == expected
                 if came != expected:
-                    wrong.append(f"{number}, {told}: {sorted(x for x in {*came, *expected} if came.get(x) != expected.get(x))}")
+                    differ = sorted(name for name in {*came, *expected} if came.get(name) != expected.get(name))
+                    wrong.append(f"{number}, {told}: {differ} differ")
     assert not wrong, "\n".join([f"{len(wrong)} wrong, {dict(found)}", *wrong[:20]])
     return found
 
 
 def damage(rng: random.Random, directory: Path, names: list[str]) -> str:
     """Damage a file, or exchange two; says how."""
-    name, other = rng.choice(names), rng.choice(names)
+    name = rng.choice(names)
     file = directory / name
     data = file.read_bytes()
     how = rng.choice(["flip", "flip", "flip", "cut", "zeros", "longer", "empty", "missing", "swap", "swap", "JSON"])
@@ -153,8 +152,8 @@ def damage(rng: random.Random, directory: Path, names: list[str]) -> str:
         file.unlink()
     elif how == "swap":
         # With one of the same ending: what is whole, but not what it should be.
-        alike = [x for x in names if x != name and Path(x).suffix == Path(name).suffix] or [x for x in names if x != name]
-        other = rng.choice(alike or names)
+        others = [x for x in names if x != name] or names
+        other = rng.choice([x for x in others if Path(x).suffix == file.suffix] or others)
         file.write_bytes((directory / other).read_bytes())
         (directory / other).write_bytes(data)
         how = f"swap with {other}"
