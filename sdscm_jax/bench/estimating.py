@@ -72,14 +72,14 @@ class Settings:
 
 
 @lru_cache(maxsize=2)
-def _opened(source: Source, names: tuple[str, ...]) -> Benchmark:
-    """A benchmark for many tasks of one evaluation; ``names`` are those of its data sets then."""
+def _opened(source: Source, evaluation: str) -> Benchmark:
+    """A benchmark for many tasks of one evaluation; another one may find another benchmark there."""
     return source.open()
 
 
 def estimated(
     source: Source,
-    names: tuple[str, ...],
+    evaluation: str,
     i: int,
     cells: list[tuple[str, str]],
     settings: Settings,
@@ -88,7 +88,8 @@ def estimated(
     """Estimates of one data set by estimators in settings.
 
     Args:
-        source, names: the benchmark, and the names of its data sets.
+        source: the benchmark.
+        evaluation: a name that no other evaluation has.
         i: place of the data set.
         cells: (estimator, covariates).
         settings: how estimators are shown it.
@@ -99,7 +100,7 @@ def estimated(
     """
     for name, _ in cells:
         _check_identity(name, identities[name])
-    data = _opened(source, names).dataset(i)
+    data = _opened(source, evaluation).dataset(i)
     shown = {setting for _, setting in cells}
     x = {setting: data.encoded(setting, settings.encoding) for setting in shown}
     # The same for all estimators, so that two that share a model share its draws.

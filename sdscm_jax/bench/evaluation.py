@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 
@@ -148,7 +149,7 @@ def evaluate(
 
         done = {cell: parts.done for cell, parts in cells.items()}
         told_by_name = {name: json.dumps(identity) for name, identity in identities.items()}
-        tasks = []
+        tasks, evaluation = [], uuid4().hex
         for i in usable.places:
             there = [cell for cell in cells if benchmark.numbers[i] in done[cell]]
             if there:
@@ -156,7 +157,7 @@ def evaluate(
                 score_cells(i, there)
             if len(there) < len(cells):
                 missing = [cell for cell in cells if cell not in there]
-                tasks.append((found, benchmark.names, i, missing, settings, told_by_name))
+                tasks.append((found, evaluation, i, missing, settings, told_by_name))
         told(before := len(usable.places) - len(tasks))
         for made, (number, tables) in enumerate(spread(estimated, tasks, jobs, backend), before + 1):
             i = tasks[number][2]
