@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..checks import share
 from ..errors import EffectError, nearest
 from .contraction import Cost
 from .estimate import Estimate, unseen, unvaried
 from .estimate import quantile as student
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What no interval over simulated units contains.
 _LEFT_OUT = ("the wording of the templates and options", "the scoring of options", "another language model or graph")
@@ -79,6 +81,8 @@ class Effect:
         Columns ``value``, ``lower``, ``upper``; ``units`` (see ``group_units``) where units were drawn;
         ``bound_lower``, ``bound_upper`` where they are known.
         """
+        import pandas as pd
+
         columns = {"value": self.value, "lower": self.lower, "upper": self.upper}
         if self.group_units is not None:
             columns["units"] = self.group_units

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
 
 from .contraction import Cost
 
@@ -147,6 +146,8 @@ def quantile(units: np.ndarray, level: float) -> np.ndarray:
     >>> quantile(np.array([1.0, 2.0, 31.0]), 0.95).round(2).tolist()
     [nan, 12.71, 2.04]
     """
+    from scipy.stats import t
+
     return np.asarray(t.ppf(0.5 + level / 2, np.where(units > 1, units - 1, np.nan)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
 from .. import checks
@@ -107,6 +106,8 @@ def path_effect(
     Raises:
         EffectError: there is no such edge, or the edges make no path from the treatment to the outcome.
     """
+    import networkx as nx
+
     level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)

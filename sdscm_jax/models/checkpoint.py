@@ -15,7 +15,6 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from safetensors.numpy import save_file
-from transformers import AutoConfig
 
 from ..errors import LoadError
 from .config import DecoderConfig
@@ -51,6 +50,8 @@ def read_directory_config(directory: Path) -> DecoderConfig:
     Raises:
         LoadError: the directory or the file is missing, unreadable or of an unsupported family.
     """
+    from transformers import AutoConfig
+
     if not directory.is_dir():
         raise LoadError(f"{directory} is not a directory")
     if not (directory / "config.json").is_file():

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter as key
 from typing import Any
 
-from transformers import AutoConfig
-
 from ..errors import LoadError
 from .block import ACTIVATIONS
 from .config import DecoderConfig
@@ -378,6 +376,8 @@ def tiny_config(family: str = "llama", vocab_size: int = 128, **changes: Any) ->
     >>> tiny_config("gpt2").positions
     'learned'
     """
+    from transformers import AutoConfig
+
     inside = find_family(family).inside
     default = AutoConfig.for_model(family)
     known = (default if inside is None else getattr(default, inside)).to_dict()

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from transformers import AutoConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ..checks import told
 from ..errors import LoadError
@@ -24,6 +22,9 @@ def config_of(file: GGUFFile) -> dict[str, Any]:
     Raises:
         LoadError: the architecture is not supported, a number is missing, or something is said that is not understood.
     """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     name, row = find_architecture(file.metadata)
     if "token_embd.weight" not in file.tensors:
         raise LoadError("it has no token_embd.weight")

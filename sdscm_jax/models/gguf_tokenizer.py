@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from ..checks import told
 from ..errors import LoadError
@@ -70,6 +69,8 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> Any:
         LoadError: there is none, or one of another kind than byte-level BPE (with a known way of splitting) or
             SentencePiece's BPE; or what is said contradicts itself.
     """
+    from transformers import PreTrainedTokenizerFast
+
     tokens, types = _list(metadata, "tokens"), _list(metadata, "token_type", [])
     kind = metadata.get(f"{_KEYS}model")
     if not all(isinstance(token, str) for token in tokens) or len({*tokens}) != len(tokens):

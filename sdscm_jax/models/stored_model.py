@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from ..errors import LoadError
 from .checkpoint import read_directory_config, switches_of
 from .config import DecoderConfig
@@ -74,6 +72,8 @@ def _of_directory(directory: Path) -> StoredModel:
 
 
 def _of_gguf(path: Path) -> StoredModel:
+    from transformers import AutoConfig
+
     file = GGUFFile(path)
     try:
         content = config_of(file)
