@@ -11,24 +11,20 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import jax
 import numpy as np
 import optax
 import pandas as pd
 import pytest
 
-import sdscm_jax as sd
 from sdscm_jax import testing
 from sdscm_jax.bench import evaluation, generation
-from sdscm_jax.errors import ResumeError, SDSCMError
+from sdscm_jax.errors import ResumeError
 from sdscm_jax.families import Family
 from sdscm_jax.models.training import Batch, train_lm
-from tests.audit.test_audit_kept import changes, places
 from tests.keeping import registry
 from tests.keeping.registry import every_file
 
@@ -37,58 +33,6 @@ def named(function: Callable[..., Any]) -> set[str]:
     """The names of what a function is given."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-
-
-# -- simulate ----------------------------------------------------------------------------------
-
-
-def program(lm: Any, shift: Any) -> None:
-    x = sd.sample("x", sd.Choice(lm, "It is {}.", ["sun", "rain"]))
-    sd.sample("y", sd.Choice(lm, "Then {}.", ["a", "b"], given=[x], bias=jax.numpy.stack([shift, 0.0])))
-
-
-def other_program(lm: Any, shift: Any) -> None:
-    x = sd.sample("x", sd.Choice(lm, "There is {}.", ["sun", "rain"]))
-    sd.sample("y", sd.Choice(lm, "Then {}.", ["a", "b"], given=[x], bias=jax.numpy.stack([shift, 0.0])))
-
-
-def test_any_argument_of_a_simulation_that_is_changed_is_another_run(tmp_path: Path) -> None:
-    lm = testing.mock_lm()
-    plain: dict[str, Any] = {
-        "model": program, "key": 0, "n": 5, "args": (lm, 0.5), "do": {"y": "a"}, "draws": 1, "logp": ["x"],
-        "worlds": [{"x": "sun"}, {"x": "rain"}], "execution": "staged", "memory": 1 << 24, "chunk": 2,
-    }  # fmt: skip
-
-    def run(**changed: Any) -> None:
-        asked = {**plain, **changed}
-        args = [asked.pop(name) for name in ("model", "key", "n")]
-        sd.simulate(*args, *asked.pop("args"), **asked, out=tmp_path / "run", progress=False)
-
-    run()
-    before = every_file(tmp_path)
-    other: dict[str, list[Any]] = {
-        "model": [other_program],
-        "key": [1, jax.random.key(0, impl="rbg")],
-        "n": [6],
-        "args": [(lm, 0.25), (testing.mock_lm(seed=1), 0.5), (lm, np.float16(0.5))],
-        "do": [None, {"y": "b"}, {"x": "sun"}],
-        "worlds": [None, [{"x": "sun"}], [{"x": "rain"}, {"x": "sun"}], [{"x": "sun"}, {}]],
-        "evidence": [{"x": "sun"}, {"x": np.array([0, 1, 0, 0, 1])}],
-        "draws": [2],
-        "logp": [None, [], ["y"], ["x", "y"]],
-        "execution": ["in_graph"],
-        "memory": [1 << 25],
-        "chunk": [3],
-    }
-    assert {*other, "store", "out", "progress"} == named(sd.simulate) | {"args"}
-    for name, values in other.items():
-        for value in values:
-            with pytest.raises(ResumeError, match="holds another run"):
-                run(**{name: value})
-    assert every_file(tmp_path) == before
-    # Who leaves these to us goes on with what is there.
-    run(memory=None, chunk=None, execution=None)
-    assert every_file(tmp_path) == before
 
 
 # -- generate ----------------------------------------------------------------------------------
@@ -150,26 +94,6 @@ def test_any_argument_of_a_benchmark_that_is_changed_is_another_one(
     assert every_file(benchmark) == before
     generated(Family.from_json(json.loads(family.to_json())), benchmark)
     assert every_file(benchmark) == before
-
-
-def test_any_field_of_a_family_that_is_changed_is_another_benchmark(family: Family, benchmark: Path) -> None:
-    """Also of its variables and of their sentences; one that no benchmark can be made of is refused for that."""
-    before = every_file(benchmark)
-    refused: set[str] = set()
-    # What stands in these names more than one thing.
-    by_hand = [
-        (("Family.treatment",), replace(family, treatment="age", arms=("25", "65"), hidden=("luck",))),
-        (("Family.outcome",), replace(family, outcome="sign", outcome_option="up")),
-        (("Family.outcome_option",), replace(family, outcome_option="low")),
-    ]
-    for fields, other in (*by_hand, *changes(family)):
-        if other == family:
-            continue
-        with pytest.raises(SDSCMError) as caught:
-            generated(other, benchmark)
-        refused |= {*fields} if isinstance(caught.value, ResumeError) else set()
-    assert every_file(benchmark) == before
-    assert refused == {field for fields, _, _ in places(family) for field in fields}
 
 
 # -- evaluate ----------------------------------------------------------------------------------
