@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from ..checks import text
+from ..checks import text, told
 from ..errors import FamilyError, SiteError, nearest
 from .variables import OWN_KEYS, FamilyVariable, Keys, check_structure
 
@@ -141,7 +141,8 @@ def _check_treatment(family: Declaration, treatment: str, where: str, keys: Keys
     options = family[treatment].options
     if len(options) < 2:
         raise FamilyError(f"{where}: {keys.treatment}: {treatment!r} has one option only; two arms are needed")
-    assert family.arms is not None
+    if family.arms is None or len(family.arms) != 2:
+        raise FamilyError(f"{where}: {keys.arms}: two options of {treatment!r} are compared, got {told(family.arms)}")
     low, high = family.arms
     for arm in family.arms:
         if arm not in options:

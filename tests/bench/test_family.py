@@ -263,6 +263,12 @@ def test_what_a_file_may_not_say(edit: Edit, message: str) -> None:
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize("arms", [(), ("a",), ("a", "b", "c")])
+def test_arms_of_a_family_made_in_python_are_two(arms: Any) -> None:
+    with pytest.raises(FamilyError, match="arms: two options of 't' are compared, got"):
+        replace(Family.from_json(SMALL), arms=arms).to_json()
+
+
 def test_wrong_order_is_no_cycle() -> None:
     content = copy.deepcopy(SMALL)
     content["variables"].insert(1, content["variables"].pop(2))  # m before t
