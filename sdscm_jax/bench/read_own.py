@@ -112,7 +112,7 @@ def open_own(
         "hidden": list(withheld),
         **({} if given is None else {"wordings": given}),
     }
-    return Benchmark(source, names, tuple(range(len(files))), len(files), what, read)
+    return Benchmark(source, names, tuple(range(len(files))), len(files), what, read, elsewhere=True)
 
 
 def _dataset(
