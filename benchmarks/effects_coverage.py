@@ -133,11 +133,11 @@ def page(rows: list[dict[str, Any]], command: str) -> str:
         "# Intervals of effects over simulated units",
         "",
         f"`python benchmarks/{command}`: samples of units of the family school (embedded language model), against the "
-        "exact effect; nominal 95 %. Numbers without an interval (of one unit, or of none) do not count. Of a "
-        "handful of units it is from .87 (groups in which few units have another effect than the rest) to 1 (intervals end where "
-        "probabilities do, and where all units are alike they have room for what may have been missed). PNS, PN and PS "
-        "are near 0.001 here, with a skewness of 17 between units: few units show what makes them so, and they are "
-        "covered .72 to .92.",
+        "exact effect; nominal 95 %. Numbers without an interval (of one unit, or of none) do not count. Of a handful "
+        "of units it is from .87 (groups in which few units have another effect than the rest) to 1 (intervals end "
+        "where probabilities do, and where all units are alike they have room for what may have been missed). PNS, PN "
+        "and PS are near 0.001 here, with a skewness of 17 between units: few units show what makes them so, and they "
+        "are covered .72 to .92.",
         "",
         "| " + " | ".join(names) + " |",
         "|" + "|".join([" --- "] + [" ---: "] * (len(names) - 1)) + "|",

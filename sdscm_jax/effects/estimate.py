@@ -146,9 +146,9 @@ def quantile(units: np.ndarray, level: float) -> np.ndarray:
     >>> quantile(np.array([1.0, 2.0, 31.0]), 0.95).round(2).tolist()
     [nan, 12.71, 2.04]
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return np.asarray(t.ppf(0.5 + level / 2, np.where(units > 1, units - 1, np.nan)))
+    return np.asarray(stdtrit(np.where(units > 1, units - 1, np.nan), 0.5 + level / 2))
 
 
 def unseen(units: Any, level: float) -> Any:
