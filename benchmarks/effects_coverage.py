@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     for row in measured(args.sizes, args.repetitions, args.seed):
         rows.append(row)
         print(row, flush=True)
-    command = f"effects_coverage.py --repetitions {args.repetitions} --seed {args.seed}"
+    sizes = " ".join(map(str, args.sizes))
+    command = f"effects_coverage.py --repetitions {args.repetitions} --sizes {sizes} --seed {args.seed}"
     what = {"command": command, "sizes": args.sizes, "seconds": round(time.perf_counter() - started), "rows": rows}
     args.out.write_text(json.dumps(what, indent=1) + "\n")
     args.out.with_suffix(".md").write_text(page(rows, command))
@@ -132,9 +133,11 @@ def page(rows: list[dict[str, Any]], command: str) -> str:
         "# Intervals of effects over simulated units",
         "",
         f"`python benchmarks/{command}`: samples of units of the family school (embedded language model), against the "
-        "exact effect; nominal 95 %. Numbers without an interval (of one unit, or of none) do not count. Few units are "
-        "covered more often than 95 %: intervals end where probabilities do, and where all units are alike they have "
-        "room for what may have been missed.",
+        "exact effect; nominal 95 %. Numbers without an interval (of one unit, or of none) do not count. Of a handful "
+        "of units it is from .87 (groups in which few units have another effect than the rest) to 1 (intervals end "
+        "where probabilities do, and where all units are alike they have room for what may have been missed). PNS, PN "
+        "and PS are near 0.001 here, with a skewness of 17 between units: few units show what makes them so, and they "
+        "are covered .72 to .92.",
         "",
         "| " + " | ".join(names) + " |",
         "|" + "|".join([" --- "] + [" ---: "] * (len(names) - 1)) + "|",

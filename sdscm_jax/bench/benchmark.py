@@ -26,6 +26,7 @@ class Benchmark:
         numbers: of the same in the whole benchmark.
         total: how many data sets the whole benchmark has; there are fewer while it is being written.
         what: JSON values that say what it is; all that estimates depend on.
+        elsewhere: were its data sets made elsewhere, so that their effects and propensities need not be known?
     """
 
     source: Path
@@ -34,6 +35,7 @@ class Benchmark:
     total: int
     what: Mapping[str, Any]
     _read: Callable[[int], Dataset]
+    elsewhere: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,7 +47,7 @@ class Benchmark:
             DataError: it cannot be used; names the file and the column.
         """
         data = self._read(count(i, "the number of a data set", DataError, least=0, most=len(self) - 1))
-        check_dataset(data, f"{self.source}, data set {data.name}")
+        check_dataset(data, f"{self.source}, data set {data.name}", elsewhere=self.elsewhere)
         return data
 
 

@@ -176,8 +176,13 @@ def _shown(value: Any) -> str:
     return f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else told(value)
 
 
-def check_dataset(data: Dataset, what: str) -> None:
+def check_dataset(data: Dataset, what: str, *, elsewhere: bool = False) -> None:
     """Refuse a data set that nothing can be learned from.
+
+    Args:
+        data: the data set.
+        what: its file, for messages.
+        elsewhere: it was not simulated here: its effects and propensities need not be known.
 
     Raises:
         DataError: it has one treatment arm only, a constant outcome, or something that is no number;
@@ -187,7 +192,8 @@ def check_dataset(data: Dataset, what: str) -> None:
     for name, column in of.items():
         # What is not known is known of no unit; the outcome was observed.
         wrong = ~np.isfinite(column)
-        if wrong.any() and (name == "outcome" or not np.isnan(column).all()):
+        open_to_doubt = name == "cate" or (elsewhere and name != "outcome")
+        if wrong.any() and not (open_to_doubt and np.isnan(column).all()):
             raise DataError(f"{what}: {name}: {wrong.sum()} values are not finite numbers")
     missing = [str(c) for c in data.covariates if data.covariates[c].isna().any()]
     if missing:

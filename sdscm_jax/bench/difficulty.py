@@ -63,7 +63,7 @@ def confounding(data: Dataset) -> float:
     return float(np.average(above, weights=chance) - np.average(below, weights=1 - chance) - data.ate)
 
 
-def difficulty(data: Dataset) -> dict[str, str | int | float]:
+def difficulty(data: Dataset) -> dict[str, str | int | float | None]:
     """What makes a data set hard, as a row of a table.
 
     Returns:

@@ -112,7 +112,7 @@ def open_own(
         "hidden": list(withheld),
         **({} if given is None else {"wordings": given}),
     }
-    return Benchmark(source, names, tuple(range(len(files))), len(files), what, read)
+    return Benchmark(source, names, tuple(range(len(files))), len(files), what, read, elsewhere=True)
 
 
 def _dataset(
@@ -122,7 +122,7 @@ def _dataset(
     covariates = columns.covariates
     if covariates is None:
         # What pandas or R wrote: the rows' numbers, under no heading.
-        covariates = [c for c in frame if c not in columns.named and not str(c).startswith("Unnamed: ")]
+        covariates = [c for c in map(str, frame) if c not in columns.named and not c.startswith("Unnamed: ")]
     require_columns(frame, covariates, file)
     t = arms_of(file, frame, columns.treatment, columns.arms, " (or say what they are: arms=, --arms CONTROL,TREATED)")
     y = numbers(file, frame, columns.outcome)

@@ -61,7 +61,7 @@ def ate(
     check_outcome(source, treatment, outcome)
     worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
     prepare(source, worlds)
-    found = difference(source, *worlds, score)
+    found = difference(source, worlds, score)
     formula = f"P({outcome} | do({treatment}={high})) - P({outcome} | do({treatment}={low}))"
     formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
     coupling = shared_noise(source, *([world] for world in worlds))
@@ -83,7 +83,7 @@ def att(
     natural = [(Target(treatment), source.number(treatment, high))]
     worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
     prepare(source, [*worlds, Target(treatment)])
-    found = difference(source, *worlds, score, natural)
+    found = difference(source, worlds, score, natural)
     formula = f"P({outcome}_{{{treatment}={high}}} | {treatment}={high}) - P({outcome}_{{{treatment}={low}}} | …)"
     formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
     coupling = shared_noise(source, *([world] for world in worlds))
@@ -128,7 +128,7 @@ def cate(
     parts, labels = [], []
     for group in itertools.product(*(range(len(source.options(name))) for name in names)):
         evidence = [(Target(name), k) for name, k in zip(names, group, strict=True)]
-        parts.append(difference(source, *worlds, score, evidence))
+        parts.append(difference(source, worlds, score, evidence))
         told = ", ".join(f"{name}={source.options(name)[k]}" for name, k in zip(names, group, strict=True))
         labels += [f"{told}: {label}" for label in outcome_labels(source, outcome, score)]
     formula = (

@@ -74,7 +74,7 @@ def _distance(
     choice_options(source, outcome)
     worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
     prepare(source, worlds)
-    found = difference(source, *worlds, None)
+    found = difference(source, worlds, None)
     value = np.atleast_1d(distance(found.value))
     radius = _radius(found, distance, most, level)
     formula = f"between P({outcome} | do({treatment}={high})) and P({outcome} | do({treatment}={low}))"

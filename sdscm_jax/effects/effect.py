@@ -137,7 +137,7 @@ def effect(
     estimate: Estimate,
     level: float,
     *,
-    inside: tuple[float, float] | None = None,
+    inside: tuple[float | np.ndarray, float | np.ndarray] | None = None,
     coupling: str | None = None,
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
     quantile: float | None = None,
@@ -188,8 +188,8 @@ def finished(
     exact = estimate.influence is None
     flat = None if bounds is None else (np.atleast_1d(bounds[0]).ravel(), np.atleast_1d(bounds[1]).ravel())
     left_out = () if exact else (*_LEFT_OUT, *(() if coupling is None else (_COUPLING,)))
-    units = None if estimate.influence is None else len(estimate.influence)
+    units, own = None if estimate.influence is None else len(estimate.influence), estimate.units_of_each
     return Effect(
         name, formula, tuple(labels), value, lower, upper, level, exact, units, coupling, flat, left_out, estimate.cost,
-        group_units=None if exact else estimate.units_of_each[: len(value)],
+        group_units=None if own is None else own[: len(value)],
     )  # fmt: skip

@@ -45,7 +45,7 @@ class Estimate:
         3.0
         """
         value = units.mean(0)
-        return cls(value, units - value, units=np.float64(len(units)), settled=settled)
+        return cls(value, units - value, units=np.asarray(float(len(units))), settled=settled)
 
     def linear(self, change: Callable[[np.ndarray], np.ndarray]) -> Estimate:
         """A linear map of the last axes, such as a sum over options; it must broadcast over leading axes."""
@@ -75,9 +75,9 @@ class Estimate:
         units = self.units
         if other.influence is not None:
             weights = (other.influence + other.value).ravel()
-            squares = np.square(weights).sum()
+            squares = float(np.square(weights).sum())
             # What rounding leaves of a sum of zeros counts nobody; a number of units is whole up to rounding.
-            units = np.round(np.square(weights.sum()) / squares, 6) if squares > 1e-30 else np.float64(0.0)
+            units = np.asarray(round(float(weights.sum()) ** 2 / squares, 6) if squares > 1e-30 else 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             value = self.value / other.value
             return self._with(other, value, 1.0 / other.value, -value / other.value, units)
@@ -146,9 +146,9 @@ def quantile(units: np.ndarray, level: float) -> np.ndarray:
     >>> quantile(np.array([1.0, 2.0, 31.0]), 0.95).round(2).tolist()
     [nan, 12.71, 2.04]
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return np.asarray(t.ppf(0.5 + level / 2, np.where(units > 1, units - 1, np.nan)))
+    return np.asarray(stdtrit(np.where(units > 1, units - 1, np.nan), 0.5 + level / 2))
 
 
 def unseen(units: Any, level: float) -> Any:

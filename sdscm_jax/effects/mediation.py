@@ -55,7 +55,7 @@ def cde(
             raise EffectError(f"{name!r} is {what}; it is no mediator")
     worlds = [Target(outcome, {treatment: value, **mediators}) for value in (high, low)]
     prepare(source, worlds)
-    found = difference(source, *worlds, score)
+    found = difference(source, worlds, score)
     fixed = "".join(f", {name}={value}" for name, value in mediators.items())
     formula = f"P({outcome} | do({treatment}={high}{fixed})) - P({outcome} | do({treatment}={low}{fixed}))"
     formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
@@ -175,7 +175,7 @@ def _against(
     """The law of an outcome in a world less that in a base world."""
     below = Target(target.site, base)
     prepare(source, [target, below])
-    found = difference(source, target, below, score)
+    found = difference(source, [target, below], score)
     coupling, bounds = shared_noise(source, [target], [below]), None
     if coupling is not None:
         bounds = transport_bounds(source, target, score)

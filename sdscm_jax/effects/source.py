@@ -149,9 +149,10 @@ def span(source: Source, outcome: str, score: Score) -> tuple[float, float] | No
 
 
 def difference(
-    source: Source, above: Target, below: Target, score: Score, evidence: Sequence[tuple[Target, int]] = ()
+    source: Source, worlds: Sequence[Target], score: Score, evidence: Sequence[tuple[Target, int]] = ()
 ) -> Estimate:
-    """The law of an outcome (see ``law``) in one world less that in another."""
+    """The law of an outcome (see ``law``) in the first of two worlds less that in the second."""
+    above, below = worlds
     copies = source.copies()
     found = law(source, above, score, evidence) - law(source, below, score, evidence)
     # The same version of the site in both worlds differs in no unit.

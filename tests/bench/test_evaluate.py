@@ -215,3 +215,13 @@ def test_no_file_of_a_benchmark_is_copied_into_the_report(benchmark: Path, tmp_p
     (copy / "card.json").write_text(json.dumps(card | {"family": str(copy / "family.json")}))
     with pytest.raises(sd.errors.DataError, match=r"card.json is damaged"):
         evaluate(copy, tmp_path / "other", estimators="zero", progress=False)
+
+
+def test_an_outcome_whose_expected_effects_are_not_known(benchmark: Path, tmp_path: Path) -> None:
+    found = evaluate(
+        benchmark, tmp_path, estimators="linear_t", covariates=["all"], outcome="logp", limit=1, progress=False
+    )
+    mine = row(found, "linear_t")
+    assert mine[["cate_coverage", "cate_score", "cate_r2", "regret", "rank_correlation"]].isna().all()
+    assert np.isfinite(mine[["pehe", "ate_rmse", "cate_width"]].astype(float)).all()
+    assert "what they should contain is not known" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sdscm_jax.bench.metrics import score, unscored
 from sdscm_jax.bench.report.figures_graph import graph_panels
 from sdscm_jax.bench.report.page import write_report
 from sdscm_jax.bench.report.quantile_boxes import quantiles
+from sdscm_jax.bench.report.summary import summary_items
 from sdscm_jax.errors import DataError
 from sdscm_jax.families import family
 from sdscm_jax.page.drawing import Panel, Pictures
@@ -288,3 +290,75 @@ def test_in_a_browser(page: Path, tmp_path: Path) -> None:
     assert up == sorted(up) != [float(value) for value in result["before"]]
     assert [float(value) for value in result["down"]] == sorted(up, reverse=True)
     assert result["state"] == "descending"
+
+
+def test_each_setting_has_a_sentence_on_its_intervals() -> None:
+    """Covered everywhere with all covariates, and nowhere without: no number of both together."""
+    inputs = tables([clinic(name, seed) for seed, name in enumerate("abcd")])
+    scores = inputs["scores"]
+    scores = scores.assign(cate_coverage=np.where(scores["covariates"] == "all", 1.0, 0.9 - 0.5))
+    scores.loc[scores["estimator"] != "good", "cate_coverage"] = np.nan
+    told = [
+        item
+        for item in summary_items(scores, leaderboard(scores), inputs["difficulty"])
+        if item.startswith("Intervals")
+    ]
+    assert [item.split(":")[0] for item in told] == [
+        "Intervals, with all covariates",
+        "Intervals, with observed covariates only",
+    ]
+    assert "by 1 of 1 estimator" in told[0]
+    assert "by 0 of 1 estimator" in told[1]
+    assert "good, 40\u00a0%" in told[1]
+
+
+@pytest.mark.parametrize("gone", ["cate", "effects", "propensity", "wording", "everything"])
+def test_what_is_not_known_has_no_figure_and_no_number(gone: str, tmp_path: Path) -> None:
+    def known(data: Dataset) -> Dataset:
+        nothing = np.full(len(data), np.nan)
+        if gone in ("cate", "effects", "everything"):
+            data = replace(data, cate=nothing)
+        if gone in ("effects", "everything"):
+            data = replace(data, outcomes=np.stack([nothing, nothing], 1))
+        if gone in ("propensity", "everything"):
+            data = replace(data, propensity=nothing)
+        return replace(data, wording=None) if gone in ("wording", "everything") else data
+
+    whole = [clinic(name, seed) for seed, name in enumerate("abcd")]
+    inputs, data = tables(whole), [known(one) for one in whole]
+    effects, truth = pd.concat(inputs["estimates"].values()), {one.name: one for one in data}
+    rows = []
+    for (name, setting, estimator), units in effects.groupby(["dataset", "covariates", "estimator"]):
+        limits = units["lower"].to_numpy(), units["upper"].to_numpy()
+        found = score(truth[name], units["effect"].to_numpy(), None if np.isnan(limits[0]).all() else limits)
+        about = {"dataset": name, "wording": truth[name].wording, "covariates": setting, "estimator": estimator}
+        rows.append(about | {"failure": None, "seconds": 1.0} | found)
+    scores = pd.DataFrame(rows)
+    estimates = {
+        name: units.assign(
+            **{of: np.tile(getattr(truth[name], of), len(units) // len(truth[name])) for of in ("ite", "cate")}
+        )
+        for name, units in inputs["estimates"].items()
+    }
+    inputs |= {
+        "scores": scores,
+        "leaderboard": leaderboard(scores),
+        "difficulty": pd.DataFrame([difficulty(one) for one in data]),
+        "estimates": estimates,
+        "examples": {data[0].name: data[0]},
+    }
+    write_report(tmp_path / "r.html", **inputs)
+    read = Reader((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert [attributes["id"] for tag, attributes in read.tags if tag == "section"] == SECTIONS
+    said = {
+        "There are no intervals of an example data set.": gone in ("cate", "effects", "everything"),
+        "R² is not defined for any data set.": gone in ("cate", "effects", "everything"),
+        "The true effects are not known, so neither is the error": gone in ("effects", "everything"),
+        "There are no true average effects.": gone in ("effects", "everything"),
+        "Estimated average effects, where the true ones are not known": gone in ("effects", "everything"),
+        "has the least PEHE": gone not in ("effects", "everything"),
+        "The true propensities are not known.": gone in ("propensity", "everything"),
+        "the sampling unit is unknown": gone in ("wording", "everything"),
+    }
+    assert {told: told in read.text for told in said} == said
+    assert "nan" not in re.sub(r"[a-z]{4,}", "", read.text.lower())
