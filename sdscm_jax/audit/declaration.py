@@ -17,11 +17,19 @@ class Proxy:
         name: such as ``"first name"``.
         templates: wordings of the attribute's sentence, each with one blank.
         phrases: texts for the blank that stand for each level.
+        drawn: the phrases are some of many that could have been taken, such as first names (True); or they are all that
+            the audit is about, so that intervals are for these phrases alone.
     """
 
     name: str
     templates: tuple[Template, ...]
     phrases: dict[str, tuple[str, ...]]
+    drawn: bool = True
+
+    @property
+    def paired(self) -> bool:
+        """Has every level as many phrases? Then those at one place of their lists go together (Emily with Lakisha)."""
+        return len({len(texts) for texts in self.phrases.values()}) == 1
 
 
 @dataclass(frozen=True)
@@ -79,3 +87,18 @@ class Declaration:
     def mediators(self) -> tuple[str, ...]:
         """Names of the variables between the attribute and the outcome, in causal order."""
         return tuple(v.name for v in self.variables if v.name in (*self.legitimate, *self.not_legitimate))
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Effects that are 0 whatever a language model says, as there are no such mediators."""
+        parts = {"illegitimate": self.not_legitimate, "legitimate": self.legitimate}
+        return tuple(effect for effect, mediators in parts.items() if not mediators)
+
+    @property
+    def relevant(self) -> tuple[str, ...]:
+        """Names of the variables whose sentences bear on the outcome: its own and those that it depends on, in order."""
+        found = {self.outcome}
+        for variable in reversed(self.variables):
+            if variable.name in found:
+                found.update(variable.parents)
+        return tuple(v.name for v in self.variables if v.name in found)
