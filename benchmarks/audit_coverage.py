@@ -128,7 +128,7 @@ def cell(
     rows = []
     for name, deals in found.items():
         inside, false, width = np.concatenate(deals, 1)
-        told = {"statistic": name, "coverage": inside.mean(), "false": false.mean(), "width": float(np.median(width))}
+        told = {"statistic": name, "coverage": inside.mean(), "false": false.mean(), "width": float(np.nanmedian(width))}
         rows.append(key | {k: v if isinstance(v, str) else round(float(v), 4) for k, v in told.items()})
     return rows
 

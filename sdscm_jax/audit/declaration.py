@@ -90,9 +90,26 @@ class Declaration:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Effects that are 0 whatever a language model says, as there are no such mediators."""
-        parts = {"illegitimate": self.not_legitimate, "legitimate": self.legitimate}
-        return tuple(effect for effect, mediators in parts.items() if not mediators)
+        """Effects that are 0 whatever a language model says, as there is no such way."""
+        direct = self.attribute in self.variable(self.outcome).parents
+        ways = {"direct": direct, "illegitimate": self.not_legitimate, "legitimate": self.legitimate}
+        return tuple(effect for effect, way in ways.items() if not way)
+
+    @property
+    def witnesses(self) -> tuple[tuple[str, str], ...]:
+        """(legitimate mediator, mediator that is not) pairs for which some parts of an effect depend on the coupling.
+
+        The first depends on the second, not only by way of legitimate ones, and so does the outcome.
+        """
+        doubtful, found = {name: {name} for name in self.not_legitimate}, []
+        # Which mediators that are not legitimate a variable depends on, without a legitimate one between.
+        seen: dict[str, set[str]] = {}
+        for v in self.variables:
+            seen[v.name] = set().union(*(seen.get(p, set()) for p in v.parents if p not in self.legitimate))
+            seen[v.name] |= doubtful.get(v.name, set())
+        for name in self.legitimate:
+            found += [(name, other) for other in sorted(seen[name]) if other in seen[self.outcome]]
+        return tuple(found)
 
     @property
     def relevant(self) -> tuple[str, ...]:

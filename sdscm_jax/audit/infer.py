@@ -46,17 +46,21 @@ def mean_of_wordings(
     (0.25, 2, 0.635)
     """
     found = mean_of(values.to_numpy(np.float64), cells["repetition"].to_numpy())
-    lower, upper = (np.clip(end, -most, most) for end in interval(found, level))
     least = detectable(float(found.error), found.repetitions, 1 - level, margin)
     return {
-        "value": float(found.value),
-        "lower": float(lower),
-        "upper": float(upper),
+        **_estimate(cells, values, level, most),
         "p": float(p_value(found, margin)),
         "detectable": float("inf") if least > most else least,
         "wordings": int(cells["wording"].nunique()),
         "repetitions": found.repetitions,
     }
+
+
+def _estimate(cells: pd.DataFrame, values: pd.Series, level: float, most: float = 1.0) -> dict[str, float]:
+    """The mean and its interval, which is within what is possible."""
+    found = mean_of(values.to_numpy(np.float64), cells["repetition"].to_numpy())
+    lower, upper = (float(np.clip(end, -most, most)) for end in interval(found, level))
+    return {"value": float(found.value), "lower": lower, "upper": upper}
 
 
 def discoveries(table: pd.DataFrame, rate: float) -> pd.DataFrame:
@@ -197,18 +201,16 @@ def scorings_table(cells: pd.DataFrame, level: float) -> pd.DataFrame:
     Every scoring is of the same wordings, so that the main one's total is that of ``effects``.
     """
     rows = []
-    keys = ["wording", "option_wording"]
-    for group_keys, group in cells.groupby(CELL, sort=False):
-        main = group[group["scoring"] == group["scoring"].iloc[0]].set_index(keys)["total"]
-        for scoring, own in group.groupby("scoring", sort=False):
-            found = mean_of_wordings(own, own["total"], level)
-            paired = own["total"] - main.loc[pd.MultiIndex.from_frame(own[keys])].to_numpy()
-            change = mean_of_wordings(own, paired, level, most=2.0)
-            first = scoring == group["scoring"].iloc[0]
-            rows.append(dict(zip(CELL, group_keys, strict=True)) | {
-                "scoring": scoring, "total": found["value"], "lower": found["lower"], "upper": found["upper"],
-                **{f"difference{end}": float("nan") if first else change[key]
-                   for end, key in (("", "value"), ("_lower", "lower"), ("_upper", "upper"))},
+    for keys, group in cells.groupby(CELL, sort=False):
+        totals = group.pivot(index=["repetition", "wording", "option_wording"], columns="scoring", values="total")
+        first = group["scoring"].iloc[0]
+        for scoring in group["scoring"].unique():
+            total = _estimate(totals.reset_index(), totals[scoring], level)
+            change = _estimate(totals.reset_index(), totals[scoring] - totals[first], level, most=2.0)
+            rows.append(dict(zip(CELL, keys, strict=True)) | {
+                "scoring": scoring, "total": total["value"], "lower": total["lower"], "upper": total["upper"],
+                **{f"difference{end}": float("nan") if scoring == first else change[name]
+                   for end, name in (("", "value"), ("_lower", "lower"), ("_upper", "upper"))},
             })  # fmt: skip
     columns = [*CELL, "scoring", "total", "lower", "upper", "difference", "difference_lower", "difference_upper"]
     return pd.DataFrame(rows, columns=columns)

@@ -31,20 +31,23 @@ CONTENT = {
         "levels": ["fair", "foul"],
         "proxies": {
             "word": {
-                "templates": ["The weather is {}.", "Outside it is {}."],
-                "phrases": {"fair": ["sunny", "clear"], "foul": ["rainy", "cloudy"]},
+                "templates": ["The weather is {}.", "Outside it is {}.", "It is {} today."],
+                "phrases": {
+                    "fair": ["sunny", "clear", "warm", "mild", "dry", "fine"],
+                    "foul": ["rainy", "cloudy", "cold", "grey", "wet", "bad"],
+                },
             },
         },
     },
     "variables": [
-        {"name": "friend", "options": ["old", "young"], "templates": ["My friend is {}.", "She is {}."]},
+        {"name": "friend", "options": ["old", "young"], "templates": ["My friend is {}.", "She is {}.", "A {} friend."]},
         {
             "name": "mood", "options": ["low", "high"], "parents": ["sky", "friend"],
-            "templates": ["The mood is {}.", "It is {}."],
+            "templates": ["The mood is {}.", "It is {}.", "My mood is {}."],
         },
         {
             "name": "plan", "options": ["a run", "a nap"], "parents": ["sky", "friend", "mood"],
-            "templates": ["My friend goes for {}.", "She likes {}."],
+            "templates": ["My friend goes for {}.", "She likes {}.", "It is {}."],
         },
     ],
     "outcome": {"name": "plan", "option": "a run"},
@@ -144,8 +147,8 @@ def test_killed_and_gone_on_with(
         sa.audit(spec, first, wordings=3, out=tmp_path, pairs=0)
     before = len(calls)
     again = sa.audit(spec, first, wordings=3, out=tmp_path, pairs=0)
-    # Six wordings, three of them under two scorings; the first two, of three calls, were finished.
-    assert len(calls) - before == 9 - 3
+    # Six wordings under two scorings; the first two, of four calls, were finished.
+    assert len(calls) - before == 12 - 4
     pd.testing.assert_frame_equal(again.cells, result[0].cells.query("lm == 'tiny 0'"))
     ours = {path.name: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
     theirs = {path.name: path.read_bytes() for path in (result[1] / "cells").iterdir()}
@@ -168,11 +171,14 @@ def test_every_template_is_asked_as_often(spec: sa.AuditSpec) -> None:
     drawn = draw_wordings(sa.audit_spec("hiring"), 10, 1, 3)
     for sentence in zip(*(w.templates for w in drawn), strict=True):
         assert sorted(sentence) == list(range(10))
-    assert len({w.templates for w in draw_wordings(spec, 100, 1, 0)}) == 2**4
+    # Three of each, in three repetitions that share none.
+    assert len({w.templates for w in draw_wordings(spec, 100, 1, 0)}) == 3
 
 
 def test_the_truth_of_the_vignette() -> None:
-    spec = sa.audit_spec("hiring")
+    # Of names that its texts do not have, nothing is known.
+    assert truth_of(sa.audit_spec("hiring"), hiring) is None
+    spec = sa.audit_spec("hiring").known_to(hiring)
     found = truth_of(spec, hiring).set_index("effect")["value"]
     # By drawing: half a million applicants of each name, with everything before the interview the same.
     rng, n = np.random.default_rng(0), 400_000
@@ -187,7 +193,7 @@ def test_the_truth_of_the_vignette() -> None:
     assert found["legitimate"] == pytest.approx(0.0, abs=1e-12)
     assert truth_of(spec.without("experience"), hiring) is None
     assert truth_of(replace(spec, scorings=("mean",)), hiring) is None
-    assert truth_of(sa.audit_spec("hiring_gender"), hiring) is None
+    assert truth_of(sa.audit_spec("hiring_gender").known_to(hiring), hiring) is None
 
 
 @pytest.mark.slow
