@@ -128,7 +128,12 @@ def cell(
     rows = []
     for name, deals in found.items():
         inside, false, width = np.concatenate(deals, 1)
-        told = {"statistic": name, "coverage": inside.mean(), "false": false.mean(), "width": float(np.nanmedian(width))}
+        told = {
+            "statistic": name,
+            "coverage": inside.mean(),
+            "false": false.mean(),
+            "width": float(np.nanmedian(width)),
+        }
         rows.append(key | {k: v if isinstance(v, str) else round(float(v), 4) for k, v in told.items()})
     return rows
 
@@ -202,7 +207,12 @@ def page(report: dict[str, Any]) -> str:
 
 
 def _head() -> str:
-    own = ["coverage, total", "found, total", "coverage, difference of language models", "coverage, difference of scorings"]
+    own = [
+        "coverage, total",
+        "found, total",
+        "coverage, difference of language models",
+        "coverage, difference of scorings",
+    ]
     columns = ["names", "templates", "sentences", "wordings", "population", "asked", "repetitions", *own]
     return "| " + " | ".join([*columns, "median width"]) + " |"
 

@@ -106,8 +106,14 @@ def example_pairs(
     options = spec.variable(spec.outcome).options
     pairs = [
         Pair(
-            name, wording.proxy.name, unit, spec.levels, tuple(texts), tuple(options[k] for k in outcomes),
-            tuple(notes), wording.wording,
+            name,
+            wording.proxy.name,
+            unit,
+            spec.levels,
+            tuple(texts),
+            tuple(options[k] for k in outcomes),
+            tuple(notes),
+            wording.wording,
         )
         for unit, texts, outcomes, notes in kept["rows"]
     ]

@@ -51,7 +51,10 @@ def audit_plan(
     """
     wordings = checks.count(wordings, "wordings", AuditError, least=2)
     option_wordings = checks.count(option_wordings, "option_wordings", AuditError)
-    level, margin = checks.share(level, "level", AuditError), checks.real(margin, "margin", AuditError, least=0, below=1)
+    level, margin = (
+        checks.share(level, "level", AuditError),
+        checks.real(margin, "margin", AuditError, least=0, below=1),
+    )
     numbers = [
         checks.real(s, "a spread", AuditError, least=ROUNDING, most=1)
         for s in checks.items(spreads, "spreads", AuditError)

@@ -60,7 +60,9 @@ def audit(
         embedded = all(source == "embedded" for source in lm or asked.lms)
         if plan:
             asked = asked.known_to(hiring) if embedded else asked
-            _print_plan(audit_plan(asked, wordings=wordings, option_wordings=option_wordings, level=level, margin=margin))
+            _print_plan(
+                audit_plan(asked, wordings=wordings, option_wordings=option_wordings, level=level, margin=margin)
+            )
             return
         result = run_audit(
             asked,

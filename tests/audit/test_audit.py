@@ -14,11 +14,13 @@ from sdscm_jax import effects
 from sdscm_jax.audit import cells
 from sdscm_jax.audit.cells import tables_of
 from sdscm_jax.audit.fit import check_context
+from sdscm_jax.audit.report.spoken import span
 from sdscm_jax.audit.truth import truth_of
 from sdscm_jax.audit.wordings import draw_wordings
 from sdscm_jax.cli import app
 from sdscm_jax.engine.tabulation import TrieScorer
 from sdscm_jax.errors import AuditError
+from sdscm_jax.testing import mock_lm
 from sdscm_jax.vignettes import hiring
 from tests.conftest import make_tiny_lm
 
@@ -40,7 +42,7 @@ CONTENT = {
         },
     },
     "variables": [
-        {"name": "friend", "options": ["old", "young"], "templates": ["My friend is {}.", "She is {}.", "A {} friend."]},
+        {"name": "friend", "options": ["old", "young"], "templates": ["My friend is {}.", "She is {}.", "A friend is {}."]},
         {
             "name": "mood", "options": ["low", "high"], "parents": ["sky", "friend"],
             "templates": ["The mood is {}.", "It is {}.", "My mood is {}."],
@@ -71,7 +73,7 @@ def result(
     spec: sa.AuditSpec, lms: dict[str, sd.LanguageModel], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[sa.AuditResult, Path]:
     out = tmp_path_factory.mktemp("audit")
-    return sa.audit(spec, lms, wordings=3, out=out, pairs=2), out
+    return sa.audit(spec, lms, wordings=3, out=out, pairs=1), out
 
 
 def test_every_question_has_its_table(result: tuple[sa.AuditResult, Path]) -> None:
@@ -118,7 +120,7 @@ def test_sentences_are_the_ones_that_were_asked(
 
 def test_pairs_share_their_noise(spec: sa.AuditSpec, result: tuple[sa.AuditResult, Path]) -> None:
     pairs = result[0].pairs
-    assert len(pairs) == 2 * 2
+    assert len(pairs) == 2
     for pair in pairs:
         assert pair.levels == spec.levels
         friend = [next(s for s in ("old", "young") if f" {s}." in text) for text in pair.texts]
@@ -206,6 +208,30 @@ def test_hiring_on_the_embedded_language_model(embedded: sd.LanguageModel) -> No
     assert table["discovery"].to_dict() == dict.fromkeys(table.index, True) | {"legitimate": False}
     # It has learned the mechanisms to 0.004 on each probability.
     assert (table["value"] - table["value_true"]).abs().max() < 0.01
+
+
+def test_a_part_that_is_no_number_says_why(tmp_path: Path) -> None:
+    """sky -> mood (not legitimate) -> test (legitimate) -> plan, and mood -> plan: a recanting witness."""
+    friend, mood, plan = CONTENT["variables"]  # type: ignore[misc]
+    test = {**mood, "name": "test", "options": ["bad", "good"], "parents": ["sky", "mood"]}
+    spec = sa.AuditSpec.from_dict({
+        **CONTENT, "variables": [friend, mood, test, {**plan, "parents": ["sky", "friend", "mood", "test"]}],
+        "mediators": {"legitimate": ["test"], "not_legitimate": ["mood"]}, "text": None, "scorings": ["mean"],
+    })  # fmt: skip
+    assert spec.witnesses == (("test", "mood"),)
+    assert sa.AuditSpec.from_dict(CONTENT).witnesses == sa.audit_spec("hiring").witnesses == ()
+    found = sa.audit(spec, mock_lm(), wordings=3, option_wordings=1, pairs=0, progress=False)
+    table = found.effects.set_index("effect")
+    parts = table.loc[["illegitimate", "legitimate", "unfair"]]
+    assert parts[["value", "lower", "upper", "p", "q"]].isna().all(axis=None)
+    assert (parts["least"] < parts["greatest"]).all()
+    assert set(parts["method"]) == {"bounds"}
+    assert np.isfinite(table.loc[["total", "direct"], "value"]).all()
+    sa.write_audit(tmp_path, found)
+    unfair = table.loc["unfair"]
+    for text in ((tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()):
+        assert "test depends on mood, which is not legitimate and acts on plan otherwise, too." in text
+        assert f"the unfair part is {span(unfair['least'], unfair['greatest'])}" in text
 
 
 class TestBadInput:

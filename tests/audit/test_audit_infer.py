@@ -57,7 +57,9 @@ def audits(spec: sa.AuditSpec, wordings: int, sd_name: float, sd_template: float
     ("names", "templates", "sentences", "wordings"),
     [(2, 10, 3, 16), (4, 10, 3, 64), (6, 10, 3, 16), (20, 10, 5, 16), (1, 4, 3, 16), (1, 2, 5, 8)],
 )
-def test_intervals_hold_the_effect_at_the_stated_rate(names: int, templates: int, sentences: int, wordings: int) -> None:
+def test_intervals_hold_the_effect_at_the_stated_rate(
+    names: int, templates: int, sentences: int, wordings: int
+) -> None:
     """The truth is of all names and sentences that there could be, not of those that were drawn."""
     # One name is no draw: the result is for this name.
     values, repetitions = audits(spec_of(names, templates, sentences), wordings, 0.03 * (names > 1), 0.02)
@@ -89,7 +91,9 @@ def test_repetitions_share_nothing_that_was_drawn() -> None:
                 used: dict[tuple[object, ...], set[int]] = {}
                 for w in own:
                     levels = [("sentence", i, t) for i, t in enumerate(w.templates)]
-                    levels += [("phrase", level, text) for level, text in w.phrases.items() if len(proxy.phrases[level]) > 1]
+                    levels += [
+                        ("phrase", level, text) for level, text in w.phrases.items() if len(proxy.phrases[level]) > 1
+                    ]
                     levels += [("options", name_, texts) for name_, texts in w.options.items()]
                     for level in levels:
                         used.setdefault(level, set()).add(w.repetition)

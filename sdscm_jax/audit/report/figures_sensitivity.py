@@ -63,7 +63,9 @@ def _by_coupling(rows: list[Row]) -> list[Mark]:
         )
         for i, row in enumerate(rows)
     ]  # fmt: skip
-    bounds = [Mark("any (outer bounds)", np.nan, float(r["lower_bound"]), float(r["upper_bound"]), COVERED) for r in rows[:1]]
+    bounds = [
+        Mark("any (outer bounds)", np.nan, float(r["lower_bound"]), float(r["upper_bound"]), COVERED) for r in rows[:1]
+    ]
     return bounds + marks
 
 

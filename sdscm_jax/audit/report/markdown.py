@@ -69,7 +69,9 @@ def _text(result: AuditResult) -> str:
             *(["### Between language models", _table(tables.differences_table(result))] if several else []),
         ],
         "wordings": [
-            _table(tables.wordings_table(result)), "### What varies", _table(tables.design_table(result)),
+            _table(tables.wordings_table(result)),
+            "### What varies",
+            _table(tables.design_table(result)),
             *_varied(result),
         ],
         "variance": [VARIANCE, _table(tables.variance_table(result))],

@@ -128,8 +128,10 @@ def _remarks(result: AuditResult, group: Group, total: Row) -> list[str]:
     if np.isfinite(float(total["value"])) and not np.isfinite(float(total["lower"])):
         said.append(_no_interval(int(total["repetitions"])))
     elif not np.isnan(float(total["detectable"])):
-        said.append(f"The least effect that such an audit would find in four of five cases: "
-                    f"{findable(float(total['detectable']))}.")
+        said.append(
+            f"The least effect that such an audit would find in four of five cases: "
+            f"{findable(float(total['detectable']))}."
+        )
     if count > 1:
         said.append(f"{same} of {count} combinations of wordings move it in the direction of their average.")
     truth = truth_of(result, group, "total")
