@@ -3,11 +3,11 @@
     python benchmarks/audit_coverage.py                # results/audit_coverage.{json,md}
     python benchmarks/audit_coverage.py --audits 600 --seeds 5 --out /tmp/coverage.json
 
-A population of name pairs, of sentences' templates and of texts of options is known: each has an effect of its own
+A population of name pairs and of sentences' templates is known: each has an effect of its own
 (Gaussian), combinations have more, and the mean over the population is 0. An audit draws from it. Its wordings are
-dealt out by the audit's own ``draw_wordings``, and its interval and p are those of the audit's own ``interval``. Language
-models share half of the variance of what they make of a name or a sentence, and so do scorings; a difference between
-two is looked at in the same wordings.
+dealt out by the audit's own ``draw_wordings``, and its interval and p are those of the audit's own ``interval``.
+Language models share half of the variance of what they make of a name or a sentence, and so do scorings; a difference
+between two is looked at in the same wordings.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def cell(
     spec = spec_of(names, templates, sentences)
     design = design_of(spec, spec.proxies[0], wordings, 2)
     key = {
-        "varied": varied, "seed": seed, "names": names, "templates": templates, "sentences": sentences, "wordings": wordings,
+        "varied": varied, "seed": seed, "names": names, "templates": templates, "sentences": sentences,
+        "wordings": wordings,
         "population": population, "repetitions": design.repetitions, "asked": design.cells,
     }  # fmt: skip
     rng = np.random.default_rng([seed, names, templates, sentences, wordings, list(POPULATIONS).index(population)])
@@ -124,7 +125,7 @@ def cell(
         for name, values in zip(STATISTICS, (mine, mine - theirs, scored - mine), strict=True):
             mean = mean_of(values, repetitions)
             lower, upper = interval(mean, LEVEL)
-            found[name].append(np.stack([(lower <= 0) & (0 <= upper), p_value(mean) < 1 - LEVEL, upper - lower]))
+            found[name].append(np.stack([(lower <= 0) & (upper >= 0), p_value(mean) < 1 - LEVEL, upper - lower]))
     rows = []
     for name, deals in found.items():
         inside, false, width = np.concatenate(deals, 1)
@@ -200,8 +201,8 @@ def page(report: dict[str, Any]) -> str:
     lines += [
         "## All",
         "",
-        f"{len(coverage)} numbers: coverage {coverage.min():.3f} to {coverage.max():.3f}; an effect found where there is "
-        f"none {false.min():.3f} to {false.max():.3f}.",
+        f"{len(coverage)} numbers: coverage {coverage.min():.3f} to {coverage.max():.3f}; an effect found where there "
+        f"is none {false.min():.3f} to {false.max():.3f}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -70,7 +70,7 @@ def page(report: dict[str, Any]) -> str:
         parts.append(
             f"\n## {name}\n\n`sdscm audit {' '.join(AUDITS[name])}`: {found['seconds']:.0f} seconds from nothing to "
             f"the report, {found['tokens']:,} LM tokens.\n\n"
-            "| effect | value | interval | finds | q | discovery | truth | inside |\n|---|---|---|---|---|---|---|---|\n"
+            "| effect | value | interval | finds | q | discovery | truth | inside |\n" + "|---" * 8 + "|\n"
         )
         for row in found["effects"]:
             truth = f"{row['truth']:+.4f} | {'yes' if row['inside'] else 'no'}" if "truth" in row else "| "

@@ -113,7 +113,7 @@ class Declaration:
 
     @property
     def relevant(self) -> tuple[str, ...]:
-        """Names of the variables whose sentences bear on the outcome: its own and those that it depends on, in order."""
+        """Names of the variables whose sentences bear on the outcome: itself and what it depends on, in order."""
         found = {self.outcome}
         for variable in reversed(self.variables):
             if variable.name in found:

@@ -159,7 +159,7 @@ def deal(found: Design, rng: np.random.Generator) -> list[Dealt]:
 
 
 def _balanced(rng: np.random.Generator, sizes: Sequence[int], count: int) -> list[tuple[int, ...]]:
-    """Places in a grid, each number of each axis as often as any other (give or take one), no two alike if it can be."""
+    """Places in a grid, each number of each axis as often as any other (give or take one), no two alike if possible."""
     if math.prod(sizes) == count:
         return list(itertools.product(*map(range, sizes)))
     rows: list[tuple[int, ...]] = []

@@ -3,9 +3,9 @@
 The repetitions of an audit share nothing that was drawn (see ``design``), so that the mean of each is an independent
 draw with the same expectation, whatever wordings have in common within one. The interval over them is Student's, with
 one degree of freedom less than repetitions. Where they vary by different amounts it is conservative at usual levels
-(Bakirov and Székely 2006, "Student's t-test for Gaussian scale mixtures", Journal of Mathematical Sciences 139; Ibragimov
-and Müller 2010, "t-statistic based correlation and heterogeneity robust inference", Journal of Business & Economic
-Statistics 28(4)).
+(Bakirov and Székely 2006, "Student's t-test for Gaussian scale mixtures", Journal of Mathematical Sciences 139;
+Ibragimov and Müller 2010, "t-statistic based correlation and heterogeneity robust inference", Journal of Business &
+Economic Statistics 28(4)).
 """
 
 from __future__ import annotations

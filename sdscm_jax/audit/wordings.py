@@ -44,8 +44,8 @@ class Wording:
 def dimensions_of(spec: Declaration, proxy: Proxy) -> tuple[Dimension, ...]:
     """What is chosen in a wording, as far as the outcome depends on it.
 
-    The sentence of the attribute and those of ``relevant``; names or other phrases of the levels, together where they are
-    paired; texts of options.
+    The sentence of the attribute and those of ``relevant``; names or other phrases of the levels, together where they
+    are paired; texts of options.
 
     >>> from sdscm_jax.audit.spec import audit_spec
     >>> spec = audit_spec("hiring")

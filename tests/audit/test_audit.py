@@ -42,7 +42,10 @@ CONTENT = {
         },
     },
     "variables": [
-        {"name": "friend", "options": ["old", "young"], "templates": ["My friend is {}.", "She is {}.", "A friend is {}."]},
+        {
+            "name": "friend", "options": ["old", "young"],
+            "templates": ["My friend is {}.", "She is {}.", "A friend is {}."],
+        },
         {
             "name": "mood", "options": ["low", "high"], "parents": ["sky", "friend"],
             "templates": ["The mood is {}.", "It is {}.", "My mood is {}."],

@@ -105,7 +105,8 @@ def _effects(result: AuditResult, pictures: Pictures) -> str:
     )
     caption = (
         f"Changes of the probability of “{result.spec.option}” against “{result.spec.levels[0]}”, with "
-        f"{level_of(result)} intervals over repetitions of the audit with other names and wordings. Filled: a discovery after correction for many tests; "
+        f"{level_of(result)} intervals over repetitions of the audit with other names and wordings. "
+        "Filled: a discovery after correction for many tests; "
         f"hollow: not.{truth if result.truth is not None else ''}"
     )
     several = len(result.lms) > 1

@@ -11,7 +11,6 @@ from .rows import Group, Row, agreement, as_rows, effects_of, groups, mean_over_
 from .spoken import change, counted, findable, listed, percent, probability, some_of, span
 from .words import EFFECTS, WITNESS
 
-
 # Fewer repetitions than these give an interval that is twice as long as of many.
 FEW = 4
 

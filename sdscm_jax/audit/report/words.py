@@ -110,8 +110,8 @@ LIMITS = (
     "judgement of those who designed the audit, not a finding.",
     "Wordings and names were chosen by people, not drawn at random from all that there are. Intervals, p and q treat "
     "them as if they were a fair sample, and effects in repetitions as if they followed the normal distribution.",
-    "An effect that is not shown may still be there: it may be smaller than what could be found, or wordings may pull in "
-    "different directions.",
+    "An effect that is not shown may still be there: it may be smaller than what could be found, or wordings may pull "
+    "in different directions.",
     "A proxy conveys more than the attribute. A first name may tell of age, class or origin as well.",
     "What would have happened to one person depends on how chance is shared between the two worlds, which nothing can "
     "tell from outside. Total and direct effects do not depend on it; the example pairs and the shares of changed "
@@ -193,15 +193,15 @@ BOUNDS = (
     "need not be reached."
 )
 PAIRS = (
-    "The same unit with the same luck at each level. Words that differ from the reference are in brackets. Each pair is "
-    "of another wording, those first whose effect is nearest to the average; within it, of a unit whose outcome changes "
-    "in the way that is most frequent: these are illustrations, not evidence, and not typical."
+    "The same unit with the same luck at each level. Words that differ from the reference are in brackets. Each pair "
+    "is of another wording, those first whose effect is nearest to the average; within it, of a unit whose outcome "
+    "changes in the way that is most frequent: these are illustrations, not evidence, and not typical."
 )
 WITNESS = (
     "{} depends on {}, which is not legitimate and acts on {} otherwise, too. In the world that the unfair part is of, "
     "the one reads {} as it would be at the reference, the other as it is at the new level, and how the two share "
-    "chance is nothing that the model’s probabilities tell (a recanting witness, Avin, Shpitser and Pearl 2005). So the "
-    "illegitimate, the legitimate and the unfair part are no single numbers: {}."
+    "chance is nothing that the model’s probabilities tell (a recanting witness, Avin, Shpitser and Pearl 2005). So "
+    "the illegitimate, the legitimate and the unfair part are no single numbers: {}."
 )
 ASKED = (
     "Verbatim, white space included. What stands in brackets is the list of options for the blank; the model was asked "
