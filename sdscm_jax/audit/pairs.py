@@ -99,7 +99,8 @@ def example_pairs(
 
     text = None if spec.text is None else asdict(spec.text)
     asked = {
-        "pairs": count, "of": UNITS, "seed": seed, "scoring": scoring, "text": text, **content_of(spec, wording)
+        "pairs": count, "first": "most frequent change", "of": UNITS, "seed": seed, "scoring": scoring, "text": text,
+        **content_of(spec, wording),
     }  # fmt: skip
     kept = keeper(asked, fits, compute)
     # In the specification's words, whatever the wording's.
