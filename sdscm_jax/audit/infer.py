@@ -108,12 +108,13 @@ def discoveries(table: pd.DataFrame, rate: float) -> pd.DataFrame:
 def _repeated(table: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
     """What is another effect in other words has its q."""
     keys = [name for name in ("lm", "other", "proxy", "level") if name in table]
-    places = {(*key, effect): i for i, (*key, effect) in enumerate(table[[*keys, "effect"]].to_numpy().tolist())}
-    for i in np.flatnonzero(rows):
-        first = places[(*table.iloc[i][keys], table["same_as"].iloc[i])]
-        for name in ("q", "q_any"):
-            table.iloc[i, table.columns.get_loc(name)] = table[name].iloc[first]
-    return table
+    groups = list(map(tuple, table[keys].to_numpy().tolist()))
+    places = {(*group, effect): i for i, (group, effect) in enumerate(zip(groups, table["effect"], strict=True))}
+    same, found = table["same_as"].tolist(), {name: table[name].to_numpy().copy() for name in ("q", "q_any")}
+    for i in np.flatnonzero(rows).tolist():
+        for values in found.values():
+            values[i] = values[places[(*groups[i], same[i])]]
+    return table.assign(**found)
 
 
 def effects_table(

@@ -91,7 +91,7 @@ def audit(
 def _print_plan(table: pd.DataFrame) -> None:
     """What would be asked, and what could be found, by how much effects differ between repetitions."""
     for proxy, rows in table.groupby("proxy", sort=False):
-        first = rows.iloc[0]
+        first = rows.to_dict("records")[0]
         console.print(f"{proxy}: {_repeated(first)}; {first['combinations']} combinations", style="bold")
         if first["fixed"]:
             console.print(f"fixed, so that results are for these alone: {first['fixed']}")
