@@ -101,7 +101,7 @@ def recovered(name: str, options: argparse.Namespace) -> dict[str, Any]:
         lm, training = fine_tuned(lm, vignette, options.steps)
     errors = calibration(lm, vignette, UNITS, HELD_OUT_SEED)
     # The main scoring only: other scorings are no probabilities of the text, and have no truth.
-    spec = replace(audit_spec("hiring"), scorings=("sequence",))
+    spec = replace(audit_spec("hiring"), scorings=("sequence",)).known_to(vignette)
     truth = truth_of(spec, vignette)
     assert truth is not None
     audits = []
@@ -206,8 +206,8 @@ def markdown(report: dict[str, Any]) -> str:
         "## Recovery",
         "",
         "Effects of a Black-sounding name on the probability of an offer, first draw of wordings. Intervals (95 %) are "
-        "about wordings. They do not know how far training has got, so a truth outside one is a miss of fine-tuning or "
-        "of the audit; the next tables tell which.",
+        "about sentences, with these four names. They do not know how far training has got, so a truth outside one is "
+        "a miss of fine-tuning or of the audit; the next tables tell which.",
         "",
         "| taught | effect | truth | audit | interval | truth inside | q | discovery |",
         "|---|---|---|---|---|---|---|---|",

@@ -3,6 +3,7 @@
 from .declaration import FreeText, Proxy
 from .files import write_audit
 from .infer import discoveries
+from .plan import audit_plan
 from .result import AuditResult, Pair
 from .run import audit
 from .spec import AUDITS, AuditSpec, audit_spec
@@ -16,6 +17,7 @@ __all__ = [
     "Pair",
     "Proxy",
     "audit",
+    "audit_plan",
     "audit_spec",
     "discoveries",
     "truth_of",

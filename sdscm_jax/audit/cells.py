@@ -13,12 +13,12 @@ from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel
 from .fit import check_options
 from .keeper import Keeper
-from .measure import EFFECTS, measure, measure_couplings
+from .measure import BOUNDS, EFFECTS, measure, measure_couplings
 from .roles import roles_of
 from .spec import AuditSpec
 from .wordings import Wording
 
-_NUMBERS = ("p_reference", "p_level", *EFFECTS, "sd_unit", *COUPLINGS, "lower_bound", "upper_bound")
+_NUMBERS = ("p_reference", "p_level", *EFFECTS, "sd_unit", *BOUNDS, *COUPLINGS, "lower_bound", "upper_bound")
 
 
 def measured(
@@ -66,7 +66,9 @@ def measured(
     rows = [
         {
             "proxy": wording.proxy.name, "level": level, "wording": wording.wording,
-            "option_wording": wording.option_wording, "templates": wording.templates, "scoring": scoring,
+            "option_wording": wording.option_wording, "repetition": wording.repetition,
+            "templates": wording.templates, "phrases": (wording.phrases[spec.levels[0]], wording.phrases[level]),
+            "scoring": scoring,
             **dict(zip(_NUMBERS, map(float, numbers), strict=True)),
         }
         for (scoring, level), numbers in zip(places, kept["rows"], strict=True)

@@ -14,7 +14,19 @@ from .report.markdown import write_markdown
 from .report.page import write_report
 from .result import AuditResult
 
-TABLES = ("lms", "cells", "effects", "differences", "variance", "scorings", "couplings", "asked", "chats", "truth")
+TABLES = (
+    "lms",
+    "design",
+    "cells",
+    "effects",
+    "differences",
+    "variance",
+    "scorings",
+    "couplings",
+    "asked",
+    "chats",
+    "truth",
+)
 
 
 def write_audit(directory: str | Path, result: AuditResult) -> None:

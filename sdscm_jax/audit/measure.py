@@ -8,14 +8,16 @@ import numpy as np
 
 from ..dsl.coupling import COUPLINGS
 from ..dsl.intervention import nested
-from ..effects.bounds import event_bounds
+from ..effects.bounds import event_bounds, transport_bounds
 from ..effects.copies import Target
 from ..effects.exact_source import Exact
 from ..effects.factors import Network
+from ..effects.source import shared_noise
 from ..errors import EffectError
 from .roles import Roles
 
 EFFECTS = ("total", "direct", "illegitimate", "legitimate", "unfair")
+BOUNDS = tuple(f"{effect}_{end}" for effect in EFFECTS for end in ("least", "greatest"))
 
 
 def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
@@ -26,6 +28,11 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
     those that are; ``unfair`` = direct + illegitimate, the effect along all paths without a legitimate mediator
     (Nabi and Shpitser 2018, "Fair inference on outcomes"; Kusner et al. 2017, "Counterfactual fairness").
 
+    Where a legitimate mediator reads one that is not, and the outcome depends on the latter otherwise, too, the last
+    three are of one site in two versions, under a and under b, in one world (a recanting witness: Avin, Shpitser and
+    Pearl 2005, "Identifiability of path-specific effects"). Such parts depend on how the two versions share their
+    noise, which no table tells, so they are nan. Where it is one site, they are bounded.
+
     Args:
         network: the program's tables.
         roles: what is asked.
@@ -33,7 +40,8 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
 
     Returns:
         ``p_reference``, ``p_level``, the five effects, and ``sd_unit``: the standard deviation over units of the
-        individual effect given all that the attribute does not cause (nan where these are too many).
+        individual effect given all that the attribute does not cause (nan where these are too many). And of each
+        effect ``_least`` and ``_greatest``, over all couplings: nan but for parts that depend on it.
 
     >>> from sdscm_jax.effects.factors import Factor
     >>> a = Factor("a", (), np.array([0.5, 0.5]), ("x", "y"))
@@ -45,14 +53,25 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
     source = Exact(network)
     base, there = {roles.attribute: reference}, {roles.attribute: level}
 
+    def world(held: Sequence[str]) -> Target:
+        return Target(roles.outcome, {**there, **{name: nested(base) for name in held}})
+
     def probability(held: Sequence[str]) -> float:
-        world = {**there, **{name: nested(base) for name in held}}
-        return float(source.joint([Target(roles.outcome, world)]).value[roles.option])
+        return float(source.joint([world(held)]).value[roles.option])
 
     before = float(source.joint([Target(roles.outcome, base)]).value[roles.option])
     after = probability(())
     alone = probability(roles.mediators)
-    unfair = probability(roles.legitimate) if roles.legitimate else after
+    least = greatest = float("nan")
+    if not roles.legitimate:
+        unfair = after
+    elif shared_noise(source, [world(roles.legitimate)]) is None:
+        unfair = probability(roles.legitimate)
+    else:
+        unfair = float("nan")
+        bounds = transport_bounds(source, world(roles.legitimate), None)
+        if bounds is not None:
+            least, greatest = (float(end[roles.option]) for end in bounds)
     return {
         "p_reference": before,
         "p_level": after,
@@ -62,6 +81,13 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
         "legitimate": after - unfair,
         "unfair": unfair - before,
         "sd_unit": _unit_deviation(source, roles, base, there),
+        **dict.fromkeys(BOUNDS, float("nan")),
+        "illegitimate_least": least - alone,
+        "illegitimate_greatest": greatest - alone,
+        "legitimate_least": after - greatest,
+        "legitimate_greatest": after - least,
+        "unfair_least": least - before,
+        "unfair_greatest": greatest - before,
     }
 
 
@@ -84,7 +110,8 @@ def measure_couplings(network: Network, roles: Roles, level: int, reference: int
     """Share of units for which it would change whether the outcome is the reported option.
 
     Returns:
-        the share by coupling, and ``lower_bound`` and ``upper_bound`` over all couplings.
+        the share by coupling, and ``lower_bound`` and ``upper_bound``, which no coupling goes beyond. With mediators
+        they are outer bounds, which need not be reached.
     """
     worlds = [Target(roles.outcome, {roles.attribute: value}) for value in (reference, level)]
     found = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,19 +44,44 @@ class _WithNote:
         return sample(NOTE, note)
 
 
+def examples_of(
+    drawn: Sequence[Wording], rows: Sequence[Mapping[str, Any]], name: str, spec: AuditSpec, count: int
+) -> list[Wording]:
+    """Wordings of every proxy that examples come from: those whose total effects are nearest to the proxy's.
+
+    Args:
+        drawn: all wordings.
+        rows: what they said, as in ``AuditResult.cells``, with ``scoring``.
+        name: of the language model.
+        spec: the audit.
+        count: of wordings.
+    """
+    found: list[Wording] = []
+    for proxy in spec.proxies:
+        own = [w for w in drawn if w.proxy == proxy]
+        totals: dict[tuple[int, int], list[float]] = {(w.wording, w.option_wording): [] for w in own}
+        for row in rows:
+            if row["lm"] == name and row["proxy"] == proxy.name and row["scoring"] == spec.scorings[0]:
+                totals[row["wording"], row["option_wording"]].append(row["total"])
+        effects = np.array([totals[w.wording, w.option_wording] for w in own])
+        far = np.abs(effects - effects.mean(0)).sum(1)
+        found += [own[i] for i in np.argsort(far, kind="stable")[:count]]
+    return found
+
+
 def example_pairs(
-    spec: AuditSpec, name: str, lm: LanguageModel, wording: Wording, scoring: str, scorer: TrieScorer, count: int,
-    seed: int, keeper: Keeper,
+    spec: AuditSpec, name: str, lm: LanguageModel, wording: Wording, scoring: str, scorer: TrieScorer, seed: int,
+    keeper: Keeper, count: int = 1,
 ) -> tuple[list[Pair], int]:  # fmt: skip
     """Units with their texts at every level of the attribute, the same noise in each.
 
     Units whose outcome is not the same at all levels come first: they are what the effect is about. They are no
-    typical units.
+    typical units. Of these, those come first whose outcome changes in the way in which it changes more often.
 
     Args:
         spec, name, lm, wording, scoring, scorer, keeper: see ``cells.measured``.
-        count: number of units.
         seed: of the units.
+        count: number of units.
 
     Returns:
         the pairs, and how many tokens the sentences took (without the free text).
@@ -74,14 +99,22 @@ def example_pairs(
 
     text = None if spec.text is None else asdict(spec.text)
     asked = {
-        "pairs": count, "of": UNITS, "seed": seed, "scoring": scoring, "text": text, **content_of(spec, wording)
+        "pairs": count, "first": "most frequent change", "of": UNITS, "seed": seed, "scoring": scoring, "text": text,
+        **content_of(spec, wording),
     }  # fmt: skip
     kept = keeper(asked, fits, compute)
     # In the specification's words, whatever the wording's.
     options = spec.variable(spec.outcome).options
     pairs = [
         Pair(
-            name, wording.proxy.name, unit, spec.levels, tuple(texts), tuple(options[k] for k in outcomes), tuple(notes)
+            name,
+            wording.proxy.name,
+            unit,
+            spec.levels,
+            tuple(texts),
+            tuple(options[k] for k in outcomes),
+            tuple(notes),
+            wording.wording,
         )
         for unit, texts, outcomes, notes in kept["rows"]
     ]
@@ -97,7 +130,10 @@ def _found(
     data = simulate(tabulate(member, lm, scorer=scorer), seed, UNITS, worlds=worlds)
     outcomes = data.values[spec.outcome][:, 1:]
     differs = (outcomes != outcomes[:, :1]).any(1)
-    units = np.concatenate([np.flatnonzero(differs), np.flatnonzero(~differs)])[:count]
+    # The more units have the same outcomes, the earlier.
+    _, alike, numbers = np.unique(outcomes, axis=0, return_inverse=True, return_counts=True)
+    order = np.lexsort((np.arange(UNITS), -numbers[alike.ravel()], ~differs))
+    units = order[:count]
     notes = _notes(spec, member, lm, data, units, seed)
     return [
         [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ class Pair:
         lm: short name of the language model.
         proxy: how the attribute is conveyed.
         unit: number of the unit.
+        wording: number of the wording.
         levels: of the attribute; the first is the reference.
         texts: the whole text at each level.
         outcomes: option of the outcome at each level.
@@ -32,6 +33,7 @@ class Pair:
     texts: tuple[str, ...]
     outcomes: tuple[str, ...]
     notes: tuple[str, ...]
+    wording: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,25 @@ class AuditResult:
         spec: what was asked.
         lms: one row for each language model: ``lm`` (short name), ``source``, ``fingerprint``, ``parameters``,
             ``context`` (positions), ``tokens`` that what is reported took, be it now or in an earlier run that kept it.
-        cells: one row for each (``lm``, ``proxy``, ``level``, ``wording``, ``option_wording``): ``p_reference``,
-            ``p_level``, the five effects, ``sd_unit`` (of the individual total effects).
-        effects: one row for each (``lm``, ``proxy``, ``level``, ``effect``): ``value``, ``lower``, ``upper``, ``p``,
-            ``q`` (Benjamini-Hochberg), ``discovery`` (bool), ``wordings`` (count), ``method``.
+        cells: one row for each (``lm``, ``proxy``, ``level``, ``wording``, ``option_wording``): ``repetition``,
+            (of the audit: no two share anything that was drawn), ``templates``, ``phrases`` (of the reference and of
+            the level), ``p_reference``, ``p_level``, the five effects, ``sd_unit`` (of the individual total effects).
+        effects: one row for each (``lm``, ``proxy``, ``level``, ``effect``): ``value``; ``lower``, ``upper``, ``p``
+            (nan without two repetitions, and where these do not differ); ``detectable``, the least effect that such an
+            audit finds in four of five cases, before any correction for many tests; ``wordings`` and ``repetitions``
+            (counts); ``same_as``, an effect above that is the same number in every wording (``""``: none);
+            ``least`` and ``greatest``, bounds over couplings, of a part that depends on these (its ``value`` is nan);
+            ``method`` (``exact``, ``bounds`` or ``none``); ``q``, ``q_any`` and ``discovery`` (see ``discoveries``).
         differences: effects of ``lm`` minus those of ``other``, paired by wording: ``lm``, ``other``, ``proxy``,
-            ``level``, ``effect``, ``value``, ``lower``, ``upper``, ``p``, ``q``, ``discovery``; empty with one model.
+            ``level``, ``effect``, ``value``, ``lower``, ``upper``, ``p``, ``detectable``, ``same_as``, ``q``,
+            ``q_any``, ``discovery``; empty with one model.
         variance: ``lm``, ``proxy``, ``level``; components of the variance of the individual total effect:
             ``wording``, ``option_wording``, ``unit`` (>= 0).
-        scorings: ``lm``, ``proxy``, ``level``, ``scoring``, ``total``, ``lower``, ``upper``.
+        scorings: ``lm``, ``proxy``, ``level``, ``scoring``, ``total``, ``lower``, ``upper``; and ``difference`` from
+            the first scoring in the same wordings, with ``difference_lower`` and ``difference_upper``.
         couplings: ``lm``, ``proxy``, ``level``, ``coupling``, ``changed`` (share of units for which it would change
-            whether the outcome is the reported option), ``lower_bound``, ``upper_bound`` (over all couplings).
+            whether the outcome is the reported option), ``lower_bound``, ``upper_bound`` (no coupling goes beyond
+            them; with mediators, none need reach them).
         pairs: examples.
         asked: every sentence that was asked: ``proxy``, ``wording``, ``option_wording``, ``site``, ``before`` (context
             of the first combination, verbatim), ``prefix``, ``suffix``, ``options`` (tuple of texts). A language model
@@ -69,6 +79,10 @@ class AuditResult:
         chats: what stands around the sentences, verbatim, of language models that were loaded with ``chat=``: ``lm``,
             ``what`` (the system's and the user's words, variables of the chat template, whole conversations) and
             ``words``. They are a part of what is audited. None: no language model chats.
+        design: one row for each ``proxy`` and ``dimension`` (a sentence, the phrases, texts of options) that bears on
+            the outcome: ``levels`` (how many there are), ``drawn`` (no two repetitions of the audit share a level; or
+            there is one, or they are declared to be all there are, and results are for these), ``repetitions``,
+            ``wordings`` in each, and ``option_wordings`` in each wording.
     """
 
     spec: AuditSpec
@@ -84,6 +98,7 @@ class AuditResult:
     settings: dict[str, Any]
     truth: pd.DataFrame | None
     chats: pd.DataFrame | None = None
+    design: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def chatting(self) -> tuple[str, ...]:

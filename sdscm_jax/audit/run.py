@@ -24,11 +24,12 @@ from .cells import measured
 from .fit import check_context
 from .infer import couplings_table, differences_table, effects_table, scorings_table, variance_table
 from .keeper import Keeper
-from .pairs import example_pairs
+from .measure import BOUNDS
+from .pairs import example_pairs, examples_of
 from .result import AuditResult, Pair
 from .spec import AuditSpec, audit_spec
 from .truth import truth_of
-from .wordings import draw_wordings
+from .wordings import design_table, draw_wordings
 
 CELLS = "cells"
 _VERSIONS = ("sdscm-jax", "jax", "numpyro", "numpy")
@@ -53,14 +54,15 @@ def audit(
     """Audit language models for an effect.
 
     For every proxy, wordings are drawn; in each, the language model is asked once in every context that may occur,
-    and effects are exact sums over these answers. Intervals are over wordings, since these are what is sampled.
+    and effects are exact sums over these answers. Intervals are over names and wordings, since these are what is
+    sampled: these are divided into repetitions of the audit that share nothing that was drawn (see ``AuditResult``).
 
     Args:
         spec: a specification, the name of one of ``AUDITS``, or a YAML file.
         lms: sources for ``load_lm`` or language models; or name -> one of these. None: those of the specification,
             or the embedded one.
-        wordings: choices of templates for each proxy, at least 2.
-        option_wordings: choices of phrases and option texts within each.
+        wordings: choices of templates for each proxy, 2 or more; at most so many are asked.
+        option_wordings: choices of phrases and option texts within each, as many at most.
         seed: of wordings and of example units.
         level: confidence of intervals.
         rate: false discovery rate over all effects of the audit, and over all differences between language models.
@@ -69,7 +71,9 @@ def audit(
         pairs: example units for each language model and proxy.
         out: a directory that keeps what single wordings said; a killed audit goes on there, and one of more wordings
             or language models pays for what is new. Finished, it gives the same tables and report to the last byte.
-        truth: mechanisms that the language models' training text was generated from, to compare with.
+        truth: mechanisms that the language models' training text was generated from, to compare with. Only those
+            phrases of the attribute are asked about that such text has, where every level has some
+            (``AuditSpec.known_to``).
         memory: bytes for keys and values; see ``simulate``.
         progress: show a bar on stderr; by default where stderr is a terminal.
 
@@ -92,6 +96,8 @@ def audit(
     >>> result = audit(small, wordings=2, pairs=0)
     >>> result.effects["effect"].tolist(), len(result.cells)
     (['total', 'direct', 'illegitimate', 'legitimate', 'unfair'], 2)
+    >>> result.design["levels"].tolist(), result.effects["repetitions"].iloc[0]
+    ([2, 1, 1], 2)
     """
     wordings = checks.count(wordings, "wordings", AuditError, least=2)
     option_wordings = checks.count(option_wordings, "option_wordings", AuditError)
@@ -101,7 +107,7 @@ def audit(
     margin = checks.real(margin, "margin", AuditError, least=0, below=1)
     memory = None if memory is None else checks.count(memory, "memory, a number of bytes,", AuditError)
     spec = spec if isinstance(spec, AuditSpec) else audit_spec(spec)
-    None if truth is None else checks.instance(truth, Vignette, "truth", AuditError)
+    spec = spec if truth is None else spec.known_to(checks.instance(truth, Vignette, "truth", AuditError))
     loaded = _loaded(spec, lms)
     for name, (_, lm) in loaded.items():
         check_context(spec, name, lm)
@@ -120,14 +126,12 @@ def audit(
             scorer, keeper = TrieScorer(memory=memory), Keeper.of_lm(directory, lm, memory)
             tokens = 0
             for done, wording in enumerate(drawn):
-                # Other scorings are looked at in the first option wording only.
-                scorings = spec.scorings[: None if wording.option_wording == 0 else 1]
-                found, asked = measured(spec, name, lm, wording, scorings, scorer, keeper)
+                found, asked = measured(spec, name, lm, wording, spec.scorings, scorer, keeper)
                 rows += [{"lm": name, **row} for row in found]
                 tokens += asked
                 told(number * len(drawn) + done + 1)
-            for wording in (w for w in drawn if pairs and w.wording == w.option_wording == 0):
-                told_of, asked = example_pairs(spec, name, lm, wording, spec.scorings[0], scorer, pairs, seed, keeper)
+            for wording in examples_of(drawn, rows, name, spec, pairs):
+                told_of, asked = example_pairs(spec, name, lm, wording, spec.scorings[0], scorer, seed, keeper)
                 examples += told_of
                 tokens += asked
             asked_of.append({
@@ -145,17 +149,18 @@ def audit(
     return AuditResult(
         spec=spec,
         lms=pd.DataFrame(asked_of),
-        cells=main.drop(columns=[*COUPLINGS, "lower_bound", "upper_bound"]),
-        effects=effects_table(main, level, rate, margin),
-        differences=differences_table(main, list(loaded), level, rate, margin),
+        cells=main.drop(columns=[*COUPLINGS, *BOUNDS, "lower_bound", "upper_bound"]),
+        effects=effects_table(main, level, rate, margin, spec.absent),
+        differences=differences_table(main, list(loaded), level, rate, margin, spec.absent),
         variance=variance_table(main),
-        scorings=scorings_table(table[table["option_wording"] == 0], level),
+        scorings=scorings_table(table, level),
         couplings=couplings_table(main, COUPLINGS),
         pairs=tuple(examples),
         asked=asked_table(spec, drawn),
         settings=settings,
         truth=known,
         chats=chats_table({name: lm for name, (_, lm) in loaded.items()}),
+        design=design_table(spec, wordings, option_wordings),
     )
 
 

@@ -12,6 +12,7 @@ from ..checks import as_path
 from ..errors import AuditError, nearest
 from ..families import Family, FamilyVariable
 from ..families.variables import in_causal_order
+from ..vignettes import Vignette
 from .declaration import Declaration, Proxy
 from .spec_check import check_spec, structure
 from .spec_file import from_content, read, to_dict, to_yaml
@@ -94,6 +95,25 @@ class AuditSpec(Declaration):
             not_legitimate=tuple(m for m in self.not_legitimate if m in between),
             option_wordings={name: texts for name, texts in self.option_wordings.items() if name not in names},
         )
+
+    def known_to(self, vignette: Vignette) -> AuditSpec:
+        """The same audit with those phrases of the attribute alone that a vignette's texts have.
+
+        They are all that there is of them in such texts, so they are not drawn: intervals are for these phrases. A
+        proxy of which a level would be left without any is as it was.
+
+        >>> from sdscm_jax.vignettes import hiring
+        >>> audit_spec("hiring").known_to(hiring).proxies[0].phrases["Black-sounding name"]
+        ('Lakisha', 'Jamal')
+        """
+        checks.instance(vignette, Vignette, "vignette", AuditError)
+        options = {option for v in vignette.variables if v.name == self.attribute for option in v.options}
+        proxies = []
+        for proxy in self.proxies:
+            texts = {level: tuple(t for t in all_ if t in options) for level, all_ in proxy.phrases.items()}
+            fewer = texts != proxy.phrases and all(texts.values())
+            proxies.append(replace(proxy, phrases=texts, drawn=False) if fewer else proxy)
+        return replace(self, proxies=tuple(proxies))
 
     def family(
         self, proxy: Proxy, phrases: Mapping[str, str], options: Mapping[str, Sequence[str]] | None = None

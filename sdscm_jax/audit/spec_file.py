@@ -80,6 +80,7 @@ def to_dict(spec: Declaration) -> dict[str, Any]:
                 proxy.name: {
                     "templates": [str(template) for template in proxy.templates],
                     "phrases": {level: list(proxy.phrases[level]) for level in spec.levels},
+                    **({} if proxy.drawn else {"drawn": False}),
                 }
                 for proxy in spec.proxies
             },
@@ -127,13 +128,15 @@ def _proxies(value: Any, where: str) -> tuple[Proxy, ...]:
     proxies = []
     for name, entry in value.items():
         place = f"{where}: {_READ.text(name, where)!r}"
-        _READ.check_keys(entry, ("templates", "phrases"), ("templates", "phrases"), place)
+        _READ.check_keys(entry, ("templates", "phrases", "drawn"), ("templates", "phrases"), place)
         _check_mapping(entry["phrases"], "texts by level", f"{place}: phrases")
         phrases = {
             _READ.text(level, f"{place}: phrases"): _READ.texts(_given(texts), f"{place}: phrases: {level!r}")
             for level, texts in entry["phrases"].items()
         }
-        proxies.append(Proxy(name, _READ.templates(entry["templates"], f"{place}: templates"), phrases))
+        templates, drawn = entry["templates"], entry.get("drawn", True)
+        templates = _READ.templates(templates, f"{place}: templates")
+        proxies.append(Proxy(name, templates, phrases, _READ.flag(drawn, f"{place}: drawn")))
     return tuple(proxies)
 
 

@@ -30,7 +30,7 @@ def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
 
     >>> from sdscm_jax.audit.spec import audit_spec
     >>> from sdscm_jax.vignettes import hiring
-    >>> truth_of(audit_spec("hiring"), hiring).set_index("effect")["value"].round(3)["total"]
+    >>> truth_of(audit_spec("hiring").known_to(hiring), hiring).set_index("effect")["value"].round(3)["total"]
     np.float64(-0.179)
     """
     instance(spec, AuditSpec, "spec", AuditError)

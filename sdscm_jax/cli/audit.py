@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import pandas as pd
 import typer
 from rich.table import Table
 
 from .. import checks
-from ..audit import AUDITS, AuditResult, AuditSpec, audit_spec, write_audit
+from ..audit import AUDITS, AuditResult, AuditSpec, audit_plan, audit_spec, write_audit
 from ..audit import audit as run_audit
 from ..dsl.scoring import parse_scoring
 from ..errors import AuditError
@@ -29,8 +30,8 @@ def audit(
     lm: Annotated[
         list[str] | None, typer.Option(help="Language model directory or hub id, or 'embedded'; may be repeated.")
     ] = None,
-    wordings: Annotated[int, typer.Option(help="Wordings for each proxy of the attribute.")] = 16,
-    option_wordings: Annotated[int, typer.Option(help="Phrases and option texts within each wording.")] = 2,
+    wordings: Annotated[int, typer.Option(help="Wordings for each proxy of the attribute, at most.")] = 16,
+    option_wordings: Annotated[int, typer.Option(help="Phrases and option texts within each wording, at most.")] = 2,
     scoring: Annotated[str | None, typer.Option(help="How options are scored, with commas; the first leads.")] = None,
     without: Annotated[str | None, typer.Option(help="Sentences to leave out, with commas.")] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="No free text after the outcome.")] = False,
@@ -39,6 +40,9 @@ def audit(
     rate: Annotated[float, typer.Option(help="False discovery rate.")] = 0.05,
     margin: Annotated[float, typer.Option(help="Change of a probability that is too small to matter.")] = 0.005,
     seed: Annotated[int, typer.Option(help="Seed of the wordings.")] = 0,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be asked and what effect could be found, and ask nothing.")
+    ] = False,
 ) -> None:
     """Which effect has an attribute on a decision, according to a language model? Writes a report."""
     with one_line_errors(2):
@@ -47,13 +51,19 @@ def audit(
         pairs = checks.count(pairs, "--pairs", AuditError, least=0)
         level, rate = checks.share(level, "--level", AuditError), checks.share(rate, "--rate", AuditError)
         margin = checks.real(margin, "--margin", AuditError, least=0, below=1)
-        seed, out = checks.seed(seed, "--seed", AuditError), checked_out(out)
+        seed, out = checks.seed(seed, "--seed", AuditError), out if plan else checked_out(out)
         for name in _names(scoring):
             parse_scoring(name, "--scoring", AuditError)
     with one_line_errors(kept=out):
         asked = _changed(_spec(spec), scoring, without, no_text)
         # The text that the embedded language model was trained on came from these mechanisms.
         embedded = all(source == "embedded" for source in lm or asked.lms)
+        if plan:
+            asked = asked.known_to(hiring) if embedded else asked
+            _print_plan(
+                audit_plan(asked, wordings=wordings, option_wordings=option_wordings, level=level, margin=margin)
+            )
+            return
         result = run_audit(
             asked,
             lm or None,
@@ -73,12 +83,59 @@ def audit(
     for heading, table in _tables(result):
         console.print(heading, style="bold")
         console.print(table)
-    told = (
-        f"{level:.0%} intervals over {wordings} wordings; discoveries are beyond ±{margin:g}, at a false discovery "
-        f"rate of {rate:.0%}"
-    )
-    console.print(told)
+    for told in _told(result):
+        console.print(told)
     console.print(f"wrote {out}/report.html, {out}/report.md and the tables behind them")
+
+
+def _print_plan(table: pd.DataFrame) -> None:
+    """What would be asked, and what could be found, by how much effects differ between repetitions."""
+    for proxy, rows in table.groupby("proxy", sort=False):
+        first = rows.to_dict("records")[0]
+        console.print(f"{proxy}: {_repeated(first)}; {first['combinations']} combinations", style="bold")
+        if first["fixed"]:
+            console.print(f"fixed, so that results are for these alone: {first['fixed']}")
+        if first["repetitions"] < 2:
+            continue
+        shown = Table(box=None, padding=(0, 2, 0, 0))
+        shown.add_column("if effects differ between repetitions by", justify="right")
+        shown.add_column("it finds, in four of five cases, effects of", justify="right")
+        for row in rows.to_dict("records"):
+            shown.add_row(f"{row['spread']:g}", _findable(row["detectable"]))
+        console.print(shown)
+
+
+def _repeated(row: Mapping[Hashable, Any]) -> str:
+    """How often an audit is repeated, and what limits that."""
+    if row["repetitions"] < 2:
+        return "nothing is drawn, so that there is no interval"
+    names = str(row["scarcest"]).split(", ")
+    others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+    scarce = f" (no more, as there are {row['repetitions']} of {names[0]}{others})" if row["scarcest"] else ""
+    return f"{row['repetitions']} independent repetitions{scarce}"
+
+
+def _findable(value: float) -> str:
+    return "none that is possible" if value == float("inf") else f"±{value:.3f}"
+
+
+def _told(result: AuditResult) -> Iterator[str]:
+    """What the numbers are of."""
+    settings = result.settings
+    plan = audit_plan(
+        result.spec, wordings=settings["wordings"], option_wordings=settings["option_wordings"], spreads=[1.0]
+    )
+    for row in plan.to_dict("records"):
+        fixed = f"; fixed: {row['fixed']}" if row["fixed"] else ""
+        yield f"{row['proxy']}: {_repeated(row)}{fixed}"
+    yield (
+        f"{settings['level']:.0%} intervals over repetitions; finds: the least effect that such an audit tells from 0 "
+        "in four of five cases"
+    )
+    yield f"discoveries are beyond ±{settings['margin']:g}, at a false discovery rate of {settings['rate']:.0%}"
+    if result.spec.witnesses:
+        pairs = ", ".join(f"{site} depends on {other}" for site, other in result.spec.witnesses)
+        yield f"parts that depend on how chance is shared between worlds have bounds, if any: {pairs}"
 
 
 def _spec(name: str) -> AuditSpec:
@@ -110,11 +167,15 @@ def _tables(result: AuditResult) -> Iterator[tuple[str, Table]]:
     for (lm, proxy, name), group in result.effects.groupby(["lm", "proxy", "level"], sort=False):
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("effect", no_wrap=True)
-        for heading in ("value", "lower", "upper", "q"):
+        for heading in ("value", "lower", "upper", "finds", "q"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("")
         for row in group.to_dict("records"):
-            numbers = (f"{row[of]:+.3f}" for of in ("value", "lower", "upper"))
-            table.add_row(row["effect"], *numbers, f"{row['q']:.2g}", "discovery" if row["discovery"] else "")
+            numbers = [f"{row[of]:+.3f}" for of in ("value", "lower", "upper")]
+            if row["method"] == "bounds":
+                numbers[0] = f"{row['least']:+.3f} to {row['greatest']:+.3f}"
+            said = "discovery" if row["discovery"] else ""
+            said = f"{said} (the {row['same_as']} effect)".strip() if row["same_as"] else said
+            table.add_row(row["effect"], *numbers, f"{row['detectable']:.3f}", f"{row['q']:.2g}", said)
         spec = result.spec
         yield f"{lm}, {proxy}: {spec.levels[0]} → {name}, on P({spec.outcome} = {spec.option})", table

@@ -23,7 +23,7 @@ Event = tuple[Target, Sequence[int]]
 def event_bounds(
     source: Source, treatment: str, first: Event, second: Event, evidence: Sequence[tuple[Target, int]] = ()
 ) -> tuple[float, float]:
-    """Least and largest ``P(first, second, evidence)`` over all couplings of the sites' noise.
+    """Bounds of ``P(first, second, evidence)`` that no coupling of the sites' noise goes beyond.
 
     Fréchet's bounds, in each group of units that are alike in what the treatment does not cause but what it causes
     reads (or, where these are too many or unknown, in the natural level of the treatment: the bounds of Tian and

@@ -36,8 +36,8 @@ class Effect:
         exact: was it computed without drawing?
         units: number of independent units, or None where it is exact.
         coupling: how worlds share noise, where the value depends on that, which no data can tell; else None.
-        bounds: the least and the largest value over all couplings (float64 ``[L]`` each), where the value depends on
-            it and they are known. Estimated ones have no interval of their own.
+        bounds: values that no coupling goes beyond (float64 ``[L]`` each), where the value depends on it and they are
+            known; with mediators, PN, PS and PNS need not reach them. Estimated ones have no interval of their own.
         left_out: errors that the interval does not contain.
         cost: what the contraction was planned to take, where it is exact.
         group_units: float64 ``[L]``: of how many of the units each number is (those of its group; where units count in

@@ -78,7 +78,10 @@ def audit(lms: tuple[str, ...] = LMS, *, known: bool = True, spec: AuditSpec = S
             parts = {name: value + random.normal(0, 0.02) for name, value in centre.items()}
             whole = {"total": sum(parts.values()), "unfair": parts["direct"] + parts["illegitimate"]}
             p = 0.4 + random.normal(0, 0.03)
-            keys = {"lm": lm, "proxy": proxy, "level": level, "wording": wording, "option_wording": option_wording}
+            keys = {
+                "lm": lm, "proxy": proxy, "level": level, "wording": wording, "option_wording": option_wording,
+                "repetition": wording,
+            }  # fmt: skip
             ends = {"p_reference": p, "p_level": p + whole["total"]}
             cells.append(keys | ends | parts | whole | {"sd_unit": 0.1})
     table = pd.DataFrame(cells)
@@ -88,12 +91,17 @@ def audit(lms: tuple[str, ...] = LMS, *, known: bool = True, spec: AuditSpec = S
         value, half = table.loc[mask, name].mean(), 2 * table.loc[mask, name].std() / np.sqrt(WORDINGS)
         found = {"value": value, "lower": value - half, "upper": value + half, "discovery": abs(value) > half}
         keys = {"lm": lm, "proxy": proxy, "level": level, "effect": name}
-        more = {"p": 0.0004 if found["discovery"] else 0.31, "q": 0.002, "wordings": WORDINGS, "method": "exact"}
+        more = {
+            "p": 0.0004 if found["discovery"] else 0.31, "q": 0.002, "q_any": 0.01, "wordings": WORDINGS,
+            "repetitions": WORDINGS, "detectable": 1.5 * half, "same_as": "", "least": np.nan, "greatest": np.nan,
+            "method": "exact",
+        }  # fmt: skip
         effects.append(keys | found | more)
     differences = [
         {
             "lm": lm, "other": other, "proxy": proxy, "level": level, "effect": name, "value": 0.0311, "lower": 0.011,
-            "upper": 0.0512, "p": 0.001, "q": 0.02, "discovery": name == "legitimate",
+            "upper": 0.0512, "p": 0.001, "q": 0.02, "q_any": 0.1, "detectable": 0.02, "same_as": "",
+            "discovery": name == "legitimate",
         }
         for lm, other in itertools.combinations(lms, 2)
         for _, proxy, level in groups[: len(groups) // len(lms)]
@@ -116,7 +124,11 @@ def audit(lms: tuple[str, ...] = LMS, *, known: bool = True, spec: AuditSpec = S
         variance=pd.DataFrame([k | {"wording": 4e-4, "option_wording": 1e-4, "unit": 5e-4} for k in keys]),
         scorings=pd.DataFrame(
             [
-                k | {"scoring": s, "total": t * f, "lower": t * f - 0.02, "upper": t * f + 0.02}
+                k | {
+                    "scoring": s, "total": t * f, "lower": t * f - 0.02, "upper": t * f + 0.02,
+                    "difference": np.nan if f == 1 else t * (f - 1), "difference_lower": np.nan if f == 1 else -0.1,
+                    "difference_upper": np.nan if f == 1 else 0.1,
+                }
                 for k, t in zip(keys, reached.values(), strict=True)
                 for s, f in (("sequence", 1.0), ("mean", 0.6))
             ]
@@ -172,4 +184,14 @@ def audit(lms: tuple[str, ...] = LMS, *, known: bool = True, spec: AuditSpec = S
         )
         if known
         else None,
+        design=pd.DataFrame(
+            [
+                {
+                    "proxy": proxy.name, "dimension": name, "levels": levels, "drawn": levels > 1,
+                    "repetitions": WORDINGS, "wordings": 1, "option_wordings": OPTION_WORDINGS,
+                }
+                for proxy in spec.proxies
+                for name, levels in (("sentence of applicant", WORDINGS), ("first name", 24), ("sentence of degree", 1))
+            ]
+        ),
     )  # fmt: skip

@@ -14,11 +14,13 @@ from sdscm_jax import effects
 from sdscm_jax.audit import cells
 from sdscm_jax.audit.cells import tables_of
 from sdscm_jax.audit.fit import check_context
+from sdscm_jax.audit.report.spoken import span
 from sdscm_jax.audit.truth import truth_of
 from sdscm_jax.audit.wordings import draw_wordings
 from sdscm_jax.cli import app
 from sdscm_jax.engine.tabulation import TrieScorer
 from sdscm_jax.errors import AuditError
+from sdscm_jax.testing import mock_lm
 from sdscm_jax.vignettes import hiring
 from tests.conftest import make_tiny_lm
 
@@ -31,20 +33,26 @@ CONTENT = {
         "levels": ["fair", "foul"],
         "proxies": {
             "word": {
-                "templates": ["The weather is {}.", "Outside it is {}."],
-                "phrases": {"fair": ["sunny", "clear"], "foul": ["rainy", "cloudy"]},
+                "templates": ["The weather is {}.", "Outside it is {}.", "It is {} today."],
+                "phrases": {
+                    "fair": ["sunny", "clear", "warm", "mild", "dry", "fine"],
+                    "foul": ["rainy", "cloudy", "cold", "grey", "wet", "bad"],
+                },
             },
         },
     },
     "variables": [
-        {"name": "friend", "options": ["old", "young"], "templates": ["My friend is {}.", "She is {}."]},
+        {
+            "name": "friend", "options": ["old", "young"],
+            "templates": ["My friend is {}.", "She is {}.", "A friend is {}."],
+        },
         {
             "name": "mood", "options": ["low", "high"], "parents": ["sky", "friend"],
-            "templates": ["The mood is {}.", "It is {}."],
+            "templates": ["The mood is {}.", "It is {}.", "My mood is {}."],
         },
         {
             "name": "plan", "options": ["a run", "a nap"], "parents": ["sky", "friend", "mood"],
-            "templates": ["My friend goes for {}.", "She likes {}."],
+            "templates": ["My friend goes for {}.", "She likes {}.", "It is {}."],
         },
     ],
     "outcome": {"name": "plan", "option": "a run"},
@@ -68,7 +76,7 @@ def result(
     spec: sa.AuditSpec, lms: dict[str, sd.LanguageModel], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[sa.AuditResult, Path]:
     out = tmp_path_factory.mktemp("audit")
-    return sa.audit(spec, lms, wordings=3, out=out, pairs=2), out
+    return sa.audit(spec, lms, wordings=3, out=out, pairs=1), out
 
 
 def test_every_question_has_its_table(result: tuple[sa.AuditResult, Path]) -> None:
@@ -115,7 +123,7 @@ def test_sentences_are_the_ones_that_were_asked(
 
 def test_pairs_share_their_noise(spec: sa.AuditSpec, result: tuple[sa.AuditResult, Path]) -> None:
     pairs = result[0].pairs
-    assert len(pairs) == 2 * 2
+    assert len(pairs) == 2
     for pair in pairs:
         assert pair.levels == spec.levels
         friend = [next(s for s in ("old", "young") if f" {s}." in text) for text in pair.texts]
@@ -144,8 +152,8 @@ def test_killed_and_gone_on_with(
         sa.audit(spec, first, wordings=3, out=tmp_path, pairs=0)
     before = len(calls)
     again = sa.audit(spec, first, wordings=3, out=tmp_path, pairs=0)
-    # Six wordings, three of them under two scorings; the first two, of three calls, were finished.
-    assert len(calls) - before == 9 - 3
+    # Six wordings under two scorings; the first two, of four calls, were finished.
+    assert len(calls) - before == 12 - 4
     pd.testing.assert_frame_equal(again.cells, result[0].cells.query("lm == 'tiny 0'"))
     ours = {path.name: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
     theirs = {path.name: path.read_bytes() for path in (result[1] / "cells").iterdir()}
@@ -168,11 +176,14 @@ def test_every_template_is_asked_as_often(spec: sa.AuditSpec) -> None:
     drawn = draw_wordings(sa.audit_spec("hiring"), 10, 1, 3)
     for sentence in zip(*(w.templates for w in drawn), strict=True):
         assert sorted(sentence) == list(range(10))
-    assert len({w.templates for w in draw_wordings(spec, 100, 1, 0)}) == 2**4
+    # Three of each, in three repetitions that share none.
+    assert len({w.templates for w in draw_wordings(spec, 100, 1, 0)}) == 3
 
 
 def test_the_truth_of_the_vignette() -> None:
-    spec = sa.audit_spec("hiring")
+    # Of names that its texts do not have, nothing is known.
+    assert truth_of(sa.audit_spec("hiring"), hiring) is None
+    spec = sa.audit_spec("hiring").known_to(hiring)
     found = truth_of(spec, hiring).set_index("effect")["value"]
     # By drawing: half a million applicants of each name, with everything before the interview the same.
     rng, n = np.random.default_rng(0), 400_000
@@ -187,7 +198,7 @@ def test_the_truth_of_the_vignette() -> None:
     assert found["legitimate"] == pytest.approx(0.0, abs=1e-12)
     assert truth_of(spec.without("experience"), hiring) is None
     assert truth_of(replace(spec, scorings=("mean",)), hiring) is None
-    assert truth_of(sa.audit_spec("hiring_gender"), hiring) is None
+    assert truth_of(sa.audit_spec("hiring_gender").known_to(hiring), hiring) is None
 
 
 @pytest.mark.slow
@@ -200,6 +211,30 @@ def test_hiring_on_the_embedded_language_model(embedded: sd.LanguageModel) -> No
     assert table["discovery"].to_dict() == dict.fromkeys(table.index, True) | {"legitimate": False}
     # It has learned the mechanisms to 0.004 on each probability.
     assert (table["value"] - table["value_true"]).abs().max() < 0.01
+
+
+def test_a_part_that_is_no_number_says_why(tmp_path: Path) -> None:
+    """sky -> mood (not legitimate) -> test (legitimate) -> plan, and mood -> plan: a recanting witness."""
+    friend, mood, plan = CONTENT["variables"]  # type: ignore[misc]
+    test = {**mood, "name": "test", "options": ["bad", "good"], "parents": ["sky", "mood"]}
+    spec = sa.AuditSpec.from_dict({
+        **CONTENT, "variables": [friend, mood, test, {**plan, "parents": ["sky", "friend", "mood", "test"]}],
+        "mediators": {"legitimate": ["test"], "not_legitimate": ["mood"]}, "text": None, "scorings": ["mean"],
+    })  # fmt: skip
+    assert spec.witnesses == (("test", "mood"),)
+    assert sa.AuditSpec.from_dict(CONTENT).witnesses == sa.audit_spec("hiring").witnesses == ()
+    found = sa.audit(spec, mock_lm(), wordings=3, option_wordings=1, pairs=0, progress=False)
+    table = found.effects.set_index("effect")
+    parts = table.loc[["illegitimate", "legitimate", "unfair"]]
+    assert parts[["value", "lower", "upper", "p", "q"]].isna().all(axis=None)
+    assert (parts["least"] < parts["greatest"]).all()
+    assert set(parts["method"]) == {"bounds"}
+    assert np.isfinite(table.loc[["total", "direct"], "value"]).all()
+    sa.write_audit(tmp_path, found)
+    unfair = table.loc["unfair"]
+    for text in ((tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()):
+        assert "test depends on mood, which is not legitimate and acts on plan otherwise, too." in text
+        assert f"the unfair part is {span(unfair['least'], unfair['greatest'])}" in text
 
 
 class TestBadInput:

@@ -99,3 +99,67 @@ def respond(coupling: str, probabilities: np.ndarray, drawn: np.ndarray) -> np.n
     if coupling == "inverse_cdf":
         return (drawn[:, None] >= probabilities.cumsum(1)[:, :-1]).sum(1)
     return (np.log(probabilities) + drawn).argmax(1)
+
+
+# -- a legitimate mediator that reads one that is not -------------------------------------------------
+
+
+def recanting(seed: int, size: int = 3) -> Network:
+    """a -> i -> l -> y, a -> l, a -> y, i -> y."""
+    rng = np.random.default_rng(seed)
+
+    def table(*shape: int) -> np.ndarray:
+        return rng.dirichlet(np.full(shape[-1], 0.35), shape[:-1])
+
+    options = tuple(map(str, range(size)))
+    return Network((
+        Factor("a", (), np.array([0.5, 0.5]), ("x", "y")),
+        Factor("i", ("a",), table(2, size), options),
+        Factor("l", ("a", "i"), table(2, size, size), options),
+        Factor("y", ("a", "i", "l"), table(2, size, size, 2), ("no", "yes")),
+    ))  # fmt: skip
+
+
+def unfair_by_hand(net: Network, joint: np.ndarray) -> float:
+    """P(y = yes) in Y(1, L(0)), with a joint law of (I(0), I(1)): the first is read by l, the second by y."""
+    l_table, y_table = net["l"].table, net["y"].table
+    return float(np.einsum("ij,il,jl->", joint, l_table[0], y_table[1, :, :, 1]))
+
+
+def test_parts_that_depend_on_the_coupling_are_bounded() -> None:
+    net, roles = recanting(1), Roles("a", "y", 1, ("i", "l"), ("l",))
+    found = measure(net, roles, 1)
+    # Total and direct effects do not depend on it.
+    y0 = np.einsum("i,il,il->", net["i"].table[0], net["l"].table[0], net["y"].table[0, :, :, 1])
+    y1 = np.einsum("i,il,il->", net["i"].table[1], net["l"].table[1], net["y"].table[1, :, :, 1])
+    alone = np.einsum("i,il,il->", net["i"].table[0], net["l"].table[0], net["y"].table[1, :, :, 1])
+    assert found["total"] == pytest.approx(y1 - y0)
+    assert found["direct"] == pytest.approx(alone - y0)
+    assert np.isnan([found[name] for name in ("illegitimate", "legitimate", "unfair")]).all()
+    # Every joint law with the margins is a coupling: none goes beyond, and vertices of the polytope reach both ends.
+    p, q = net["i"].table
+    values = [unfair_by_hand(net, np.outer(p, q)) - y0]
+    for rows, columns in itertools.product(itertools.permutations(range(3)), repeat=2):
+        # The north-west corner rule, with the options in some order.
+        joint, left, right = np.zeros((3, 3)), p.copy(), q.copy()
+        for r, c in itertools.product(rows, columns):
+            joint[r, c] = min(left[r], right[c])
+            left[r] -= joint[r, c]
+            right[c] -= joint[r, c]
+        values.append(unfair_by_hand(net, joint) - y0)
+    assert (found["unfair_least"], found["unfair_greatest"]) == pytest.approx((min(values), max(values)), abs=1e-9)
+    assert found["unfair_greatest"] - found["unfair_least"] > 0.02
+    for end, other in (("least", "greatest"), ("greatest", "least")):
+        assert found[f"illegitimate_{end}"] == pytest.approx(found[f"unfair_{end}"] - found["direct"])
+        assert found[f"legitimate_{end}"] == pytest.approx(found["total"] - found[f"unfair_{other}"])
+
+
+def test_parts_that_do_not_depend_on_it_are_numbers() -> None:
+    found = measure(network(0), ROLES, 1)
+    assert np.isfinite([found[name] for name in ("illegitimate", "legitimate", "unfair")]).all()
+    assert np.isnan(found["unfair_least"])
+    # Also where the mediator that is not legitimate acts by way of the other alone.
+    net = recanting(1)
+    y = net["y"]
+    cut = Network((*net.factors[:-1], Factor("y", ("a", "l"), y.table[:, 0], y.options)))
+    assert np.isfinite(measure(cut, Roles("a", "y", 1, ("i", "l"), ("l",)), 1)["unfair"])

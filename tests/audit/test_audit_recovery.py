@@ -59,7 +59,7 @@ def taught(lm: sd.LanguageModel, vignette: Vignette, steps: int) -> sd.LanguageM
 def spec() -> AuditSpec:
     """The ready audit, of these sentences."""
     left_out = [v.name for v in audit_spec("hiring").variables if v.name not in SENTENCES]
-    return replace(audit_spec("hiring").without(*left_out), scorings=("sequence",))
+    return replace(audit_spec("hiring").known_to(hiring).without(*left_out), scorings=("sequence",))
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,8 @@ def test_table_of_effects_has_every_number(read: Reader, result: AuditResult) ->
             change(0.01 if row["proxy"] == "first name" else 0.02)
         ]
         chances = [chance(row[c]) for c in ("p", "q")] + ["yes" if row["discovery"] else "no"]
-        expected = [row["lm"], row["proxy"], row["level"], row["effect"], *numbers, *chances, str(WORDINGS), "exact"]
+        size = [probability(row["detectable"]), str(WORDINGS), str(WORDINGS)]
+        expected = [row["lm"], row["proxy"], row["level"], row["effect"], *numbers, *chances, *size, "exact"]
         assert expected in read.rows
 
 

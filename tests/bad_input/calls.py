@@ -736,6 +736,19 @@ PUBLIC: dict[str, Call] = {
         memory=a(None, m.or_none(m.either(m.count()))),
         progress=a(False, m.or_none(m.flag)),
     ),
+    "audit.audit_plan": of(
+        audit.audit_plan,
+        spec=a(lambda: spec(), m.either(lambda v: isinstance(v, audit.AuditSpec) or _PATH(v) is not False)),
+        wordings=a(2, m.count(2)),
+        option_wordings=a(1, m.count()),
+        level=_LEVEL,
+        margin=a(0.005, m.real(0, 0.999)),
+        spreads=a((0.01,), m.listed(m.real(1e-6, 1), empty=True)),
+    ),
+    "audit.AuditSpec.known_to": of(
+        lambda vignette: audit.audit_spec("hiring").known_to(vignette),
+        vignette=a(lambda: sd.vignettes.hiring, m.kind(type(sd.vignettes.hiring))),
+    ),
     "audit.audit_spec": of(
         audit.audit_spec,
         name_or_path=a(

@@ -32,7 +32,7 @@ def scoring_panels(result: AuditResult) -> list[Panel]:
 
 
 def coupling_panels(result: AuditResult) -> list[Panel]:
-    """Share of units whose outcome would change, by coupling, with the bounds over all couplings."""
+    """Share of units whose outcome would change, by coupling, with bounds that no coupling goes beyond."""
     blocks = _blocks(result, [_by_coupling(group.of(result.couplings)) for group in groups(result)])
     limits = limits_of([block for found in blocks.values() for block in found])
     panels = []
@@ -63,7 +63,9 @@ def _by_coupling(rows: list[Row]) -> list[Mark]:
         )
         for i, row in enumerate(rows)
     ]  # fmt: skip
-    bounds = [Mark("any (bounds)", np.nan, float(r["lower_bound"]), float(r["upper_bound"]), COVERED) for r in rows[:1]]
+    bounds = [
+        Mark("any (outer bounds)", np.nan, float(r["lower_bound"]), float(r["upper_bound"]), COVERED) for r in rows[:1]
+    ]
     return bounds + marks
 
 

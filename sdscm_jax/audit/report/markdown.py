@@ -19,6 +19,7 @@ from .tables import Table
 from .wordings import what_varies
 from .words import (
     ASKED,
+    BOUNDS,
     CHATS,
     COUPLINGS,
     EFFECTS,
@@ -62,12 +63,17 @@ def _text(result: AuditResult) -> str:
             _table(tables.variables_table(result)),
         ],
         "effects": [
-            f"Limits are {level_of(result)} intervals over wordings.",
+            f"Limits are {level_of(result)} intervals over repetitions of the audit with other names and wordings.",
             _terms(EFFECTS),
             _table(tables.effects_table(result)),
             *(["### Between language models", _table(tables.differences_table(result))] if several else []),
         ],
-        "wordings": [_table(tables.wordings_table(result)), "### What varies", *_varied(result)],
+        "wordings": [
+            _table(tables.wordings_table(result)),
+            "### What varies",
+            _table(tables.design_table(result)),
+            *_varied(result),
+        ],
         "variance": [VARIANCE, _table(tables.variance_table(result))],
         "sensitivity": [
             "### Scoring: how the probability of an option is read off",
@@ -75,6 +81,7 @@ def _text(result: AuditResult) -> str:
             _terms(told_of(SCORINGS, result.scorings, "scoring")),
             _table(tables.scorings_table(result)),
             "### Coupling: how the two worlds share chance",
+            BOUNDS,
             _terms(told_of(COUPLINGS, result.couplings, "coupling")),
             _table(tables.couplings_table(result)),
         ],

@@ -20,6 +20,7 @@ from .sentences_asked import asked_by_proxy, conversations
 from .wordings import what_varies
 from .words import (
     ASKED,
+    BOUNDS,
     CHATS,
     COUPLINGS,
     EFFECTS,
@@ -104,7 +105,8 @@ def _effects(result: AuditResult, pictures: Pictures) -> str:
     )
     caption = (
         f"Changes of the probability of “{result.spec.option}” against “{result.spec.levels[0]}”, with "
-        f"{level_of(result)} intervals over wordings. Filled: a discovery after correction for many tests; "
+        f"{level_of(result)} intervals over repetitions of the audit with other names and wordings. "
+        "Filled: a discovery after correction for many tests; "
         f"hollow: not.{truth if result.truth is not None else ''}"
     )
     several = len(result.lms) > 1
@@ -124,7 +126,9 @@ def _wordings(result: AuditResult, pictures: Pictures) -> str:
     return (
         _shown(pictures, wording_panels(result), caption)
         + markup.table(tables.wordings_table(result))
-        + f"<h3>What varies</h3>{''.join(markup.folded(head, texts) for head, texts in what_varies(result))}"
+        + "<h3>What varies</h3>"
+        + markup.table(tables.design_table(result))
+        + "".join(markup.folded(head, texts) for head, texts in what_varies(result))
     )
 
 
@@ -140,8 +144,8 @@ def _variance(result: AuditResult, pictures: Pictures) -> str:
 def _sensitivity(result: AuditResult, pictures: Pictures) -> str:
     scoring = f"Total effect by scoring, with {level_of(result)} intervals. {SCORING}"
     coupling = (
-        "Share of units whose outcome would change. The bar spans what any way of sharing chance between the worlds "
-        "could give; points: some ways."
+        "Share of units whose outcome would change. No way of sharing chance between the worlds gives anything outside "
+        f"the bar; points: some ways. {BOUNDS}"
     )
     return (
         "<h3>Scoring: how the probability of an option is read off</h3>"

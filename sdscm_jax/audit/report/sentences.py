@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..result import AuditResult
 from .rows import Group, Row, agreement, as_rows, effects_of, groups, mean_over_wordings, truth_of
-from .spoken import change, counted, listed, percent, probability, span
-from .words import EFFECTS
+from .spoken import change, counted, findable, listed, percent, probability, some_of, span
+from .words import EFFECTS, WITNESS
+
+# Fewer repetitions than these give an interval that is twice as long as of many.
+FEW = 4
 
 
 class Said(NamedTuple):
@@ -20,7 +25,7 @@ class Said(NamedTuple):
 def summary(result: AuditResult) -> list[Said]:
     """Every sentence of the summary."""
     effects = [_effect(result, group) for group in groups(result)]
-    return [_asked(result), _discoveries(result), *effects, *_differences(result)]
+    return [_asked(result), *_drawn(result), _discoveries(result), *effects, *_witness(result), *_differences(result)]
 
 
 def level_of(result: AuditResult) -> str:
@@ -49,6 +54,42 @@ def _asked(result: AuditResult) -> Said:
     )
 
 
+def _drawn(result: AuditResult) -> list[Said]:
+    """How often the audit was repeated, what limits that, and what the results are for."""
+    told = []
+    for proxy in result.spec.proxies:
+        rows = [row for row in as_rows(result.design) if row["proxy"] == proxy.name]
+        if not rows:
+            continue
+        count = int(rows[0]["repetitions"])
+        fixed = [str(row["dimension"]) for row in rows if not row["drawn"]]
+        scarce = [str(r["dimension"]) for r in rows if r["drawn"] and int(r["levels"]) == count]
+        text = "nothing was drawn, so that there is no interval" if count == 1 else f"{count} independent repetitions"
+        if count > 1 and scarce:
+            text += f", no more as there are {count} of what is scarcest ({some_of(scarce)})"
+        if fixed:
+            text += f"; fixed, so that the results are for these alone: {listed(fixed)}"
+        few = " Few repetitions make wide intervals." if 1 < count < FEW else ""
+        told.append(f"By {proxy.name}: {text}.{few}")
+    return [Said("What was drawn.", " ".join(told))] if told else []
+
+
+def _witness(result: AuditResult) -> list[Said]:
+    """Why some parts are no single numbers."""
+    said = []
+    for site, other in result.spec.witnesses:
+        rows = result.effects[result.effects["effect"] == "unfair"]
+        spans = [
+            f"the unfair part is {span(float(row['least']), float(row['greatest']))} ({row['lm']}, {row['proxy']}, "
+            f"{row['level']})"
+            for row in as_rows(rows)
+            if row["method"] == "bounds"
+        ]
+        bounds = "; ".join(spans) or "there are no bounds for them here"
+        said.append(Said("No single number.", WITNESS.format(site, other, result.spec.outcome, other, bounds)))
+    return said
+
+
 def _effect(result: AuditResult, group: Group) -> Said:
     spec, found = result.spec, effects_of(result, group)
     lead, total = f"{group.lm}, by {group.proxy}.", found["total"]
@@ -70,11 +111,10 @@ def _parts(result: AuditResult, found: dict[str, Row]) -> str:
         "illegitimate": f"goes through {listed(spec.not_legitimate)} (not legitimate)",
         "legitimate": f"goes through {listed(spec.legitimate)} (legitimate)",
     }
-    empty = {"illegitimate": not spec.not_legitimate, "legitimate": not spec.legitimate}
     told = [
         f"{change(float(found[name]['value']))} {way}"
         for name, way in ways.items()
-        if name in found and not empty.get(name, False)
+        if name in found and name not in spec.absent and np.isfinite(found[name]["value"])
     ]
     return f"; of this {listed(told)}." if told else "."
 
@@ -84,6 +124,13 @@ def _remarks(result: AuditResult, group: Group, total: Row) -> list[str]:
     said = []
     if float(total["lower"]) <= 0 <= float(total["upper"]):
         said.append("The interval contains 0, so that it is compatible with no effect.")
+    if np.isfinite(float(total["value"])) and not np.isfinite(float(total["lower"])):
+        said.append(_no_interval(int(total["repetitions"])))
+    elif not np.isnan(float(total["detectable"])):
+        said.append(
+            f"The least effect that such an audit would find in four of five cases: "
+            f"{findable(float(total['detectable']))}."
+        )
     if count > 1:
         said.append(f"{same} of {count} combinations of wordings move it in the direction of their average.")
     truth = truth_of(result, group, "total")
@@ -92,8 +139,14 @@ def _remarks(result: AuditResult, group: Group, total: Row) -> list[str]:
     return said
 
 
+def _no_interval(repetitions: int) -> str:
+    if repetitions < 2:
+        return "There is no interval, as nothing was drawn twice."
+    return "There is no interval, as repetitions do not differ, which is no evidence that others would not."
+
+
 def _discoveries(result: AuditResult) -> Said:
-    table = result.effects
+    table = result.effects[(result.effects["same_as"] == "") & ~result.effects["effect"].isin(result.spec.absent)]
     count, kept = len(table), int(table["discovery"].sum())
     rate = percent(float(result.settings.get("rate", 0.05)))
     by_effect = [
@@ -116,6 +169,8 @@ def _discoveries(result: AuditResult) -> Said:
 
 def _differences(result: AuditResult) -> list[Said]:
     lead, table = "Between language models.", result.differences
+    if not table.empty:
+        table = table[(table["same_as"] == "") & ~table["effect"].isin(result.spec.absent)]
     if table.empty:
         return [] if len(result.lms) > 1 else [Said(lead, "There is one only: nothing here tells how models differ.")]
     kept = [row for row in as_rows(table) if bool(row["discovery"])]

@@ -47,6 +47,15 @@ def chance(value: float) -> str:
     return "< 0.001" if value < 0.001 else probability(value)
 
 
+def findable(value: float) -> str:
+    """An effect that could be found; none where it would have to be larger than is possible.
+
+    >>> findable(0.02), findable(float("inf")), findable(float("nan"))
+    ('0.020', 'none', '–')
+    """
+    return "none" if value == np.inf else probability(value)
+
+
 def percent(share: float) -> str:
     """A share in per cent.
 
@@ -73,3 +82,13 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
     """
     names = list(names)
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names) or "none"
+
+
+def some_of(names: list[str] | tuple[str, ...]) -> str:
+    """The first of several names, and how many others there are.
+
+    >>> some_of(["a"]), some_of(["a", "b"]), some_of(["a", "b", "c", "d"])
+    ('a', 'a and b', 'a and 3 others')
+    """
+    names = list(names)
+    return listed(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} others"

@@ -12,10 +12,11 @@ import pandas as pd
 from ...page.spoken_numbers import number
 from ..result import AuditResult
 from .roles import ROLES, roles
-from .rows import Group, agreement, as_rows, effects_of, groups, truth_of
-from .spoken import chance, change, percent, probability
+from .rows import Group, Row, agreement, as_rows, effects_of, groups, truth_of
+from .spoken import chance, change, findable, percent, probability, span
 
 _GROUP = ("language model", "proxy", "level")
+_SIZE = ("could find", "wordings", "repetitions")
 
 
 class Cell(NamedTuple):
@@ -93,15 +94,24 @@ def effects_table(result: AuditResult) -> Table:
     rows = []
     for group in groups(result):
         for name, row in effects_of(result, group).items():
-            cells = [*_names(group), Cell(name), *(_changed(row[c]) for c in ("value", "lower", "upper"))]
+            cells = [*_names(group), Cell(name), _value(row), *(_changed(row[c]) for c in ("lower", "upper"))]
             if known:
                 truth = truth_of(result, group, name)
                 cells.append(_changed(np.nan if truth is None else truth))
             cells += [_chance(row["p"]), _chance(row["q"]), _yes(row["discovery"])]
-            cells += [Cell(number(int(row["wordings"])), float(row["wordings"])), Cell(str(row["method"]))]
+            cells.append(Cell(findable(float(row["detectable"])), float(row["detectable"])))
+            cells += [Cell(number(int(row[c])), float(row[c])) for c in ("wordings", "repetitions")]
+            cells.append(Cell(f"the {row['same_as']} effect in other words" if row["same_as"] else str(row["method"])))
             rows.append(tuple(cells))
     head = (*_GROUP, "effect", "change", "lower", "upper", *(["truth"] if known else []))
-    return Table("Effects", (*head, "p", "q", "discovery", "wordings", "method"), tuple(rows), sortable=True)
+    return Table("Effects", (*head, "p", "q", "discovery", *_SIZE, "method"), tuple(rows), sortable=True)
+
+
+def _value(row: Row) -> Cell:
+    """An effect, or what it is at least and at most where it depends on how chance is shared."""
+    if row["method"] == "bounds":
+        return Cell(f"{span(float(row['least']), float(row['greatest']))} (bounds)")
+    return _changed(row["value"])
 
 
 def differences_table(result: AuditResult) -> Table:
@@ -135,6 +145,16 @@ def wordings_table(result: AuditResult) -> Table:
     return Table("Total effect by combination of wordings", head, tuple(rows))
 
 
+def design_table(result: AuditResult) -> Table:
+    """What was drawn, and what the results are for."""
+    rows = []
+    for row in as_rows(result.design):
+        numbers = (Cell(number(int(row[c])), float(row[c])) for c in ("levels", "repetitions"))
+        told = "drawn: no two repetitions share one" if bool(row["drawn"]) else "fixed: the results are for these"
+        rows.append((Cell(str(row["proxy"])), Cell(str(row["dimension"])), *numbers, Cell(told)))
+    return Table("What was drawn", ("proxy", "what", "how many", "repetitions", "role"), tuple(rows))
+
+
 def variance_table(result: AuditResult) -> Table:
     """Variance components and their shares."""
     rows = []
@@ -150,14 +170,15 @@ def variance_table(result: AuditResult) -> Table:
 
 def scorings_table(result: AuditResult) -> Table:
     """The total effect by scoring."""
-    head = ("scoring", "total", "lower", "upper")
-    return _by_group("Total effect by scoring", result, result.scorings, head, head, _changed)
+    columns = ("scoring", "total", "lower", "upper", "difference", "difference_lower", "difference_upper")
+    head = (*columns[:4], "difference from the first", "lower", "upper")
+    return _by_group("Total effect by scoring", result, result.scorings, columns, head, _changed)
 
 
 def couplings_table(result: AuditResult) -> Table:
     """How many outcomes would change, by coupling."""
     columns = ("coupling", "changed", "lower_bound", "upper_bound")
-    head = ("coupling", "share changed", "least possible", "greatest possible")
+    head = ("coupling", "share changed", "no less than", "no more than")
     title = "Share of units whose outcome would change, by coupling"
     return _by_group(title, result, result.couplings, columns, head, _share)
 

@@ -66,21 +66,32 @@ METHOD = (
         "is the direct, the illegitimate and the legitimate part together.",
     ),
     (
-        "Wordings",
-        "Language models are sensitive to wording. So every sentence has several wordings, and levels and options have "
-        "several phrases. An effect is the average over them, and the interval says how far this average could move if "
-        "others had worded the sentences. Wordings that have a sentence in common are not counted as independent: "
-        "the interval is the widest of those (Student’s) that take whole wordings, or the wordings of any one "
-        "sentence, as the sample. A sentence with fewer than five wordings is taken as it is. One wording alone is an "
-        "anecdote.",
+        "Repetitions",
+        "Language models are sensitive to wording, and to which names stand for a level. So every sentence has several "
+        "wordings, and levels and options may have several phrases. These are divided into groups that have nothing in "
+        "common: each group is a repetition of the whole audit, with names and sentences of its own. An effect is the "
+        "average over repetitions, and its interval (Student’s) says how far that average could move if others had "
+        "chosen the names and worded the sentences. There are no more repetitions than the scarcest of what is drawn "
+        "has wordings or phrases: with two names there are two, and the interval is wide, as two names tell little of "
+        "others. What there is one of, or what the audit declares to be all there is, is the same in all repetitions: "
+        "the results are for these.",
+    ),
+    (
+        "What could be found",
+        "An effect that is too small is not told from 0. “Could find” is the least effect that another audit like this "
+        "one would tell from 0 (beyond the margin) in four of five cases, before the correction for many tests, given "
+        "how much the repetitions differ here.",
     ),
     (
         "Many tests",
         "A model’s own effects are measured without noise, so that any trace of an effect would be found. Those that "
-        "matter are beyond a margin (see the settings). p is how often the choice of wordings alone would give an "
-        "average at least so far from 0 if the effect were as large as the margin. With many effects some p are small "
-        "by luck. q corrects for that (Benjamini and Hochberg 1995): of the effects reported as discoveries, at most "
-        "the stated share is expected to be wrong.",
+        "matter are beyond a margin (see the settings). p is how often the choice of names and wordings alone would "
+        "give an average at least so far from 0 if the effect were as large as the margin. With many effects some p "
+        "are small by luck. q corrects for that (Benjamini and Hochberg 1995): of the effects reported as discoveries, "
+        "at most the stated share is expected to be wrong. This holds if the tests are independent or go together; for "
+        "tests that may go against each other, as parts of one total can, the tables (effects.csv) have a q that holds "
+        "in any case (q_any; Benjamini and Yekutieli 2001), and is larger. An effect that is another in other words, "
+        "such as the direct effect where nothing lies between, is one test.",
     ),
     (
         "Proxies",
@@ -90,19 +101,21 @@ METHOD = (
 )
 
 LIMITS = (
-    "The intervals contain variation over wordings and over option wordings, and nothing else. They do not contain "
+    "The intervals contain what the names and the wordings vary that were drawn, and nothing else. They do not contain "
     "the choice of scoring (see the section on sensitivity), how the language model was trained, the choice of graph, "
-    "of options or of proxies.",
+    "of options or of proxies, nor what stands under “fixed”.",
     "The results are about a language model’s probabilities for these sentences. They say nothing about people, and "
     "a product built on the model, with {}, may act differently.",
     "The graph is a decision: it says which sentences the model is shown. Which variables are legitimate is a "
     "judgement of those who designed the audit, not a finding.",
-    "Wordings were written by people, not drawn at random from all that could be said. Intervals, p and q treat them "
-    "as if they were a fair sample of such wordings.",
-    "An effect that is not shown may still be there: the wordings may be too few, or pull in different directions.",
+    "Wordings and names were chosen by people, not drawn at random from all that there are. Intervals, p and q treat "
+    "them as if they were a fair sample, and effects in repetitions as if they followed the normal distribution.",
+    "An effect that is not shown may still be there: it may be smaller than what could be found, or wordings may pull "
+    "in different directions.",
     "A proxy conveys more than the attribute. A first name may tell of age, class or origin as well.",
     "What would have happened to one person depends on how chance is shared between the two worlds, which nothing can "
-    "tell from outside. Averages do not depend on it; the example pairs and the shares of changed outcomes do.",
+    "tell from outside. Total and direct effects do not depend on it; the example pairs and the shares of changed "
+    "outcomes do, and so do the other parts where a legitimate variable depends on one that is not legitimate.",
 )
 
 
@@ -172,12 +185,23 @@ VARIANCE = (
     "wording means that a result from one wording should not be trusted."
 )
 SCORING = (
-    "The first scoring is that of the other sections. Here, only the first option wording of each wording counts, so "
-    "that its totals may differ a little from those above."
+    "The first scoring is that of the other sections. All are of the same wordings; the difference from the first is "
+    "taken wording by wording."
+)
+BOUNDS = (
+    "No way of sharing chance gives less than the least or more than the greatest; where variables lie between, these "
+    "need not be reached."
 )
 PAIRS = (
-    "The same unit with the same luck at each level. Words that differ from the reference are in brackets. Units whose "
-    "outcome changes are shown first: these are illustrations, not evidence, and not typical."
+    "The same unit with the same luck at each level. Words that differ from the reference are in brackets. Each pair "
+    "is of another wording, those first whose effect is nearest to the average; within it, of a unit whose outcome "
+    "changes in the way that is most frequent: these are illustrations, not evidence, and not typical."
+)
+WITNESS = (
+    "{} depends on {}, which is not legitimate and acts on {} otherwise, too. In the world that the unfair part is of, "
+    "the one reads {} as it would be at the reference, the other as it is at the new level, and how the two share "
+    "chance is nothing that the model’s probabilities tell (a recanting witness, Avin, Shpitser and Pearl 2005). So "
+    "the illegitimate, the legitimate and the unfair part are no single numbers: {}."
 )
 ASKED = (
     "Verbatim, white space included. What stands in brackets is the list of options for the blank; the model was asked "
