@@ -5,7 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-LATER = ("transformers", "torch", "pandas", "networkx", "matplotlib", "scipy.stats", "scipy.optimize", "huggingface_hub")
+LATER = (
+    "transformers",
+    "torch",
+    "pandas",
+    "networkx",
+    "matplotlib",
+    "scipy.stats",
+    "scipy.optimize",
+    "huggingface_hub",
+)
 
 
 def test_libraries_are_loaded_where_they_are_used() -> None:
