@@ -10,7 +10,7 @@ import numpyro
 from jax import Array
 from numpyro.primitives import Messenger, apply_stack
 
-from ..checks import function, mapping, takes
+from ..checks import function, mapping, takes, told
 from ..errors import GivenError, SiteError
 from .control_flow import wrap_bodies
 from .intervened import takes_noise
@@ -48,6 +48,9 @@ class exogenous(Messenger):
         fn = None if fn is None else function(fn, "the model of exogenous")
         self.key = as_key(key)
         self.noise = {} if noise is None else dict(mapping(noise, "the noise of exogenous"))
+        for name, known in self.noise.items():
+            if not hasattr(known, "carried_to"):
+                raise SiteError(f"the noise of site {name!r} is what abduct gives, got {told(known)}")
         self._names: set[str] = set()
         self._unnamed = 0
         super().__init__(fn)

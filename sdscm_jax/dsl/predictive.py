@@ -11,8 +11,8 @@ import numpy as np
 import numpyro.infer
 from jax import Array
 
-from ..checks import count, function, items, mapping, shallow, told
-from ..errors import ProgramError
+from ..checks import count, function, items, mapping, shallow, takes, told
+from ..errors import ProgramError, SiteError, nearest
 from .do import intervened_sites
 from .executable import Lowered, executable
 from .noise import as_key
@@ -58,9 +58,9 @@ class Predictive:
         return_sites: Sequence[str] | None = None,
         **options: Any,
     ):
-        num_samples = None if num_samples is None else count(num_samples, "num_samples")
+        num_samples = None if num_samples is None else count(num_samples, "num_samples", most=2**31 - 1)
         return_sites = None if return_sites is None else list(items(return_sites, "return_sites", single=str))
-        function(model)
+        self._model = function(model)
         done = intervened_sites(model)
         self._posterior = None
         if posterior_samples is not None:
@@ -74,13 +74,18 @@ class Predictive:
             draw = numpyro.infer.Predictive(
                 model, posterior, num_samples=num_samples, return_sites=return_sites, **options
             )
-            return draw(key, *args, **kwargs)
+            found = draw(key, *args, **kwargs)
+            for name in return_sites or ():
+                if name and name not in found:
+                    raise SiteError(f"return_sites are sites of the model, got {told(name)}; {nearest(name, found)}")
+            return found
 
         self._run = run
 
     def __call__(self, key: Array, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Samples of the sites that are not among the posterior samples."""
         key = key if isinstance(key, jax.core.Tracer) else as_key(key)
+        takes(self._model, args, kwargs)
         shallow((args, kwargs), "an argument of the model", ProgramError)
         for leaf in jax.tree.leaves((args, kwargs)):
             if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import items, real, told
+from ..checks import items, real, text, told
 from ..dsl.tabulate import Tabulated
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
@@ -64,6 +64,7 @@ def contrasted(source: Source, treatment: str, low: Any, high: Any) -> tuple[str
     Raises:
         EffectError: the treatment may not be intervened on, has more levels and none is given, or both are one.
     """
+    text(treatment, "treatment", EffectError)
     if source.exogenous(treatment):
         raise EffectError(f"site {treatment!r} is exogenous: it has no effect that an intervention could show")
     options = source.options(treatment)
@@ -81,7 +82,8 @@ def contrasted(source: Source, treatment: str, low: Any, high: Any) -> tuple[str
 
 def check_outcome(source: Source, treatment: str, outcome: str) -> None:
     """Refuse an outcome that is the treatment or that the model does not have."""
-    source.options(outcome)
+    text(treatment, "treatment", EffectError)
+    source.options(text(outcome, "outcome", EffectError))
     if treatment == outcome:
         raise EffectError(f"treatment and outcome are both {outcome!r}")
 

@@ -128,6 +128,7 @@ def simulate(
     interventions = ({}, *(told(world, run.sites, n) for world in worlds or ()))
     started = time.perf_counter()
     # Who gives nothing goes on with what the run in the directory has.
+    out = None if out is None else checks.as_path(out, "out")
     there = left_to_us(out)
     memory, chunk = memory or there.get("memory"), chunk or there.get("chunk")
     execution = execution or ("in_graph" if there.get("execution") == "in_graph" else None)
@@ -222,7 +223,7 @@ def prepare(
     n, draws = count(n, "n, the number of units,"), count(draws, "draws, the number for each unit,")
     if n > MOST_SEED:
         raise SDSCMError(f"n, the number of units, is at most {MOST_SEED:,}, got {checks.told(n)}")
-    args = jax.tree.map(_as_array, checks.shallow(args, "an argument of the model"))
+    args = as_arguments(args)
     key = as_key(key)
     natural = structure(model, args)
     regime = as_regime({} if do is None else do, natural, n)
@@ -268,8 +269,17 @@ def _executor(run: Run, execution: str | None, memory: int | None, store: Any, c
     return InGraph(run, min(size, run.rows), memory)
 
 
+def as_arguments(args: tuple) -> tuple:
+    """A model's arguments, numbers among them as arrays.
+
+    Raises:
+        SDSCMError: they hold something else than arrays of numbers and language models.
+    """
+    return jax.tree.map(_as_array, checks.shallow(args, "an argument of the model"))
+
+
 def _as_array(leaf: Any) -> Any:
-    if isinstance(leaf, jax.Array):
+    if isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf
     if isinstance(leaf, np.ndarray) and (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)):
         return leaf

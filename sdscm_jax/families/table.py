@@ -66,6 +66,8 @@ def conditionals(family: Family, data: Data, weights: Weights = None) -> dict[st
     if isinstance(data, Mapping):
         if weights is not None:
             raise DataError("weights are those of a table's units; these data are probabilities")
+        if not data:
+            raise DataError("data that are probabilities have those of one variable at least, got an empty mapping")
         return {name: _given(family, name, probs) for name, probs in data.items()}
     frame = read_table(data) if isinstance(data, (str, Path)) else data
     checks.instance(

@@ -148,7 +148,8 @@ class LowRank(Adapter):
         alpha: float | None = None,
         rngs: nnx.Rngs | int = 0,
     ):
-        rank, lm = count(rank, "rank"), _checked(lm)
+        lm = _checked(lm)
+        rank = count(rank, "rank", most=max(lm.config.width, lm.config.mlp_width, lm.config.heads * lm.config.head_dim))
         alpha = rank if alpha is None else real(alpha, "alpha", above=0)
         known = [name for name, module in lm.params["blocks"].items() if "kernel" in module]
         targets = items(targets, "targets")

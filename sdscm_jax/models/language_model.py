@@ -238,7 +238,9 @@ def parse_dtype(value: Any) -> Any:
         LoadError: it is none.
     """
     try:
-        if not (isinstance(value, str | type | np.dtype) or hasattr(value, "dtype")):
+        # (NumPy takes any class for the dtype of objects, and a number for that of its kind.)
+        known = isinstance(value, str | np.dtype) or (isinstance(value, type) and issubclass(value, np.generic | float))
+        if not known and not isinstance(value, type(jnp.float32)):
             raise TypeError
         return jnp.dtype(value)
     except Exception as error:

@@ -323,7 +323,10 @@ _added = jax.jit(partial(jax.tree.map, jnp.add))
 
 def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
     """Lists of ``size`` batches; the last one has what is left."""
-    source = iter(batches)
+    try:
+        source = iter(batches)
+    except TypeError as error:
+        raise SDSCMError(f"batches are an iterable of Batch, got {told(batches)}") from error
     while group := [instance(batch, Batch, "a batch") for batch in islice(source, size)]:
         yield group
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import items
+from ..checks import known_names, takes
 from ..dsl.noise import as_key, fold_in
 from ..engine.simulate import simulate
 from .failure import fail, same_rows, shown
@@ -49,13 +49,16 @@ def check_abduction(
     10
     """
     key = as_key(key)
+    takes(model, args)
     seen = simulate(model, key, units, *args, logp=[], progress=False)
     random = [
         site.name
         for site in seen.graph.sites
         if site.kind not in ("deterministic", "intervened") and not (site.observed or site.looped)
     ]
-    sites = None if sites is None else items(sites, "sites", single=str)
+    names = [site.name for site in seen.graph.sites]
+    sites = None if sites is None else known_names(sites, "sites", names)
+    hidden = known_names(hidden, "hidden", names)
     evidence = {name: seen.values[name][:, 0] for name in random if name not in hidden}
     worlds: list[World] = [
         {site.name: 0 if site.options else seen.values[site.name][:, 0]}

@@ -68,7 +68,10 @@ def check_interventional(
     4
     """
     units, key = checks.count(units, "units"), as_key(key)
+    checks.takes(model, args)
     source = exact(model, *args)
+    sites = None if sites is None else checks.known_names(sites, "sites", source.names)
+    observed = checks.known_names(observed, "observed", source.names)
     free = [site.name for site in structure(model, args) if may_be_set(site)]
     chosen = [name for name in source.names if name in free and (sites is None or name in sites)]
     worlds: list[World] = [{name: k} for name in chosen for k in range(len(source.options(name)))]

@@ -16,6 +16,7 @@ from .. import checks
 from ..dsl.choice import Choice
 from ..dsl.exogenous import exogenous
 from ..dsl.noise import as_key, fold_in
+from ..engine.simulate import as_arguments
 from .execution import TOLERANCE
 from .failure import fail
 
@@ -86,6 +87,8 @@ def check_options(model: Callable, key: Any, *args: Any, units: int = 32, tolera
     20
     """
     units, tolerance, key = checks.count(units, "units"), checks.real(tolerance, "tolerance", least=0), as_key(key)
+    checks.takes(model, args)
+    args = as_arguments(args)
     options: dict[str, tuple[str, ...]] = {}
 
     @jax.jit

@@ -371,7 +371,10 @@ PUBLIC: dict[str, Call] = {
     ),
     # -- handlers --
     "handlers.do": _with(
-        lambda place, /, fn, data: run(sd.handlers.do(fn, data)), fn=_MODEL, data=a({"rain": "clear"}, WORLD)
+        lambda place, /, fn, data: run(sd.handlers.do(fn, data)),
+        # Without a model it is a context, without values nothing is set.
+        fn=a(model, m.or_none(PROGRAM)),
+        data=a({"rain": "clear"}, m.or_none(WORLD)),
     ),
     "handlers.do value": _with(
         lambda place, /, value: run(sd.handlers.do(model, {"rain": value})), value=a("clear", CHANGE)

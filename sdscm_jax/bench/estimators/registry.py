@@ -9,8 +9,8 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ...checks import one_of
-from ...errors import EstimatorError
+from ...checks import one_of, told
+from ...errors import EstimatorError, nearest
 from .identity import Unkept, identity_of, look_at
 from .protocol import Estimator
 
@@ -89,6 +89,8 @@ def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else listed
     found: list[str] = []
     for name in wanted:
+        if not isinstance(name, str):
+            raise EstimatorError(f"an estimator is named, got {told(name)}; {nearest('', estimator_names())}")
         found.extend(SUITE if name == "suite" else estimator_names() if name == "all" else [name])
     for name in found:
         _point(name)
