@@ -45,7 +45,9 @@ def skip_without_disks() -> NoReturn:
 
 def absent(module: str) -> str:
     """Why a test without an optional module is skipped."""
-    return f"{module} is absent: pip install '.[{'oracle' if module in ('torch', 'catenets') else 'test'}]'"
+    return (
+        f"{module} is absent: pip install '.[{'oracle' if module in ('torch', 'catenets', 'stochtree') else 'test'}]'"
+    )
 
 
 def needs(module: str) -> ModuleType:

@@ -16,6 +16,7 @@ from ..bench.estimators.registry import chosen
 from ..bench.evaluation import QUICK, QUICK_DATASETS
 from ..bench.evaluation import evaluate as evaluate_benchmark
 from ..bench.generation import generate as write_benchmark
+from ..bench.held_out import HeldOut
 from ..bench.metrics import parse_interval_of
 from ..bench.opening import parse_outcome
 from ..dsl.coupling import parse_coupling
@@ -88,6 +89,13 @@ def evaluate(
     encoding: Annotated[str, typer.Option(help="of the covariates: onehot, or integer (the paper's).")] = "onehot",
     level: Annotated[float, typer.Option(help="Share that intervals are to hold.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the estimators.")] = 0,
+    test_share: Annotated[
+        float, typer.Option(help="Share of the units to judge estimators on, which they do not learn from; 0: none.")
+    ] = 0.0,
+    cross_fit: Annotated[
+        int, typer.Option(help="Judge each of so many parts of the units by what was learned from the others.")
+    ] = 1,
+    budget: Annotated[int, typer.Option(help="Configurations that each estimator may try; 1: its default.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Only the first so many data sets.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few data sets and estimators: two minutes.")] = False,
     estimates: Annotated[
@@ -102,6 +110,7 @@ def evaluate(
         out = checked_out(out)
         level, seed = checks.share(level, "--level"), checks.seed(seed, "--seed")
         limit = None if limit is None else checks.count(limit, "--limit")
+        held_out, budget = HeldOut(test_share, cross_fit), checks.count(budget, "--budget")
         jobs, settings = _jobs(jobs, limit or 1000), parse_settings(covariates.split(","))
         encoding, intervals_of = parse_encoding(encoding), parse_interval_of(intervals_of)
         outcome = None if outcome is None else parse_outcome(outcome)
@@ -123,6 +132,9 @@ def evaluate(
             encoding=encoding,
             level=level,
             seed=seed,
+            test_share=held_out.test_share,
+            cross_fit=held_out.cross_fit,
+            budget=budget,
             limit=limit,
             estimates=estimates or (),
             intervals_of=intervals_of,
@@ -143,6 +155,7 @@ def _board(leaderboard: pd.DataFrame) -> Table:
     columns = {
         "ate_rmse": "ATE RMSE",
         "pehe_sd_y": "PEHE/sd(y)",
+        "pehe_floor_sd_y": "floor",
         "cate_coverage": "CATE cov.",
         "ite_coverage": "ITE cov.",
         "seconds": "CPU s",

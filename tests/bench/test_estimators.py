@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sdscm_jax.bench.estimators.baselines import Constant, Oracle, Zero
+from sdscm_jax.bench.estimators.baselines import Constant, OracleCate, OracleIte, Zero
 from sdscm_jax.bench.estimators.crossfitted import one_pass
 from sdscm_jax.bench.estimators.forests import ForestS, ForestT, RandomForest
 from sdscm_jax.bench.estimators.linear import DifferenceInMeans, LinearRegression, LinearS, LinearT, least_squares
@@ -394,21 +394,26 @@ def test_baselines() -> None:
     assert zero.interval(x, 0.9) is None
     np.testing.assert_array_equal(zero.effect(x), np.zeros(3))
 
-    constant, oracle = Constant(), Oracle()
-    for baseline in (constant, oracle):
-        baseline.reveal(truth, np.full(3, np.nan))
+    expected = np.array([2.0, 2.0, 3.0])
+    constant, individual, conditional = Constant(), OracleIte(), OracleCate()
+    for baseline, average in ((constant, 3.0), (individual, 3.0), (conditional, 7 / 3)):
+        baseline.reveal(truth, expected)
         baseline.fit(KEY, x, t, y)
         assert isinstance(baseline, Estimator)
-        assert baseline.ate() == 3.0
+        assert baseline.ate() == pytest.approx(average)
     # The constant's error relative to the spread of the effects is one.
     assert np.sqrt(np.mean((constant.effect(x) - truth) ** 2)) / truth.std() == pytest.approx(1.0)
-    np.testing.assert_array_equal(oracle.effect(x), truth)
-    np.testing.assert_array_equal(oracle.interval(x, 0.9), (truth, truth))
-    assert oracle.interval_of == "ite"
-    assert oracle.ate_interval(0.9) == (3.0, 3.0)
+    for oracle, of, effects in ((individual, "ite", truth), (conditional, "cate", expected)):
+        np.testing.assert_array_equal(oracle.effect(x), effects)
+        np.testing.assert_array_equal(oracle.interval(x, 0.9), (effects, effects))
+        assert oracle.interval_of == of
+        assert oracle.ate_interval(0.9) == (oracle.ate(), oracle.ate())
+    conditional.reveal(truth, np.full(3, np.nan))
+    with pytest.raises(EstimatorError, match="oracle_cate: the true effects of these units are not known"):
+        conditional.fit(KEY, x, t, y)
 
 
-@pytest.mark.parametrize("make", [Constant, Oracle])
+@pytest.mark.parametrize("make", [Constant, OracleCate, OracleIte])
 def test_baselines_must_be_shown_the_truth(make: Callable[[], Any]) -> None:
     with pytest.raises(EstimatorError, match=r"needs the true effects: call reveal\(ite, cate\) before fit"):
         make().fit(KEY, DATA.x, DATA.t, DATA.y)
