@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
@@ -61,7 +61,7 @@ class Settings:
     encoding: str = "onehot"
     level: float = 0.95
     seed: int = 0
-    held_out: HeldOut = HeldOut()
+    held_out: HeldOut = field(default_factory=HeldOut)
     budget: int = 1
 
     def __post_init__(self) -> None:

@@ -27,8 +27,8 @@ from .difficulty import difficulty
 from .estimates import read_estimates_of, score_estimates
 from .estimating import Settings, Source, estimated, scored
 from .estimators.registry import chosen, described
-from .leaderboard import leaderboard
 from .held_out import HeldOut, splits
+from .leaderboard import leaderboard
 from .metrics import parse_interval_of
 from .report.figures_graph import graph_panels
 from .report.page import ESTIMATES_ARE_SAFE, EXAMPLES, write_report

@@ -223,8 +223,8 @@ def uplift_area(truth: np.ndarray, effect: np.ndarray) -> float:
 
 def qini(truth: np.ndarray, effect: np.ndarray) -> float:
     """Qini coefficient (Radcliffe 2007), of true effects: the area between uplift curve and diagonal, in that of the
-    perfect order. 1 where units are in the order of their effects, 0 on average where in no order; NaN where effects are
-    constant.
+    perfect order. 1 where units are in the order of their effects, 0 on average where in no order; NaN where all
+    effects are the same.
 
     >>> qini(np.array([3.0, 1.0, 2.0]), np.array([9.0, 5.0, 6.0])), qini(np.array([3.0, 1.0]), np.array([0.0, 1.0]))
     (1.0, -1.0)

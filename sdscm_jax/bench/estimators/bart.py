@@ -1,8 +1,8 @@
-"""Effects by Bayesian additive regression trees (Chipman, George & McCulloch 2010; Hill 2011); the sampler is ``bartz``.
+"""Effects by Bayesian additive regression trees (Chipman, George & McCulloch 2010; Hill 2011), by ``bartz``'s sampler.
 
 The prior is that of the first paper, section 3.2: splits of probability 0.95 (1 + depth)^-2; leaves whose sum has a
-standard deviation of a quarter of the outcome's range (k = 2); an error variance with nu = 3 whose 0.9 quantile is what
-least squares leaves ("q = 0.9", the default of dbarts and so of bartCause, which the authors of SD-SCM ran). Two numbers
+standard deviation of a quarter of the outcome's range (k = 2); an error variance with nu = 3 whose 0.9 quantile is
+what least squares leaves (q = 0.9; the defaults of dbarts, and so of bartCause, which SD-SCM's authors ran). Two things
 are bartCause's: 75 trees, and the estimated propensity among the predictors (Hahn, Murray & Carvalho 2020).
 """
 

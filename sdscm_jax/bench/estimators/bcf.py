@@ -37,7 +37,6 @@ from .bart import (
 from .propensity import fit_propensity
 from .protocol import check_units
 
-
 # Standard deviations of mu and of the effect, in those of the outcome: their priors' medians.
 OUTCOME_SD, EFFECT_SD = 2.0, 1.0
 # Median of the absolute value of a standard normal number.
