@@ -251,8 +251,45 @@ def test_a_treatment_that_covariates_decide() -> None:
     x = DATA.t[:, None].astype(float)
     with pytest.raises(EstimatorError, match="the treatment is a linear function of the covariates"):
         LinearRegression().fit(KEY, x, DATA.t, DATA.y)
+    with pytest.raises(EstimatorError, match="linear_s: the treatment is a linear function of the covariates"):
+        LinearS().fit(KEY, np.column_stack([DATA.x, 1 - 2 * x]), DATA.t, DATA.y)
     with pytest.raises(EstimatorError, match="linear_dml: nothing is left of the treatment"):
         LinearDML(nuisance="forest").fit(KEY, x[:60], DATA.t[:60], DATA.y[:60])
+
+
+def test_a_stratum_of_one_arm_has_no_estimate() -> None:
+    """Its effect is open. The regression of the arm that lacks it took a coefficient of 0 for it, as if known."""
+    few = law(120, seed=5)
+    rare = (few.t == 1) & (np.cumsum(few.t) <= 9)  # nine treated units of an option that no control has
+    x = np.column_stack([few.x, rare])
+    with pytest.raises(EstimatorError, match=r"linear_t: 9 of 120 units .* that the controls say nothing of"):
+        LinearT().fit(KEY, x, few.t, few.y)
+    np.testing.assert_allclose(
+        LinearS().fit(KEY, x, few.t, few.y).ate(), LinearRegression().fit(KEY, x, few.t, few.y).ate(), rtol=1e-9
+    )
+    # Without them the others' effects are estimated as before; theirs are refused when asked for.
+    kept = ~rare
+    fitted = LinearT().fit(KEY, x[kept], few.t[kept], few.y[kept])
+    plain = LinearT().fit(KEY, few.x[kept], few.t[kept], few.y[kept])
+    np.testing.assert_allclose(fitted.effect(x[kept]), plain.effect(few.x[kept]), atol=1e-9)
+    for ask in (fitted.effect, lambda rows: fitted.interval(rows, 0.9)):
+        with pytest.raises(EstimatorError, match="linear_t: 9 of 120 units"):
+            ask(x)
+
+
+def test_what_rows_determine_is_what_least_norm_does_not_choose() -> None:
+    """Fitted values of combinations of the rows are those of every solution; of others there is a solution with any."""
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 2, (12, 9)).astype(float)
+    x[:, 3], x[:, 5] = x[:, 1] + x[:, 2], 1.0
+    fit = least_squares(x, rng.normal(size=12))
+    asked = np.concatenate([x, rng.integers(0, 3, (200, 9))])
+    design = np.column_stack([np.ones(12), x])
+    null = np.linalg.svd(design)[2][np.linalg.matrix_rank(design) :]
+    free = np.abs(np.column_stack([np.ones(212), asked]) @ null.T).max(1)
+    np.testing.assert_array_equal(fit.determines(asked), free < 1e-8)
+    assert 0 < fit.determines(asked).sum() < 212
+    assert fit.determines(1e6 * x[:1] + (1 - 1e6) * x[1:2]).all()
 
 
 def test_no_limits_where_a_forest_is_sure_of_an_option() -> None:
@@ -268,12 +305,12 @@ def test_no_limits_where_a_forest_is_sure_of_an_option() -> None:
 
 
 def test_no_limits_where_no_residual_is_left() -> None:
-    x = np.random.default_rng(0).normal(size=(12, 8))
+    x = np.random.default_rng(0).normal(size=(12, 5))
     t, y = np.arange(12) % 2, np.arange(12.0)
     t_learner = LinearT().fit(KEY, x, t, y)
     assert t_learner.interval(x, 0.9) is None
     assert t_learner.ate_interval(0.9) is None
-    assert LinearRegression().fit(KEY, np.c_[x, x[:, :2] ** 2], t, y).ate_interval(0.9) is None
+    assert LinearRegression().fit(KEY, np.c_[x, x**2], t, y).ate_interval(0.9) is None
 
 
 # Against the libraries themselves
