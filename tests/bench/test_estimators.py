@@ -14,11 +14,13 @@ import pytest
 from scipy import stats
 
 from sdscm_jax.bench.estimators.baselines import Constant, OracleCate, OracleIte, Zero
+from sdscm_jax.bench.estimators.boosted import DomainAdaptation, RLearner, XLearner
 from sdscm_jax.bench.estimators.crossfitted import one_pass
 from sdscm_jax.bench.estimators.forests import ForestS, ForestT, RandomForest
 from sdscm_jax.bench.estimators.linear import DifferenceInMeans, LinearRegression, LinearS, LinearT, least_squares
 from sdscm_jax.bench.estimators.orthogonal import CausalForest, CausalForestDML, ForestDR, LinearDML, LinearDR
 from sdscm_jax.bench.estimators.protocol import Estimator
+from sdscm_jax.bench.estimators.weighting import AIPW, IPW, TMLE
 from sdscm_jax.errors import EstimatorError
 
 from ..needs import needs
@@ -60,9 +62,15 @@ CHEAP: dict[str, tuple[Callable[[], Any], float, float]] = {
     "linear_dml": (lambda: LinearDML(nuisance="linear"), 0.3, 0.4),
     "linear_dr": (lambda: LinearDR(nuisance="linear"), 0.1, 0.2),
     "forest_dr": (lambda: ForestDR(trees=40, nuisance="linear"), 0.1, 0.3),
+    "x_learner": (lambda: XLearner(trees=30), 0.25, 0.4),
+    "r_learner": (lambda: RLearner(trees=30), 0.25, 0.5),
+    "domain_adaptation": (lambda: DomainAdaptation(trees=30), 0.25, 0.4),
+    "ipw": (IPW, 0.15, 0.6),
+    "aipw": (AIPW, 0.1, 0.6),
+    "tmle": (TMLE, 0.1, 0.6),
 }
 LIMITS_OF_UNITS = {"linear_t", "causal_forest", "causal_forest_dml", "linear_dml", "linear_dr", "forest_dr"}
-LIMITS_OF_AVERAGE = {"linear_regression", *LIMITS_OF_UNITS} - {"causal_forest"}
+LIMITS_OF_AVERAGE = {"linear_regression", "ipw", "aipw", "tmle", *LIMITS_OF_UNITS} - {"causal_forest"}
 
 
 @pytest.fixture(scope="module", params=CHEAP)
@@ -125,7 +133,10 @@ def test_results_do_not_share_memory(fitted: tuple[str, Any]) -> None:
 
 
 # Where nothing is drawn, the key plays no part.
-@pytest.mark.parametrize("name", [name for name in CHEAP if not name.startswith("linear_") or name in ("linear_dml",)])
+NOTHING_DRAWN = {"linear_regression", "linear_s", "linear_t", "linear_dr", "ipw", "aipw", "tmle"}
+
+
+@pytest.mark.parametrize("name", [name for name in CHEAP if name not in NOTHING_DRAWN])
 def test_the_key_decides(name: str) -> None:
     few = law(80, seed=1)
 

@@ -95,6 +95,16 @@ def check_determined(name: str, determined: np.ndarray, arm: str) -> None:
         )
 
 
+def check_overlap(name: str, x: np.ndarray, t: np.ndarray) -> None:
+    """Refuse units ``[n, p]`` that a regression of the other arm says nothing of.
+
+    Raises:
+        EstimatorError: says how many there are, and which is the first.
+    """
+    for arm, what in enumerate(("controls", "treated")):
+        check_determined(name, least_squares(x[t == arm], np.zeros(int((t == arm).sum()))).determines(x), what)
+
+
 def check_unexplained(name: str, x: np.ndarray, t: np.ndarray) -> None:
     """Refuse a treatment ``[n]`` that is a linear function of the covariates ``[n, p]``.
 
