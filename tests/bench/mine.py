@@ -69,3 +69,35 @@ class Learner:
 
     def ate(self) -> float:
         return float(self.effect(self.units[0]).mean())
+
+
+class Rote:
+    """Remembers its units' outcomes: 0 for units that it was fitted to, 99 for others."""
+
+    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Rote:
+        self.units = len(x)
+        return self
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        return np.full(len(x), 0.0 if len(x) == self.units else 99.0)
+
+    def interval(self, x: np.ndarray, level: float) -> None:
+        return None
+
+    def ate(self) -> float:
+        return 0.0
+
+
+class Shrunk(Learner):
+    """A multiple of the differences of means; once is right, and the default."""
+
+    interval_of = "cate"
+
+    def __init__(self, by: float = 1.0) -> None:
+        self.by = by
+
+    def variants(self) -> list[Shrunk]:
+        return [Shrunk(0.0), Shrunk(0.5), Shrunk(2.0)]
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        return self.by * super().effect(x)
