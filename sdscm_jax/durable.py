@@ -204,4 +204,6 @@ def sync_directory(directory: Path) -> None:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
-        os.close(descriptor)
+        # As above.
+        with suppress(OSError):
+            os.close(descriptor)

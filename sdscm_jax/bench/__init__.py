@@ -8,10 +8,12 @@ from .estimators.registry import estimator_names, make_estimator
 from .evaluation import Evaluation, evaluate
 from .generation import generate
 from .opening import open_benchmark
+from .read_own import Columns
 
 __all__ = [
     "FAMILIES",
     "Benchmark",
+    "Columns",
     "Dataset",
     "Estimator",
     "Evaluation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def read_parquet(source: Path | pa.BufferReader, file: Path | None = None) -> pd
         raise DataError(f"{file} cannot be read as Parquet: {error}") from error
 
 
-def require_columns(frame: pd.DataFrame, needed: list[str], file: Path) -> None:
+def require_columns(frame: pd.DataFrame, needed: Sequence[str], file: Path) -> None:
     """Refuse a table that lacks a column.
 
     Raises:

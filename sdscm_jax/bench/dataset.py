@@ -48,8 +48,9 @@ class Dataset:
 
     Attributes:
         name: of the data set, unique in its benchmark.
-        wording: data sets of one wording share their mechanisms; intervals are clustered by it.
-        covariates: ``[n]`` rows; ordered categoricals of what is not caused by the treatment.
+        wording: data sets of one wording share their mechanisms; intervals are clustered by it. None: it is not known
+            which do, and there are no intervals over data sets.
+        covariates: ``[n]`` rows of what is not caused by the treatment: ordered categoricals, or numbers.
         hidden: covariates that the setting ``"observed"`` withholds.
         t: int8 ``[n]``, 0 or 1.
         y: float64 ``[n]``, the observed outcome.
@@ -59,6 +60,9 @@ class Dataset:
         propensity: float64 ``[n]``, the probability of ``t = 1`` given the unit's covariates.
         unit: int64 ``[n]``, numbers of the units.
 
+    Where the effects, or the propensities, are not known, ``outcomes`` and ``cate``, or ``propensity``, are NaN in all
+    units.
+
     >>> data = Dataset("a", "0", pd.DataFrame({"w": pd.Categorical(["sun", "rain"])}), (), np.array([0, 1]),
     ...     np.array([1.0, 3.0]), np.array([[1.0, 2.0], [1.0, 3.0]]), np.array([1.0, 2.0]), np.array([0.5, 0.5]),
     ...     np.array([0, 1]))
@@ -67,7 +71,7 @@ class Dataset:
     """
 
     name: str
-    wording: str
+    wording: str | None
     covariates: pd.DataFrame
     hidden: tuple[str, ...]
     t: np.ndarray
@@ -80,7 +84,8 @@ class Dataset:
     def __post_init__(self) -> None:
         text(self.name, "the name of a data set", DataError)
         what = f"data set {self.name!r}"
-        text(self.wording, f"{what}: wording", DataError)
+        if self.wording is not None:
+            text(self.wording, f"{what}: wording", DataError)
         instance(self.covariates, pd.DataFrame, f"{what}: covariates", DataError)
         for name in items(self.hidden, f"{what}: hidden", DataError):
             text(name, f"{what}: the name of a hidden covariate", DataError)
@@ -107,11 +112,20 @@ class Dataset:
         return float(self.ite.mean())
 
     @property
+    def known(self) -> bool:
+        """Are the true individual effects known?"""
+        return bool(np.isfinite(self.ite).all())
+
+    @property
     def digest(self) -> str:
         """SHA-256 of everything that estimates and scores may depend on."""
         found = hashlib.sha256(repr((self.name, self.wording, self.hidden)).encode("utf-8", "backslashreplace"))
         arrays: list[Any] = [self.t, self.y, self.outcomes, self.cate, self.propensity, self.unit]
         for name in self.covariates:
+            if not _categorical(self.covariates[name]):
+                found.update(repr((str(name), "number")).encode("utf-8", "backslashreplace"))
+                arrays.append(self.covariates[name].to_numpy(np.float64))
+                continue
             column = self.covariates[name].cat
             told = str(name), [str(option) for option in column.categories], column.ordered
             found.update(repr(told).encode("utf-8", "backslashreplace"))
@@ -140,7 +154,7 @@ class Dataset:
         Args:
             setting: ``"all"`` or ``"observed"``.
             encoding: ``"onehot"``: one column for each option that occurs, but for the first that does;
-                ``"integer"``: the options' numbers, as in the paper.
+                ``"integer"``: the options' numbers, as in the paper. Covariates that are numbers are as they are.
 
         Raises:
             DataError: there is no such setting or encoding.
@@ -148,12 +162,19 @@ class Dataset:
         encoding = parse_encoding(encoding)
         columns = []
         for name in self.visible(setting):
+            if not _categorical(self.covariates[name]):
+                columns.append(self.covariates[name].to_numpy(np.float64)[:, None])
+                continue
             codes = self.covariates[name].cat.codes.to_numpy()
             if encoding == "integer":
                 columns.append(codes[:, None])
             else:
                 columns.append(codes[:, None] == np.unique(codes)[1:])
         return np.concatenate([np.zeros((len(self), 0)), *columns], axis=1, dtype=np.float64)
+
+
+def _categorical(column: pd.Series) -> bool:
+    return isinstance(column.dtype, pd.CategoricalDtype)
 
 
 def _shown(value: Any) -> str:
@@ -167,9 +188,12 @@ def check_dataset(data: Dataset, what: str) -> None:
         DataError: it has one treatment arm only, a constant outcome, or something that is no number;
             names the file (``what``) and the column.
     """
-    for name, column in (("outcome", data.y), ("potential outcomes", data.outcomes), ("propensity", data.propensity)):
-        if not np.isfinite(column).all():
-            raise DataError(f"{what}: {name}: {(~np.isfinite(column)).sum()} values are not finite numbers")
+    of = {"outcome": data.y, "potential outcomes": data.outcomes, "cate": data.cate, "propensity": data.propensity}
+    for name, column in of.items():
+        # What is not known is known of no unit; the outcome was observed.
+        wrong = ~np.isfinite(column)
+        if wrong.any() and (name == "outcome" or not np.isnan(column).all()):
+            raise DataError(f"{what}: {name}: {wrong.sum()} values are not finite numbers")
     missing = [str(c) for c in data.covariates if data.covariates[c].isna().any()]
     if missing:
         raise DataError(f"{what}: covariates {missing} have missing values")
@@ -178,6 +202,8 @@ def check_dataset(data: Dataset, what: str) -> None:
         raise DataError(f"{what}: {arm}; both arms are needed")
     if np.ptp(data.y) == 0:
         raise DataError(f"{what}: the outcome is {data.y[0]} for every unit")
+    if not np.isfinite(data.y.var()):
+        raise DataError(f"{what}: the outcome has values up to {np.abs(data.y).max():g}, whose variance is infinite")
     unknown = [name for name in data.hidden if name not in data.covariates]
     if unknown:
         raise DataError(f"{what}: hidden {unknown} are no covariates; known: {list(data.covariates)}")

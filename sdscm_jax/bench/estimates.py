@@ -14,6 +14,7 @@ from ..errors import DataError, SDSCMError, nearest
 from .dataset import SETTINGS, Dataset
 from .estimators.protocol import parse_level
 from .metrics import parse_interval_of, score, unscored
+from .tables import refuse
 
 _NUMBERS = ("effect", "lower", "upper", "ate")
 _NAMES = ("dataset", "covariates", "estimator")
@@ -55,33 +56,23 @@ def _check_columns(path: Path, frame: pd.DataFrame) -> None:
         raise DataError(f"{path}: there are no rows")
 
 
-def _refuse(path: Path, wrong: pd.Series, column: str, why: str, shown: pd.Series | None = None) -> None:
-    """Raise if anything is wrong, and name the first."""
-    flags = wrong.to_numpy(dtype=bool)
-    if flags.any():
-        at = int(flags.argmax())
-        value = "" if shown is None else f"{str(shown.iloc[at])!r} "
-        more = f" (and {flags.sum() - 1} rows more)" if flags.sum() > 1 else ""
-        raise DataError(f"{path}: row {int(wrong.index[at]) + 1}, column {column!r}: {value}{why}{more}")
-
-
 def _numeric(path: Path, frame: pd.DataFrame, name: str) -> pd.Series:
     numbers = pd.to_numeric(frame[name], errors="coerce")
-    _refuse(path, numbers.isna() & frame[name].notna(), name, "is not a number", frame[name])
+    refuse(path, numbers.isna() & frame[name].notna(), name, "is not a number", frame[name])
     return numbers
 
 
 def _units(path: Path, frame: pd.DataFrame) -> pd.Series:
     numbers = _numeric(path, frame, "unit")
-    _refuse(path, numbers.isna(), "unit", "is missing")
-    _refuse(path, (numbers.abs() >= 2.0**63) | (numbers % 1 != 0), "unit", "is not a whole number", frame["unit"])
+    refuse(path, numbers.isna(), "unit", "is missing")
+    refuse(path, (numbers.abs() >= 2.0**63) | (numbers % 1 != 0), "unit", "is not a whole number", frame["unit"])
     return numbers.astype(np.int64)
 
 
 def _names(path: Path, frame: pd.DataFrame, name: str, default: str) -> pd.Series:
     if name not in frame:
         return pd.Series(default, index=frame.index, dtype=object)
-    _refuse(path, frame[name].isna(), name, "is missing")
+    refuse(path, frame[name].isna(), name, "is missing")
     return frame[name].astype(str).astype(object)
 
 
@@ -102,7 +93,7 @@ def _tidy(path: Path, frame: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         wrong = ~tidy[name].isin(known)
         for value in tidy[name][wrong].unique()[:1]:
             hint = nearest(value, _few(value, known))
-            _refuse(path, wrong, name, f"is none of the {len(known)} there are; {hint}", tidy[name])
+            refuse(path, wrong, name, f"is none of the {len(known)} there are; {hint}", tidy[name])
     for name in _NUMBERS:
         tidy[name] = _numeric(path, frame, name).astype(np.float64) if name in frame else np.nan
     return tidy
@@ -115,25 +106,25 @@ def _few(word: str, known: list[str]) -> list[str]:
 
 def _check_values(path: Path, tidy: pd.DataFrame) -> None:
     """What can be wrong within a row, and between rows of one estimator and data set."""
-    _refuse(path, ~np.isfinite(tidy["effect"]), "effect", "is missing or not finite")
+    refuse(path, ~np.isfinite(tidy["effect"]), "effect", "is missing or not finite")
     cell = tidy.groupby(list(_NAMES))
     limited = sum(cell[name].transform("count") for name in ("lower", "upper")) > 0
     for name in ("lower", "upper"):
-        _refuse(path, tidy[name].isna() & limited, name, "is missing, though other limits of this data set are there")
+        refuse(path, tidy[name].isna() & limited, name, "is missing, though other limits of this data set are there")
     crossed = tidy["lower"] > tidy["upper"]
     limits = tidy["lower"].astype(str) + " > " + tidy["upper"].astype(str)
-    _refuse(path, crossed, "lower", "is above the upper limit", limits)
-    _refuse(path, np.isinf(tidy["ate"]), "ate", "is not finite")
+    refuse(path, crossed, "lower", "is above the upper limit", limits)
+    refuse(path, np.isinf(tidy["ate"]), "ate", "is not finite")
     differs = tidy["ate"].ne(cell["ate"].transform("first")) & cell["ate"].transform("count").gt(0)
-    _refuse(path, differs, "ate", "is not the same in all rows of this estimator and data set", tidy["ate"])
+    refuse(path, differs, "ate", "is not the same in all rows of this estimator and data set", tidy["ate"])
     repeated = tidy.duplicated([*_NAMES, "unit"])
-    _refuse(path, repeated, "unit", "is there more than once for this estimator and data set", tidy["unit"])
+    refuse(path, repeated, "unit", "is there more than once for this estimator and data set", tidy["unit"])
 
 
 def _join(path: Path, mine: pd.DataFrame, data: Dataset) -> list[pd.DataFrame]:
     """The estimates of one data set, in the order of its units, beside the truth."""
     unknown = ~mine["unit"].isin(data.unit)
-    _refuse(path, unknown, "unit", f"is no unit of data set {data.name!r}", mine["unit"])
+    refuse(path, unknown, "unit", f"is no unit of data set {data.name!r}", mine["unit"])
     parts = []
     for (covariates, estimator), rows in mine.groupby(["covariates", "estimator"]):
         place = pd.Index(rows["unit"]).get_indexer(data.unit)

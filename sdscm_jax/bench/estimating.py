@@ -23,6 +23,7 @@ from .estimators.registry import UNKEPT, described, make_estimator, oracle_names
 from .held_out import HeldOut, judged_places, splits
 from .metrics import score, unscored
 from .opening import open_benchmark
+from .read_own import Columns
 from .tuning import candidates, chosen
 
 # Of a table of estimates: the digest of the data set that they are of.
@@ -37,10 +38,15 @@ class Source:
     outcome: str | None = None
     option: str | None = None
     hidden: tuple[str, ...] | None = None
+    columns: Columns | None = None
+    wordings: tuple[tuple[str, str], ...] | None = None
 
     def open(self) -> Benchmark:
         """The benchmark."""
-        return open_benchmark(self.path, self.outcome, self.option, self.hidden)
+        wordings = None if self.wordings is None else dict(self.wordings)
+        return open_benchmark(
+            self.path, self.outcome, self.option, self.hidden, columns=self.columns, wordings=wordings
+        )
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,14 @@ class Settings:
 
 
 @lru_cache(maxsize=2)
-def _opened(source: Source, names: tuple[str, ...]) -> Benchmark:
-    """A benchmark for many tasks of one evaluation; ``names`` are those of its data sets then."""
+def _opened(source: Source, evaluation: str) -> Benchmark:
+    """A benchmark for many tasks of one evaluation; another one may find another benchmark there."""
     return source.open()
 
 
 def estimated(
     source: Source,
-    names: tuple[str, ...],
+    evaluation: str,
     i: int,
     cells: list[tuple[str, str]],
     settings: Settings,
@@ -89,7 +95,8 @@ def estimated(
     """Estimates of one data set by estimators in settings.
 
     Args:
-        source, names: the benchmark, and the names of its data sets.
+        source: the benchmark.
+        evaluation: a name that no other evaluation has.
         i: place of the data set.
         cells: (estimator, covariates).
         settings: how estimators are shown it.
@@ -100,7 +107,7 @@ def estimated(
     """
     for name, _ in cells:
         _check_identity(name, identities[name])
-    data = _opened(source, names).dataset(i)
+    data = _opened(source, evaluation).dataset(i)
     shown = {setting for _, setting in cells}
     x = {setting: data.encoded(setting, settings.encoding) for setting in shown}
     # The same for all estimators, so that two that share a model share its draws.
@@ -203,7 +210,7 @@ def scored(data: Dataset, table: pd.DataFrame, cell: tuple[str, str], level: flo
     row |= {"failure": first["failure"] or np.nan, "seconds": first["seconds"], "tried": first["tried"]}
     judged, others = judged_places(data.unit, table["unit"])
     # What was not judged is what was learned from, and what the average effect is about.
-    ate_true = float(data.ite[others].mean()) if len(others) else None
+    ate_true = float(data.ite[others].mean()) if len(others) and data.known else None
     data = data.at(judged) if len(others) else data
     if first["failure"]:
         return row | unscored(data)

@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 
 from ..checks import as_path, count, items
@@ -26,12 +28,14 @@ from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
 from .estimates import read_estimates_of, score_estimates
 from .estimating import Settings, Source, estimated, scored
-from .estimators.registry import chosen, described
+from .estimators.registry import chosen, described, oracle_names
 from .held_out import HeldOut, splits
 from .leaderboard import leaderboard
 from .metrics import parse_interval_of
+from .read_own import Columns
 from .report.figures_graph import graph_panels
 from .report.page import ESTIMATES_ARE_SAFE, EXAMPLES, write_report
+from .tables import parse_wordings
 from .tuning import told_budget
 
 # Estimators and data sets of the quick track.
@@ -77,18 +81,22 @@ def evaluate(
     jobs: int = 1,
     backend: str | None = None,
     progress: bool | None = None,
+    columns: Columns | None = None,
+    wordings: Any = None,
 ) -> Evaluation:
     """Score estimators on a benchmark and write a report.
 
-    ``out`` receives ``report.html``, ``leaderboard.csv``, ``scores.csv``, ``difficulty.csv`` and, in
-    ``estimates/NAME.COVARIATES/``, every estimate of every unit as Parquet. A call that was killed goes on where it
-    was; one with more estimators computes only theirs, and where the source of an estimator has changed, its own
-    again (``estimators.identity`` says what is looked at). Data sets are read one at a time.
+    ``out`` receives ``report.html``, ``leaderboard.csv``, ``scores.csv``, ``difficulty.csv``, ``unusable.csv`` (the
+    data sets that were left out, and why) and, in ``estimates/NAME.COVARIATES/``, every estimate of every unit as
+    Parquet. A call that was killed goes on where it was; one with more estimators computes only theirs, and where the
+    source of an estimator has changed, its own again (``estimators.identity`` says what is looked at). Data sets are
+    read one at a time.
 
     Args:
-        source: see ``open_benchmark``, as for ``outcome``, ``option`` and ``hidden``.
+        source: see ``open_benchmark``, as for ``outcome``, ``option``, ``hidden``, ``columns`` and ``wordings``.
         out: directory.
-        estimators: see ``chosen``; the baselines and the oracles always take part.
+        estimators: see ``chosen``; the baselines and the oracles always take part (those that know the truth, where it
+            is known).
         covariates: settings, of ``"all"`` and ``"observed"``.
         encoding, level, seed: see ``Settings``.
         test_share: share of the units of either arm that estimators do not learn from, and are judged on; by default
@@ -127,10 +135,16 @@ def evaluate(
         outcome,
         option,
         None if hidden is None else items(hidden, "hidden", DataError, single=str),
+        columns,
+        None if wordings is None else tuple(sorted((parse_wordings(wordings) or {}).items())),
     )
     identities = {name: described(name) for name in names}
     benchmark = found.open()
     usable = _usable(benchmark, covariates, settings, limit)
+    if not any(data.known for data in usable.examples.values()):
+        names = tuple(name for name in names if name not in oracle_names())
+    elif not any(np.isfinite(data.cate).all() for data in usable.examples.values()):
+        names = tuple(name for name in names if name != "oracle_cate")
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = as_path(out, "out")
     with ExitStack() as stack:
@@ -149,7 +163,7 @@ def evaluate(
 
         done = {cell: parts.done for cell, parts in cells.items()}
         told_by_name = {name: json.dumps(identity) for name, identity in identities.items()}
-        tasks = []
+        tasks, evaluation = [], uuid4().hex
         for i in usable.places:
             there = [cell for cell in cells if benchmark.numbers[i] in done[cell]]
             if there:
@@ -157,7 +171,7 @@ def evaluate(
                 score_cells(i, there)
             if len(there) < len(cells):
                 missing = [cell for cell in cells if cell not in there]
-                tasks.append((found, benchmark.names, i, missing, settings, told_by_name))
+                tasks.append((found, evaluation, i, missing, settings, told_by_name))
         told(before := len(usable.places) - len(tasks))
         for made, (number, tables) in enumerate(spread(estimated, tasks, jobs, backend), before + 1):
             i = tasks[number][2]
@@ -284,5 +298,8 @@ def _write(directory: Path, result: Evaluation, card: dict[str, Any]) -> None:
     for name in ("leaderboard", "scores", "difficulty"):
         table = without_formulas(getattr(result, name)).to_csv(index=False, lineterminator="\n")
         put_text(directory / f"{name}.csv", table, ESTIMATES_ARE_SAFE)
+    reasons = pd.DataFrame({"dataset": list(result.unusable), "reason": list(result.unusable.values())}, dtype=object)
+    left_out = without_formulas(reasons).to_csv(index=False, lineterminator="\n")
+    put_text(directory / "unusable.csv", left_out, ESTIMATES_ARE_SAFE)
     told = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     put_text(directory / "card.json", told, ESTIMATES_ARE_SAFE)

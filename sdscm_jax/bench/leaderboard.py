@@ -10,11 +10,11 @@ from scipy.special import stdtrit
 
 from ..errors import DataError
 from .dataset import SETTINGS
-from .metrics import METRICS
+from .metrics import METRICS, over
 
-_KEYS = ("dataset", "wording", "covariates", "estimator")
+_KEYS = ("dataset", "covariates", "estimator")
 _ATE = ("ate", "ate_true", "ate_lower", "ate_upper")
-_NEEDED = (*_KEYS, "failure", "seconds", *_ATE, "sd_y", *METRICS)
+_NEEDED = (*_KEYS, "wording", "failure", "seconds", *_ATE, "sd_y", *METRICS)
 _LEVEL = 0.95
 
 Limits = tuple[float, float]
@@ -174,13 +174,16 @@ def _median(values: np.ndarray) -> float:
 
 
 def _ate_columns(scored: pd.DataFrame, clusters: np.ndarray) -> dict[str, float]:
+    widths = (scored["ate_upper"] - scored["ate_lower"]).to_numpy(np.float64) / scored["sd_y"].to_numpy(np.float64)
+    judged = scored["ate_true"].notna().to_numpy()
+    scored, clusters = scored[judged], clusters[judged]
     ate, truth, lower, upper = (scored[name].to_numpy(np.float64) for name in _ATE)
     error = ate - truth
     known = ~np.isnan(lower) & ~np.isnan(upper)
     hits = ((lower <= truth) & (truth <= upper))[known].astype(np.float64)
     vary = len(truth) > 1 and np.ptp(truth) > 0
     with np.errstate(invalid="ignore", over="ignore"):
-        squares, width = _mean(np.square(error)), (upper - lower) / scored["sd_y"].to_numpy(np.float64)
+        squares = _mean(np.square(error))
     limits = {
         "ate_bias": clustered_interval(error, clusters),
         "ate_rmse": clustered_rms_interval(error, clusters),
@@ -192,7 +195,7 @@ def _ate_columns(scored: pd.DataFrame, clusters: np.ndarray) -> dict[str, float]
         "ate_r2": 1 - squares / float(truth.var()) if vary else math.nan,
         "ate_mae": _mean(np.abs(error)),
         "ate_coverage": _mean(hits),
-        "ate_width": _mean(width),
+        "ate_width": _mean(widths),
     }
     return {**values, **_named(limits), "effective_datasets": effective_size(error, clusters)}
 
@@ -247,7 +250,8 @@ def _check(scores: pd.DataFrame) -> None:
     repeated = scores.duplicated(cells)
     if repeated.any():
         raise DataError(f"scores: {tuple(scores.loc[repeated, cells].iloc[0])} (of {cells}) is there more than once")
-    unscored = scores["failure"].isna() & scores[["ate", "ate_true", "pehe"]].isna().any(axis=1)
+    known = scores["ate_true"].notna()
+    unscored = scores["failure"].isna() & (scores["ate"].isna() | (known & scores["pehe"].isna()))
     if unscored.any():
         raise DataError(f"scores: {tuple(scores.loc[unscored, cells].iloc[0])} has neither a failure nor its scores")
 
@@ -263,7 +267,7 @@ def leaderboard(scores: pd.DataFrame) -> pd.DataFrame:
         The columns ``COLUMNS``. ``datasets`` counts what the estimator was run on and ``failures`` those of it
         on which it failed. A failure is the last in ``rank`` (the average rank by PEHE among the estimators of a
         data set and setting; ties share theirs) and beats nothing (``beats_zero``, ``beats_constant``: shares of
-        ``datasets``); all other columns are of the rest, so read them beside ``failures``.
+        ``datasets`` whose effects are known); all other columns are of the rest, so read them beside ``failures``.
 
         - ``ate_bias, ate_rmse, ate_r2, ate_mae`` of the estimated average effects over data sets, in units of y;
           the R² has the truth as truth. ``ate_coverage`` is the share of their intervals that hold the truth, and
@@ -278,6 +282,9 @@ def leaderboard(scores: pd.DataFrame) -> pd.DataFrame:
         - ``effective_datasets``: the number of independent data sets that would tell as much about the error of
           the average effect, ``effective_size`` of ``ate - ate_true`` by wording: 1000 data sets from 50 wordings
           may be worth hardly more than 50.
+        - Where ``wording`` is missing, it is not known which data sets are alike: ``_lower``, ``_upper`` and
+          ``effective_datasets`` are NaN. Where ``ate_true`` is, the effects are not known: what needs them is of the
+          other data sets, and NaN where there are none.
 
     Raises:
         DataError: columns are missing, a cell is there twice, or has neither a failure nor its scores.
@@ -296,22 +303,29 @@ def leaderboard(scores: pd.DataFrame) -> pd.DataFrame:
     # Neither a metric of a cell that failed nor the order of the rows may matter.
     error = scores["pehe"].where(~failed)
     rank = error.groupby([scores["dataset"], scores["covariates"]], observed=True).rank(na_option="bottom")
+    judged = scores["ate_true"].notna()
+    rank = rank.where(judged)
     settings = [*SETTINGS, *(name for name in scores["covariates"].unique() if name not in SETTINGS)]
     rows = []
     for (estimator, covariates), cells in scores.groupby(["estimator", "covariates"], observed=True):
         scored = cells[~failed[cells.index]]
         clusters = scored["wording"].astype(str).to_numpy()
-        beats = {name: float(scored[name].sum()) / len(cells) for name in ("beats_zero", "beats_constant")}
+        among = int(judged[cells.index].sum())
+        beats = {name: over(float(scored[name].sum()), among) for name in ("beats_zero", "beats_constant")}
+        row = {**_ate_columns(scored, clusters), **_unit_columns(scored, clusters)}
+        if scored["wording"].isna().any():
+            row |= {
+                name: math.nan for name in row if name.endswith(("_lower", "_upper")) or name.startswith("effective")
+            }
         rows.append(
             {
                 "estimator": estimator,
                 "covariates": covariates,
                 "datasets": len(cells),
                 "failures": len(cells) - len(scored),
-                **_ate_columns(scored, clusters),
-                **_unit_columns(scored, clusters),
+                **row,
                 **beats,
-                "rank": float(rank[cells.index].mean()),
+                "rank": _mean(rank[cells.index].to_numpy(np.float64)),
                 "seconds": _median(scored["seconds"].to_numpy(np.float64)),
             }
         )

@@ -244,7 +244,8 @@ def unscored(data: Dataset) -> dict[str, float]:
     """What ``score`` says of an estimator that failed: the truth, and NaN for the estimates and metrics."""
     nan = math.nan
     known = {"ate": nan, "ate_true": data.ate, "ate_lower": nan, "ate_upper": nan}
-    return {**known, "sd_y": sd(data.y), "sd_ite": sd(data.ite), **dict.fromkeys(METRICS, nan)}
+    sd_ite = sd(data.ite) if data.known else nan
+    return {**known, "sd_y": sd(data.y), "sd_ite": sd_ite, **dict.fromkeys(METRICS, nan)}
 
 
 def _numbers(values: Any, what: str) -> np.ndarray:
@@ -296,7 +297,7 @@ def score(
 
     Returns:
         The columns ``ate, ate_true, ate_lower, ate_upper, sd_y, sd_ite`` and ``METRICS``, as floats. Undefined
-        ones are NaN. ``pehe`` and what is made of it (also
+        ones are NaN, and those that need a truth that is not known. ``pehe`` and what is made of it (also
         ``beats_zero`` and ``beats_constant``: 1 if PEHE is below that of no effect and below that of everybody
         having the true average effect) are of individual effects; ``pehe_floor_sd_y`` is the PEHE of the exact
         expected effects. ``cate_*``, ``regret``, ``rank_correlation``, ``auuc`` and ``qini`` are of the expected
@@ -345,17 +346,17 @@ def _judge(
     level: float,
 ) -> dict[str, float]:
     ite, found = data.ite, unscored(data)
-    # Of a log-probability that has mediators, the expected effect is not known.
+    # Of a log-probability that has mediators, the expected effect is not known; of data from elsewhere, neither may be.
     known = bool(np.isfinite(data.cate).all())
-    sd_y, error = found["sd_y"], pehe(ite, effect)
+    sd_y = found["sd_y"]
     if ate_interval is not None:
         found |= {"ate_lower": float(ate_interval[0]), "ate_upper": float(ate_interval[1])}
     if interval is not None:
+        found[f"{interval_of}_width"] = over(mean_width(interval), sd_y)
         truth = data.cate if interval_of == "cate" else ite
-    if interval is not None and (known or interval_of == "ite"):
+    if interval is not None and (known if interval_of == "cate" else data.known):
         found |= {
             f"{interval_of}_coverage": coverage(truth, interval),
-            f"{interval_of}_width": over(mean_width(interval), sd_y),
             f"{interval_of}_score": over(interval_score(truth, interval, level), sd_y),
         }
     if known:
@@ -367,13 +368,15 @@ def _judge(
             "rank_correlation": rank_correlation(data.cate, effect),
             "auuc": over(uplift_area(data.cate, effect), sd_y),
             "qini": qini(data.cate, effect),
-            "pehe_floor_sd_y": over(pehe(ite, data.cate), sd_y),
         }
-    return found | {
-        "ate": ate,
-        "pehe": error,
-        "pehe_sd_y": over(error, sd_y),
-        "pehe_sd_ite": over(error, found["sd_ite"]),
-        "beats_zero": _beats(ite, effect, 0.0),
-        "beats_constant": _beats(ite, effect, data.ate),
-    }
+    if data.known:
+        error = pehe(ite, effect)
+        found |= {
+            "pehe": error,
+            "pehe_sd_y": over(error, sd_y),
+            "pehe_sd_ite": over(error, found["sd_ite"]),
+            "pehe_floor_sd_y": over(pehe(ite, data.cate), sd_y) if known else math.nan,
+            "beats_zero": _beats(ite, effect, 0.0),
+            "beats_constant": _beats(ite, effect, data.ate),
+        }
+    return found | {"ate": ate}

@@ -13,15 +13,17 @@ from rich.table import Table
 from .. import checks
 from ..bench.dataset import parse_encoding, parse_settings
 from ..bench.estimators.registry import chosen
-from ..bench.evaluation import QUICK, QUICK_DATASETS
+from ..bench.evaluation import QUICK, QUICK_DATASETS, Evaluation
 from ..bench.evaluation import evaluate as evaluate_benchmark
 from ..bench.generation import generate as write_benchmark
 from ..bench.held_out import HeldOut
 from ..bench.metrics import parse_interval_of
 from ..bench.opening import parse_outcome
+from ..bench.read_own import Columns
 from ..dsl.coupling import parse_coupling
 from ..dsl.scoring import parse_scoring
 from ..engine.spread import parse_backend
+from ..errors import DataError
 from ..families import FAMILIES
 from ..families import family as find_family
 from ..terminal import PlainConsole
@@ -80,9 +82,31 @@ def evaluate(
     estimators: Annotated[
         str, typer.Option(help="Names with commas; 'suite': the paper's; 'all'; or module:Class of your own.")
     ] = "suite",
-    covariates: Annotated[str, typer.Option(help="all, observed (without the hidden ones), or both.")] = "all,observed",
+    covariates: Annotated[
+        str | None,
+        typer.Option(
+            help="all, observed (without the hidden ones), or both, the default; of a table of your own: columns, with "
+            "commas (default: all that have no other role)."
+        ),
+    ] = None,
     outcome: Annotated[
-        str | None, typer.Option(help="probability of an option, its logp, or whether it is the one drawn.")
+        str | None,
+        typer.Option(
+            help="probability of an option, its logp, or whether it is the one drawn; of a table of your own: a column."
+        ),
+    ] = None,
+    treatment: Annotated[
+        str | None, typer.Option(help="Column of the treatment: SOURCE is a table of your own, or a directory of them.")
+    ] = None,
+    arms: Annotated[
+        str | None, typer.Option(help="Its values for control and treatment, with a comma; default: 0,1.")
+    ] = None,
+    effects: Annotated[str | None, typer.Option(help="Column of the true effects, where they are known.")] = None,
+    propensity: Annotated[
+        str | None, typer.Option(help="Column of the true propensities, where they are known.")
+    ] = None,
+    wordings: Annotated[
+        Path | None, typer.Option(help="Table (dataset, wording) that says which CSV files share their mechanisms.")
     ] = None,
     option: Annotated[str | None, typer.Option(help="Option of the outcome; default: the family's.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Hidden covariates, with commas; default: the family's.")] = None,
@@ -111,7 +135,12 @@ def evaluate(
         level, seed = checks.share(level, "--level"), checks.seed(seed, "--seed")
         limit = None if limit is None else checks.count(limit, "--limit")
         held_out, budget = HeldOut(test_share, cross_fit), checks.count(budget, "--budget")
-        jobs, settings = _jobs(jobs, limit or 1000), parse_settings(covariates.split(","))
+        jobs = _jobs(jobs, limit or 1000)
+        columns = _columns(treatment, outcome, covariates, arms, effects, propensity)
+        withheld = None if hidden is None else _listed(hidden)
+        if columns is not None:
+            outcome, covariates = None, "all,observed" if withheld else "all"
+        settings = parse_settings((covariates or "all,observed").split(","))
         encoding, intervals_of = parse_encoding(encoding), parse_interval_of(intervals_of)
         outcome = None if outcome is None else parse_outcome(outcome)
         backend = None if backend is None else parse_backend(backend)
@@ -128,7 +157,7 @@ def evaluate(
             covariates=settings,
             outcome=outcome,
             option=option,
-            hidden=None if hidden is None else [name for name in hidden.split(",") if name],
+            hidden=withheld,
             encoding=encoding,
             level=level,
             seed=seed,
@@ -140,15 +169,54 @@ def evaluate(
             intervals_of=intervals_of,
             jobs=jobs,
             backend=backend,
+            columns=columns,
+            wordings=wordings,
         )
     for name, why in result.unusable.items():
         console.print(f"left out {name}: {why}", style="yellow")
-    console.print(_board(result.leaderboard))
+    console.print(_board(_told(result)))
+    if result.scores["wording"].isna().any() and result.scores["dataset"].nunique() > 1:
+        console.print(
+            "no intervals over data sets: it is not known which of them share their mechanisms (--wordings)",
+            style="yellow",
+        )
     console.print(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates")
 
 
 def _jobs(asked: int | None, tasks: int) -> int:
     return max(1, min(os.cpu_count() or 1, tasks)) if asked is None else checks.count(asked, "--jobs")
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _columns(
+    treatment: str | None, outcome: str | None, covariates: str | None, arms: str | None, effects: str | None,
+    propensity: str | None,
+) -> Columns | None:  # fmt: skip
+    """The columns of a table of one's own, which ``--treatment`` says it is."""
+    if treatment is None:
+        for option, value in (("--arms", arms), ("--effects", effects), ("--propensity", propensity)):
+            if value is not None:
+                raise DataError(f"{option} is of a table of one's own; say its --treatment and --outcome too")
+        return None
+    if outcome is None:
+        raise DataError("a table of one's own has an outcome: say its column, --outcome")
+    named = None if covariates is None else _listed(covariates)
+    return Columns(treatment, outcome, named, effects, propensity, arms=None if arms is None else _listed(arms))
+
+
+def _told(result: Evaluation) -> pd.DataFrame:
+    """The leaderboard; where no true effect is known, with the estimates themselves, which are then all there is."""
+    board, scores = result.leaderboard, result.scores
+    if scores["ate_true"].notna().any():
+        return board
+    estimates = scores.groupby(["estimator", "covariates"])[["ate", "ate_lower", "ate_upper"]].mean()
+    if scores["dataset"].nunique() > 1:
+        # A mean of limits is no limit of the mean.
+        estimates[["ate_lower", "ate_upper"]] = float("nan")
+    return board.join(estimates, on=["estimator", "covariates"])
 
 
 def _board(leaderboard: pd.DataFrame) -> Table:
@@ -160,6 +228,8 @@ def _board(leaderboard: pd.DataFrame) -> Table:
         "ite_coverage": "ITE cov.",
         "seconds": "CPU s",
     }
+    if "ate" in leaderboard:
+        columns = {"ate": "ATE", "ate_lower": "lower", "ate_upper": "upper", "seconds": "CPU s"}
     if leaderboard["failures"].any():
         columns["failures"] = "failed"
     table = Table(box=None, padding=(0, 1, 0, 0))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import jax
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from .. import checks
 from ..dsl.graph import graph
@@ -15,6 +15,7 @@ from ..effects.individual import Contrast, contrast
 from ..effects.plot import plot_contrast
 from ..engine.simulate import simulate
 from ..families import Family
+from ..models.known_models import rows as known_model_rows
 from ..models.language_model import load_lm
 from ..terminal import PlainConsole
 from ..vignettes import oncology
@@ -100,6 +101,15 @@ def show(
         if out is not None:
             found.draw(out)
             console.print(f"wrote {out}")
+
+
+@app.command()
+def models() -> None:
+    """List the language models that load, on which weights they were tried, and which are refused."""
+    table = Table(Column("model_type", no_wrap=True), "", "models", "tried on", "in GGUF")
+    for row in known_model_rows():
+        table.add_row(*row)
+    console.print(table)
 
 
 def _contrast_table(result: Contrast) -> Table:

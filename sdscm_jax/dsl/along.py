@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import networkx as nx
 from numpyro.primitives import Messenger
 
 from ..errors import InterventionError, nearest
@@ -91,6 +90,8 @@ def along(
 
 def _felt(active: Mapping[str, Any], chosen: Edges) -> frozenset[str]:
     """Sites that an intervention reaches along the chosen edges, its own among them."""
+    import networkx as nx
+
     found = nx.DiGraph(list(chosen))
     found.add_nodes_from(active)
     return frozenset({*active, *(name for site in active for name in nx.descendants(found, site))})

@@ -331,7 +331,7 @@ class Choice(Mechanism):
         inside = (value >= 0) & (value < len(self.options))
         found = jnp.take_along_axis(logits, jnp.where(inside, value, 0)[..., None], axis=-1)[..., 0]
         # NaN stays: where nothing is known of the options, nothing is known of what is none.
-        return jnp.where(inside | jnp.isnan(found), found, -jnp.inf)
+        return self._with_given(jnp.where(inside | jnp.isnan(found), found, -jnp.inf))
 
     def entropy(self) -> Array:
         """Entropy ``[*batch_shape]`` in nats."""

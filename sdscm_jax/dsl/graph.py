@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from ..checks import one_of
@@ -15,6 +14,9 @@ from ..errors import SiteError
 from ..terminal import shown
 from .save_figure import save_figure
 from .structure import Site, structure
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,15 @@ class Graph:
 
     def descendants(self, name: str) -> tuple[str, ...]:
         """Sites that ``name`` is a cause of, in program order."""
+        import networkx as nx
+
         below = nx.descendants(self.to_networkx(), self[name].name)
         return tuple(n for n in self.names if n in below)
 
     def to_networkx(self) -> nx.DiGraph:
         """A ``networkx.DiGraph`` whose nodes carry the fields of ``Site``."""
+        import networkx as nx
+
         graph = nx.DiGraph()
         for site in self.sites:
             graph.add_node(
@@ -97,6 +103,7 @@ class Graph:
 
         The same graph is drawn into the same bytes.
         """
+        import networkx as nx
         from matplotlib.figure import Figure
 
         place, size = self._layout()

@@ -128,6 +128,14 @@ class Mechanism(dist.Distribution):
         traced = [phrase for phrase in self.phrases if isinstance(jax.tree.leaves(phrase)[0], jax.core.Tracer)]
         return functools.reduce(jnp.logical_and, (phrase.inside() for phrase in traced)) if traced else None
 
+    def _with_given(self, found: Array) -> Array:
+        """A log-probability; -inf where a site that is given has a value that is none of its options.
+
+        Such a value has probability 0, and so has what comes with it, though nothing is known of the latter by itself.
+        """
+        drawn = [phrase.inside() for phrase in self.phrases if phrase.options and phrase.drawn]
+        return functools.reduce(lambda x, inside: jnp.where(inside, x, -jnp.inf), drawn, found)
+
     @property
     def _leading_space(self) -> bool:
         """Does a space stand before the first text too?"""

@@ -35,6 +35,9 @@ class Phrase:
     array(['low', 'high'], dtype=object)
     """
 
+    # Is it the value of a site of the program that is running? Then the site's own probability counts, too.
+    drawn = False
+
     def __init__(
         self,
         index: Any,
@@ -64,7 +67,9 @@ class Phrase:
 
     def at(self, value: Any) -> Phrase:
         """A phrase of the same site with another value."""
-        return Phrase(value, self.template, self.options, self.name, self.origin)
+        other = Phrase(value, self.template, self.options, self.name, self.origin)
+        other.drawn = self.drawn
+        return other
 
     @property
     def _where(self) -> str:

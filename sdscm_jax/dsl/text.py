@@ -213,7 +213,7 @@ class Text(Mechanism):
         right = (real == alive).all(-1) & (states[..., -1] >= 0)
         found = jnp.where(right, jnp.where(real, taken, 0.0).sum(-1), -jnp.inf)
         inside = self._given_inside()
-        return found if inside is None else jnp.where(inside, found, jnp.nan)
+        return self._with_given(found if inside is None else jnp.where(inside, found, jnp.nan))
 
     def _along(self, tokens: Array) -> tuple[Array, Array]:
         """Log-probabilities ``[..., T, V]`` along tokens, and the states ``[..., T + 1]`` that they pass."""

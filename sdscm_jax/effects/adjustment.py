@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
 from ..checks import count, items, one_of
@@ -199,6 +198,8 @@ def adjustment_sets(
     >>> adjustment_sets(Network((c, t, y)), "t", "y"), adjustment_sets(Network((c, t, y)), "t", "y", hidden=["c"])
     ((('c',),), ())
     """
+    import networkx as nx
+
     largest = count(largest, "largest", EffectError, least=0)
     exact = exact_source(source)
     check_roles(exact.names, treatment, outcome, hidden)

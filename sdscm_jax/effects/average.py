@@ -12,8 +12,20 @@ from ..checks import items, mapping, real, told
 from ..errors import EffectError
 from .copies import Target
 from .effect import Effect, effect, parse_level
-from .estimate import Estimate, normal_errors, stack
-from .source import Score, as_source, check_outcome, contrasted, formula_of, law, outcome_labels, prepare, shared_noise
+from .estimate import Estimate, errors, stack
+from .source import (
+    Score,
+    as_source,
+    check_outcome,
+    contrasted,
+    difference,
+    formula_of,
+    law,
+    outcome_labels,
+    prepare,
+    shared_noise,
+    span,
+)
 
 
 def ate(
@@ -49,11 +61,11 @@ def ate(
     check_outcome(source, treatment, outcome)
     worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
     prepare(source, worlds)
-    above, below = (law(source, world, score) for world in worlds)
+    found = difference(source, *worlds, score)
     formula = f"P({outcome} | do({treatment}={high})) - P({outcome} | do({treatment}={low}))"
     formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
     coupling = shared_noise(source, *([world] for world in worlds))
-    return effect("ATE", formula, labels, above - below, level, coupling=coupling)
+    return effect("ATE", formula, labels, found, level, inside=span(source, outcome, score), coupling=coupling)
 
 
 def att(
@@ -71,11 +83,11 @@ def att(
     natural = [(Target(treatment), source.number(treatment, high))]
     worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
     prepare(source, [*worlds, Target(treatment)])
-    above, below = (law(source, world, score, natural) for world in worlds)
+    found = difference(source, *worlds, score, natural)
     formula = f"P({outcome}_{{{treatment}={high}}} | {treatment}={high}) - P({outcome}_{{{treatment}={low}}} | …)"
     formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
     coupling = shared_noise(source, *([world] for world in worlds))
-    return effect("ATT", formula, labels, above - below, level, coupling=coupling)
+    return effect("ATT", formula, labels, found, level, inside=span(source, outcome, score), coupling=coupling)
 
 
 def cate(
@@ -89,7 +101,8 @@ def cate(
         by: covariates: sites that the treatment does not cause.
 
     Returns:
-        labels such as ``"age=25: wait"``; nan for a group that does not occur.
+        labels such as ``"age=25: wait"``; nan for a group that does not occur. Intervals are of the group's own units
+        (``group_units``; a column ``units`` of ``to_pandas()``), and nan for a group of one.
 
     Raises:
         EffectError: a covariate is caused by the treatment, so that it differs between the worlds; or there is none.
@@ -115,8 +128,7 @@ def cate(
     parts, labels = [], []
     for group in itertools.product(*(range(len(source.options(name))) for name in names)):
         evidence = [(Target(name), k) for name, k in zip(names, group, strict=True)]
-        above, below = (law(source, world, score, evidence) for world in worlds)
-        parts.append(above - below)
+        parts.append(difference(source, *worlds, score, evidence))
         told = ", ".join(f"{name}={source.options(name)[k]}" for name, k in zip(names, group, strict=True))
         labels += [f"{told}: {label}" for label in outcome_labels(source, outcome, score)]
     formula = (
@@ -124,7 +136,8 @@ def cate(
         f"P({outcome} | do({treatment}={low}), {', '.join(names)})"
     )
     formula, coupling = formula_of(source, outcome, formula, score), shared_noise(source, *([w] for w in worlds))
-    return effect("CATE", formula, labels, stack(parts), level, coupling=coupling)
+    inside = span(source, outcome, score)
+    return effect("CATE", formula, labels, stack(parts), level, inside=inside, coupling=coupling)
 
 
 def contrasts(
@@ -177,21 +190,29 @@ def contrasts(
     means = stack([law(source, world, score) for world in worlds])
     value = np.tensordot(matrix, means.value, 1)
     influence = None if means.influence is None else np.moveaxis(np.tensordot(means.influence, matrix, (1, 1)), -1, 1)
-    found = Estimate(value, influence, means.cost)
+    copies = source.copies()
+    alike = len({copies.of(world) for world in worlds}) == 1
+    settled = np.array([alike or bool(np.all(means.settled | (row == 0))) for row in matrix])
+    units = None if means.units is None else np.full(len(matrix), means.units.min())
+    found = Estimate(value, influence, means.cost, units, settled)
     labels = [f"{name}: {label}" for name in weights for label in outcome_labels(source, outcome, score)]
     formula = formula_of(source, outcome, f"contrasts of P({outcome} | do({treatment}=…))", score)
     coupling, quantile = shared_noise(source, *([world] for world in worlds)), _simultaneous(found, level)
-    return effect("contrasts", formula, labels, found, level, quantile=quantile, coupling=coupling)
+    width = span(source, outcome, score)
+    # A contrast with weights that sum to 0 is at most half their absolute sum times the width of the outcome's range.
+    reach = None if width is None else np.repeat(np.abs(matrix).sum(1) / 2 * width[1], value.size // len(matrix))
+    inside = None if reach is None else (-reach, reach)
+    return effect("contrasts", formula, labels, found, level, inside=inside, quantile=quantile, coupling=coupling)
 
 
 def _simultaneous(estimate: Estimate, level: float) -> float | None:
-    """The quantile of the largest of jointly normal standardised errors."""
-    covariance = estimate.covariance
-    if covariance is None:
+    """The quantile of the largest of jointly t-distributed standardised errors."""
+    covariance, units = estimate.covariance, estimate.units_of_each
+    if covariance is None or units is None:
         return None
     scale = np.sqrt(np.diag(covariance))
     varies = scale > 0
     if not varies.any():
         return None
     correlation = covariance[np.ix_(varies, varies)] / np.outer(scale[varies], scale[varies])
-    return float(np.quantile(np.abs(normal_errors(correlation)).max(1), level))
+    return float(np.quantile(np.abs(errors(correlation, units.min())).max(1), level))

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import linprog
 
 from .contraction import contract
 from .copies import Target
@@ -126,6 +125,8 @@ def transport_bounds(source: Source, target: Target, score: Score) -> tuple[np.n
 
 def _transport(cost: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
     """Least mean of a cost ``[K, K]`` over the joint laws with margins p and q."""
+    from scipy.optimize import linprog
+
     size = len(p)
     margins = np.concatenate([np.kron(np.eye(size), np.ones(size)), np.kron(np.ones(size), np.eye(size))])
     found = linprog(cost.ravel(), A_eq=margins[:-1], b_eq=np.concatenate([p, q])[:-1], method="highs")

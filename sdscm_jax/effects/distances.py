@@ -9,8 +9,18 @@ import numpy as np
 
 from .copies import Target
 from .effect import Effect, finished, parse_level
-from .estimate import Estimate, normal_errors
-from .source import Score, as_source, check_outcome, choice_options, contrasted, prepare, scored, shared_noise
+from .estimate import Estimate, errors, unseen, unvaried
+from .source import (
+    Score,
+    as_source,
+    check_outcome,
+    choice_options,
+    contrasted,
+    difference,
+    prepare,
+    scored,
+    shared_noise,
+)
 
 
 def total_variation(
@@ -19,7 +29,8 @@ def total_variation(
     """Total variation between the outcome's laws: half the sum of the options' absolute effects, from 0 to 1.
 
     Where it is estimated, its interval is the estimate plus and minus the ``level`` quantile of the distance that
-    sampling alone makes (it holds by the triangle inequality, also where the effect is 0; it is conservative).
+    sampling alone makes (it holds by the triangle inequality, also where the effect is 0; it is conservative), with
+    errors of Student's t. nan where there is one unit.
 
     Args:
         source, treatment, outcome, low, high, level: see ``ate``.
@@ -63,14 +74,25 @@ def _distance(
     choice_options(source, outcome)
     worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
     prepare(source, worlds)
-    above, below = (source.joint([world]) for world in worlds)
-    found: Estimate = above - below
+    found = difference(source, *worlds, None)
     value = np.atleast_1d(distance(found.value))
-    radius = 0.0
-    if found.covariance is not None:
-        radius = float(np.quantile(distance(normal_errors(found.covariance)), level))
+    radius = _radius(found, distance, most, level)
     formula = f"between P({outcome} | do({treatment}={high})) and P({outcome} | do({treatment}={low}))"
     lower, upper = np.maximum(value - radius, 0.0), np.minimum(value + radius, most)
     return finished(
         name, formula, [name], found, value, lower, upper, level, shared_noise(source, *([world] for world in worlds))
     )
+
+
+def _radius(found: Estimate, distance: Callable[[np.ndarray], np.ndarray], most: float, level: float) -> float:
+    """The distance that sampling alone makes with probability ``level`` at most; nan where one unit is all there is."""
+    covariance, units = found.covariance, found.units_of_each
+    if covariance is None or units is None:
+        return 0.0
+    count = float(units.min())
+    if count <= 1:
+        return float("nan")
+    if found.settled_of_each.all() or not unvaried(np.diag(covariance), units, 1.0).all():
+        return float(np.quantile(distance(errors(covariance, count)), level))
+    # Two laws' difference moves by twice the share that was not seen, at most.
+    return float(2 * most * unseen(count, level))

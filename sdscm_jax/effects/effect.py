@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..checks import share
 from ..errors import EffectError, nearest
 from .contraction import Cost
-from .estimate import Estimate
+from .estimate import Estimate, unseen, unvaried
+from .estimate import quantile as student
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What no interval over simulated units contains.
 _LEFT_OUT = ("the wording of the templates and options", "the scoring of options", "another language model or graph")
@@ -38,6 +40,8 @@ class Effect:
             it and they are known. Estimated ones have no interval of their own.
         left_out: errors that the interval does not contain.
         cost: what the contraction was planned to take, where it is exact.
+        group_units: float64 ``[L]``: of how many of the units each number is (those of its group; where units count in
+            part, their effective number). None where it is exact. There is no interval (nan) for one unit.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Effect:
     bounds: tuple[np.ndarray, np.ndarray] | None = None
     left_out: tuple[str, ...] = ()
     cost: Cost | None = None
+    group_units: np.ndarray | None = None
 
     def __float__(self) -> float:
         """The value, where there is one number."""
@@ -71,8 +76,16 @@ class Effect:
         return float(self.value[self.labels.index(label)])
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row for each number: ``value``, ``lower``, ``upper``, and ``bound_lower``, ``bound_upper`` if known."""
+        """One row for each number.
+
+        Columns ``value``, ``lower``, ``upper``; ``units`` (see ``group_units``) where units were drawn;
+        ``bound_lower``, ``bound_upper`` where they are known.
+        """
+        import pandas as pd
+
         columns = {"value": self.value, "lower": self.lower, "upper": self.upper}
+        if self.group_units is not None:
+            columns["units"] = self.group_units
         if self.bounds is not None:
             columns |= {"bound_lower": self.bounds[0], "bound_upper": self.bounds[1]}
         return pd.DataFrame(columns, index=pd.Index(self.labels, name=self.name))
@@ -80,16 +93,23 @@ class Effect:
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.formula}"]
         width = max(map(len, self.labels), default=0)
+        units = None if self.group_units is None else self.group_units.round(1)
         for i, label in enumerate(self.labels):
             interval = "" if self.exact else f"  [{_told(self.lower[i])}, {_told(self.upper[i])}]"
+            if units is not None and np.isnan(self.lower[i]):
+                interval = f"  no interval ({units[i]:g} unit{'s' if units[i] != 1 else ''})"
             ends = "" if self.bounds is None else "  couplings: " + " to ".join(_told(end[i]) for end in self.bounds)
             lines.append(f"  {label:<{width}}  {_told(self.value[i])}{interval}{ends}")
         if self.exact:
             cost = "" if self.cost is None else f", {self.cost.operations:.2g} operations planned"
             lines.append(f"  exact{cost}")
         else:
+            own = ""
+            if units is not None and len(units) and units.min() < (self.units or 0):
+                few = f"{units.min():g}" if units.min() == units.max() else f"{units.min():g} to {units.max():g}"
+                own = f" (each number is of {few} of them)"
             lines.append(
-                f"  {self.level:.0%} intervals over {self.units} units; not in them: {'; '.join(self.left_out)}"
+                f"  {self.level:.0%} intervals over {self.units} units{own}; not in them: {'; '.join(self.left_out)}"
             )
         if self.coupling is not None:
             lines.append(f"  depends on how worlds share noise (here: {self.coupling}), which no data can tell")
@@ -122,23 +142,33 @@ def effect(
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
     quantile: float | None = None,
 ) -> Effect:
-    """An effect from an estimate, with a normal interval.
+    """An effect from an estimate, with an interval by Student's t.
+
+    Units that are alike say nothing of how much units vary, unless the graph says that all are alike
+    (``Estimate.settled``): there the interval has room for as many others as may have been missed.
 
     Args:
         name, formula, labels, level, coupling, bounds: see ``Effect``.
         estimate: value ``[L]`` or a scalar.
-        inside: the range of what is estimated, which the interval is clipped to.
-        quantile: standard errors on each side of the value; None: the normal one of ``level``.
+        inside: the range of what is estimated and of what a unit adds to it, which the interval is clipped to; None:
+            it is not known, and units that are alike have no interval.
+        quantile: standard errors on each side of the value; None: those of Student's t with the units of each number.
     """
     value = np.atleast_1d(np.asarray(estimate.value, np.float64)).ravel()
-    covariance = estimate.covariance
-    half = np.zeros_like(value)
-    if covariance is not None:
-        z = NormalDist().inv_cdf(0.5 + level / 2) if quantile is None else quantile
-        half = z * np.sqrt(np.diag(covariance))
+    covariance, units = estimate.covariance, estimate.units_of_each
+    if covariance is None or units is None:
+        return finished(name, formula, labels, estimate, value, value, value, level, coupling, bounds)
+    variance = np.diag(covariance)
+    half = (student(units, level) if quantile is None else quantile) * np.sqrt(variance)
     lower, upper = value - half, value + half
-    if inside is not None:
-        lower, upper = np.maximum(lower, inside[0]), np.minimum(upper, inside[1])
+    least, most = (np.full_like(value, np.nan),) * 2 if inside is None else np.broadcast_arrays(*inside, value)[:2]
+    reach = np.where(np.isnan(least), np.abs(value), most - least)
+    alike = unvaried(variance, units, reach) & ~estimate.settled_of_each
+    share = unseen(np.maximum(units, 1.0), level)
+    lower = np.where(alike, value - share * (value - least), np.fmax(lower, least))
+    upper = np.where(alike, value + share * (most - value), np.fmin(upper, most))
+    known = np.isfinite(variance)
+    lower, upper = np.where(known, lower, np.nan), np.where(known, upper, np.nan)
     return finished(name, formula, labels, estimate, value, lower, upper, level, coupling, bounds)
 
 
@@ -160,5 +190,6 @@ def finished(
     left_out = () if exact else (*_LEFT_OUT, *(() if coupling is None else (_COUPLING,)))
     units = None if estimate.influence is None else len(estimate.influence)
     return Effect(
-        name, formula, tuple(labels), value, lower, upper, level, exact, units, coupling, flat, left_out, estimate.cost
-    )
+        name, formula, tuple(labels), value, lower, upper, level, exact, units, coupling, flat, left_out, estimate.cost,
+        group_units=None if exact else estimate.units_of_each[: len(value)],
+    )  # fmt: skip

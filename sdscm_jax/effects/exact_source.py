@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..checks import instance
 from ..dsl.coupling import parse_coupling
@@ -18,6 +17,9 @@ from .estimate import Estimate
 from .factors import Network, network
 from .responses import joint_responses, with_axes
 from .sites import Sites
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,8 @@ class Exact(Sites):
         >>> source.table("rain").shape
         (1, 2)
         """
+        import pandas as pd
+
         factor = self.network[site]
         options = [self.options(parent) for parent in factor.parents]
         rows: pd.Index | None = pd.MultiIndex.from_product(options, names=factor.parents) if options else None

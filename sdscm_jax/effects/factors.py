@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import networkx as nx
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -28,6 +27,9 @@ from ..dsl.table import all_contexts
 from ..dsl.tabulate import Tabulated, tabulate
 from ..errors import EffectError, SiteError
 from .read_off import read_off
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 # Entries of one site's table; more are not held.
 MOST_ENTRIES = 1 << 24
@@ -130,6 +132,8 @@ class Network:
     @cached_property
     def dag(self) -> nx.DiGraph:
         """The causal graph."""
+        import networkx as nx
+
         graph = nx.DiGraph()
         graph.add_nodes_from(self.names)
         graph.add_edges_from((p, factor.site) for factor in self.factors for p in factor.parents)
@@ -137,11 +141,15 @@ class Network:
 
     def descendants(self, name: str) -> tuple[str, ...]:
         """Sites that ``name`` is a cause of, in program order."""
+        import networkx as nx
+
         below = nx.descendants(self.dag, self[name].site)
         return tuple(n for n in self.names if n in below)
 
     def ancestors(self, name: str) -> tuple[str, ...]:
         """Sites that are causes of ``name``, in program order."""
+        import networkx as nx
+
         above = nx.ancestors(self.dag, self[name].site)
         return tuple(n for n in self.names if n in above)
 

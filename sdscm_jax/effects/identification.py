@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from ..dsl.graph import Graph
 from ..errors import EffectError
@@ -15,6 +13,9 @@ from .adjustment import Adjustment, check_roles, compared, exact_source
 from .estimand import ONE, Estimand, Fraction, Probability, free, latex, product, text, total
 from .mixed import Mixed, latent_projection
 from .source import Score, contrasted
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,8 @@ def _ordered(names: frozenset[str], graph: Mixed) -> tuple[str, ...]:
 
 def _graph(source: Any) -> nx.DiGraph:
     """The causal graph of a program, or the one that was given."""
+    import networkx as nx
+
     if isinstance(source, Graph):
         return source.to_networkx()
     if not isinstance(source, nx.DiGraph):

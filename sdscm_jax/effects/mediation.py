@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
 from .. import checks
@@ -23,11 +22,13 @@ from .source import (
     as_source,
     check_outcome,
     contrasted,
+    difference,
     formula_of,
     law,
     outcome_labels,
     prepare,
     shared_noise,
+    span,
 )
 
 
@@ -54,12 +55,12 @@ def cde(
             raise EffectError(f"{name!r} is {what}; it is no mediator")
     worlds = [Target(outcome, {treatment: value, **mediators}) for value in (high, low)]
     prepare(source, worlds)
-    above, below = (law(source, world, score) for world in worlds)
+    found = difference(source, *worlds, score)
     fixed = "".join(f", {name}={value}" for name, value in mediators.items())
     formula = f"P({outcome} | do({treatment}={high}{fixed})) - P({outcome} | do({treatment}={low}{fixed}))"
     formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
     coupling = shared_noise(source, *([world] for world in worlds))
-    return effect("CDE", formula, labels, above - below, level, coupling=coupling)
+    return effect("CDE", formula, labels, found, level, inside=span(source, outcome, score), coupling=coupling)
 
 
 def nde(
@@ -105,6 +106,8 @@ def path_effect(
     Raises:
         EffectError: there is no such edge, or the edges make no path from the treatment to the outcome.
     """
+    import networkx as nx
+
     level = parse_level(level)
     source = as_source(source)
     low, high = contrasted(source, treatment, low, high)
@@ -172,12 +175,14 @@ def _against(
     """The law of an outcome in a world less that in a base world."""
     below = Target(target.site, base)
     prepare(source, [target, below])
-    found, basis = law(source, target, score), law(source, below, score)
+    found = difference(source, target, below, score)
     coupling, bounds = shared_noise(source, [target], [below]), None
     if coupling is not None:
         bounds = transport_bounds(source, target, score)
         if bounds is not None:
+            basis = law(source, below, score)
             bounds = np.asarray(bounds[0] - basis.value), np.asarray(bounds[1] - basis.value)
     labels = outcome_labels(source, target.site, score)
     formula = formula_of(source, target.site, formula, score)
-    return effect(name, formula, labels, found - basis, level, coupling=coupling, bounds=bounds)
+    inside = span(source, target.site, score)
+    return effect(name, formula, labels, found, level, inside=inside, coupling=coupling, bounds=bounds)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import networkx as nx
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Mixed:
 
     def districts(self) -> list[frozenset[str]]:
         """Sets of nodes that bidirected edges connect (c-components), in the order of their first nodes."""
+        import networkx as nx
+
         found = [frozenset(nodes) for nodes in nx.connected_components(self.bidirected)]
         return sorted(found, key=lambda nodes: min(map(self.order.index, nodes)))
 
@@ -72,6 +76,8 @@ def latent_projection(graph: nx.DiGraph, hidden: Collection[str]) -> Mixed:
     >>> found.order, sorted(found.directed.edges), found.districts()[0] == {"x", "y"}
     (('x', 'm', 'y'), [('m', 'y'), ('x', 'm')], True)
     """
+    import networkx as nx
+
     order = tuple(name for name in nx.topological_sort(graph) if name not in hidden)
     directed, bidirected = nx.DiGraph(), nx.Graph()
     directed.add_nodes_from(order)

@@ -136,13 +136,14 @@ class Sampled(Sites):
             and not any(target.site in self.descendants(own) for target in others)
         )
         seen = self.seen([(t, v) for t, v in evidence if t.site != own or not averaged])
+        settled = self._settled(copies, wanted, [t for t, _ in evidence], averaged)
         if not averaged:
             arrays = [_one_hot(self.values(t), len(self.options(t.site))) for t in targets]
-            return self._mean(_outer(arrays, self._rows()) * seen.reshape(-1, *(1,) * len(targets)))
+            return self._mean(_outer(arrays, self._rows()) * seen.reshape(-1, *(1,) * len(targets)), settled)
         law = self._law(copies, [*targets, *(t for t, _ in known)], wanted, own)
         for _, value in reversed(known):
             law = law[..., value]
-        return self._mean(law * seen.reshape(-1, *(1,) * (law.ndim - 1)))
+        return self._mean(law * seen.reshape(-1, *(1,) * (law.ndim - 1)), settled)
 
     def mean(self, target: Target, evidence: Sequence[tuple[Target, int]] = ()) -> Estimate:
         """Mean of a number given evidence, a scalar."""
@@ -150,7 +151,20 @@ class Sampled(Sites):
         seen, values = self.seen(evidence), self.values(target).astype(np.float64)
         if values.ndim > 1:
             raise EffectError(f"site {target.site!r} is an array of shape {values.shape[1:]} in each unit")
-        return self._mean(values * seen) / self._mean(seen.astype(np.float64))
+        copies = self.copies()
+        settled = self._settled(copies, [copies.of(target)], [t for t, _ in evidence], False)
+        return self._mean(values * seen, settled) / self._mean(seen.astype(np.float64), settled)
+
+    def _settled(self, copies: Copies, wanted: Sequence[int], evidence: Sequence[Target], averaged: bool) -> bool:
+        """Does the graph say that some versions, or their laws, are the same in all units that the evidence picks?"""
+        fixed = {copies.of(target) for target in [*evidence, *map(Target, self.evidence)]}
+
+        def same(number: int) -> bool:
+            site, constant, parents = copies.copies[number]
+            follows = self._site(site).kind == "deterministic"
+            return constant is not None or number in fixed or (follows and all(map(same, parents)))
+
+        return all(same(n) or (averaged and all(map(same, copies.copies[n].parents))) for n in wanted)
 
     def _law(self, copies: Copies, targets: Sequence[Target], wanted: Sequence[int], own: str) -> np.ndarray:
         """Each unit's law of a site's versions, ``[n, K, …]`` with an axis for each target."""
@@ -197,9 +211,9 @@ class Sampled(Sites):
     def _rows(self) -> int:
         return len(next(iter(self._drawn[0].values.values())))
 
-    def _mean(self, rows: np.ndarray) -> Estimate:
+    def _mean(self, rows: np.ndarray, settled: bool) -> Estimate:
         """The mean over units; rows of one unit are one observation."""
-        return Estimate.of_units(rows.reshape(-1, self.draws, *rows.shape[1:]).mean(1))
+        return Estimate.of_units(rows.reshape(-1, self.draws, *rows.shape[1:]).mean(1), settled)
 
 
 def of_simulation(data: Simulation) -> Sampled:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import networkx as nx
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def spelled(graph: nx.DiGraph, path: Sequence[str]) -> str:
@@ -32,6 +34,8 @@ def open_path(
     >>> open_path(collider, ["x"], ["y"]), open_path(collider, ["x"], ["y"], ["c"])
     (None, ('x', 'c', 'y'))
     """
+    import networkx as nx
+
     # A collider is open where it, or something that it causes, is given.
     opened = set(given).union(*(nx.ancestors(graph, name) for name in given))
     todo: deque[tuple[str, ...]] = deque((name,) for name in starts)
@@ -60,6 +64,8 @@ def without_effects(graph: nx.DiGraph, names: Collection[str]) -> nx.DiGraph:
 
 def backdoor_criterion(graph: nx.DiGraph, treatment: str, outcome: str, adjust: Sequence[str]) -> tuple[bool, str]:
     """Does a set satisfy the back-door criterion (Pearl 2009, definition 3.3.1)? And why, or why not."""
+    import networkx as nx
+
     for name in adjust:
         if name in nx.descendants(graph, treatment):
             return (
@@ -74,6 +80,8 @@ def backdoor_criterion(graph: nx.DiGraph, treatment: str, outcome: str, adjust: 
 
 def frontdoor_criterion(graph: nx.DiGraph, treatment: str, outcome: str, mediators: Sequence[str]) -> tuple[bool, str]:
     """Do sites satisfy the front-door criterion (Pearl 2009, definition 3.3.3)? And why, or why not."""
+    import networkx as nx
+
     others = graph.subgraph(set(graph) - set(mediators))
     if nx.has_path(others, treatment, outcome):
         return False, f"{spelled(others, nx.shortest_path(others, treatment, outcome))} goes past the mediators"

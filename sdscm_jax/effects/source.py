@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,25 @@ def law(source: Source, target: Target, score: Score, evidence: Sequence[tuple[T
         return wanted
     total = joint.linear(lambda x: x.sum(-1, keepdims=True) if numbers is None else x.sum(-1))
     return wanted / total
+
+
+def span(source: Source, outcome: str, score: Score) -> tuple[float, float] | None:
+    """The range of what a unit may add to an effect on an outcome; None where the outcome is a number."""
+    if not source.options(outcome):
+        return None
+    numbers = scored(source, outcome, score)
+    width = 1.0 if numbers is None else float(np.ptp(numbers))
+    return -width, width
+
+
+def difference(
+    source: Source, above: Target, below: Target, score: Score, evidence: Sequence[tuple[Target, int]] = ()
+) -> Estimate:
+    """The law of an outcome (see ``law``) in one world less that in another."""
+    copies = source.copies()
+    found = law(source, above, score, evidence) - law(source, below, score, evidence)
+    # The same version of the site in both worlds differs in no unit.
+    return replace(found, settled=True) if copies.of(above) == copies.of(below) else found
 
 
 def shared_noise(source: Source, *laws: Sequence[Target]) -> str | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from ..dsl.structure import Site
 from ..dsl.text_phrase import TextPhrase
 from ..errors import SiteError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def indexed(name: str, index: tuple[int, ...]) -> str:
@@ -74,6 +77,8 @@ def check_columns(sites: Sequence[Site], worlds: Sequence[str], kept: Sequence[s
 
 def texts(column: np.ndarray, options: tuple[str, ...]) -> object:
     """A column of option numbers as an ordered categorical; other numbers in a dtype that tables know."""
+    import pandas as pd
+
     if not options:
         return column if column.dtype.kind != "V" else column.astype(_wider(column.dtype))
     return pd.Categorical.from_codes(column, categories=pd.Index(list(options)), ordered=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..checks import one_of
 from ..dsl.noise import as_key
@@ -17,6 +16,9 @@ from ..models.language_model import LanguageModel
 from .columns import texts
 from .simulate import simulate
 from .simulation import Simulation
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +43,8 @@ class Comparison:
         Args:
             world: label or number of the world.
         """
+        import pandas as pd
+
         columns: dict[tuple[str, str], object] = {}
         for name, data in self.simulations.items():
             w = data.world(world)
@@ -61,6 +65,8 @@ class Comparison:
         Raises:
             SiteError: the site is no choice of all of them.
         """
+        import pandas as pd
+
         values = {name: self._values(name, site, world) for name in self.simulations}
         shares = [[float((a == b).mean()) for b in values.values()] for a in values.values()]
         return pd.DataFrame(shares, index=list(values), columns=list(values))
@@ -76,6 +82,8 @@ class Comparison:
         Raises:
             SiteError: the site is no choice of all of them.
         """
+        import pandas as pd
+
         rows = []
         for other, lm in itertools.combinations(self.simulations, 2):
             a, b = (self._values(name, site, world) for name in (lm, other))

@@ -146,10 +146,10 @@ class Parts(PartFiles):
             try:
                 for name in filter(_TEMPORARY.fullmatch, os.listdir(directory)):
                     os.unlink(directory / name)
-                if (directory / MANIFEST).exists():
-                    _refuse_other_run(directory / MANIFEST, ours)
-                else:
-                    put(directory / MANIFEST, json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n")
+                told = json.dumps(ours, indent=1, sort_keys=True).encode() + b"\n"
+                # One that says the same in other bytes was damaged or edited, and becomes what it was.
+                if not (directory / MANIFEST).exists() or _of_this_run(directory / MANIFEST, ours) != told:
+                    put(directory / MANIFEST, told)
                 parts = cls(directory, count, hashlib.sha256(_text(ours).encode()).hexdigest(), lock)
                 parts._refuse_strays()
             except BaseException:
@@ -273,9 +273,11 @@ def _as_json(value: Any, path: tuple[str, ...]) -> Any:
         raise SDSCMError(f"manifest field {'.'.join(path)}: expected a JSON value; got {value!r}") from error
 
 
-def _refuse_other_run(path: Path, ours: dict[str, Any]) -> None:
+def _of_this_run(path: Path, ours: dict[str, Any]) -> bytes:
+    """The manifest that is there; one that says something else is refused."""
     try:
-        theirs = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        theirs = json.loads(data)
     except (OSError, ValueError, RecursionError) as error:
         raise ResumeError(f"{path} cannot be read ({error}): restore it, or write to another directory") from error
     if not isinstance(theirs, dict):
@@ -292,6 +294,7 @@ def _refuse_other_run(path: Path, ours: dict[str, Any]) -> None:
             f"{path.parent} holds another run; these differ:\n{lines}\n"
             "Write to another directory, or go on with the same program, language model, key and versions."
         )
+    return data
 
 
 class _Absent:

@@ -7,11 +7,10 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import pandas as pd
 from rich.table import Table
 
 from ..checks import flag
@@ -28,6 +27,9 @@ from .run import Run
 from .scorer import Counts, Scorer
 from .simulate import prepare
 from .staged import ROWS, Staged
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Units that are drawn; what more of them cost is extrapolated.
 SAMPLED = 2048
@@ -117,6 +119,8 @@ def plan(
     >>> cost.sites["contexts"].tolist(), cost.tokens < cost.reference_tokens / 100
     ([1, 2], True)
     """
+    import pandas as pd
+
     measure = flag(measure, "measure")
     run, _ = prepare(model, jax.random.key(0), n, args, do, worlds, evidence, draws, ())
     lms = language_models(run.args)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +18,9 @@ from ..dsl.worlds import World
 from ..errors import SDSCMError, SiteError
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +131,8 @@ class Simulation:
         >>> data.to_pandas().columns.tolist()
         ['pdl1', 'logp(pdl1=low)', 'logp(pdl1=high)']
         """
+        import pandas as pd
+
         if self._kept is not None:
             return pd.concat([batch.to_pandas(logp) for batch in self.batches()], ignore_index=True)
         columns: dict[str, object] = {}

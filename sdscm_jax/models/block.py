@@ -14,7 +14,7 @@ from jax import Array
 from .attention import KeyValues, precision_of
 from .config import DecoderConfig
 from .int8 import INT8, Int8Linear
-from .rope import Angles, rotate
+from .rope import Angles, halves, rotate
 
 # Twice the factor inside the tanh.
 _GELU = 2 * math.sqrt(2 / math.pi)
@@ -54,7 +54,13 @@ def make_norm(config: DecoderConfig, width: int, dtype: Any, rngs: nnx.Rngs) -> 
     # Statistics are float32 whatever the dtype: bfloat16 sums lose three digits.
     if config.norm == "layer":
         return nnx.LayerNorm(
-            width, epsilon=config.norm_eps, param_dtype=dtype, dtype=jnp.float32, use_fast_variance=False, rngs=rngs
+            width,
+            epsilon=config.norm_eps,
+            use_bias=config.norm_bias,
+            param_dtype=dtype,
+            dtype=jnp.float32,
+            use_fast_variance=False,
+            rngs=rngs,
         )
     if config.norm_offset:
         return OffsetRMSNorm(width, config.norm_eps, dtype)
@@ -83,8 +89,10 @@ class Block(nnx.Module):
 
     def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs):
         c, self.config = config, config
-        self.attention_norm = make_norm(c, c.width, dtype, rngs)
-        self.mlp_norm = make_norm(c, c.width, dtype, rngs)
+        if c.pre_norms:
+            self.attention_norm = make_norm(c, c.width, dtype, rngs)
+        if c.pre_norms and not c.one_norm:
+            self.mlp_norm = make_norm(c, c.width, dtype, rngs)
         self.query = _linear(c, "query", c.width, c.heads * c.head_dim, c.qkv_bias, dtype, rngs)
         self.key = _linear(c, "key", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
         self.value = _linear(c, "value", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
@@ -93,9 +101,9 @@ class Block(nnx.Module):
         self.down = _linear(c, "down", c.mlp_width, c.width, c.mlp_bias, dtype, rngs)
         if c.gated:
             self.gate = _linear(c, "gate", c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
-        if c.qk_norm:
-            self.query_norm = make_norm(c, c.head_dim, dtype, rngs)
-            self.key_norm = make_norm(c, c.head_dim, dtype, rngs)
+        if c.qk_norm or c.qk_norm_whole:
+            self.query_norm = make_norm(c, c.head_dim * (c.heads if c.qk_norm_whole else 1), dtype, rngs)
+            self.key_norm = make_norm(c, c.head_dim * (c.kv_heads if c.qk_norm_whole else 1), dtype, rngs)
         if c.output_norms:
             self.attention_output_norm = make_norm(c, c.width, dtype, rngs)
             self.mlp_output_norm = make_norm(c, c.width, dtype, rngs)
@@ -107,10 +115,16 @@ class Block(nnx.Module):
         def heads(y: Array) -> Array:  # [..., T, n * head_dim] -> [..., n, T, head_dim]
             return jnp.swapaxes(y.reshape(*y.shape[:-1], -1, c.head_dim), -2, -3)
 
-        q, k, v = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        q, k, v = self.query(x), self.key(x), heads(self.value(x))
+        if c.qk_norm_whole:
+            q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
+        q, k = heads(q), heads(k)
         if c.qk_norm:
             q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
         if angles is not None:
+            if c.interleaved:
+                # Products of queries and keys do not depend on the order of the dimensions that both have.
+                q, k = halves(q, 2 * angles.cos.shape[-1]), halves(k, 2 * angles.cos.shape[-1])
             q, k = rotate(q, *angles), rotate(k, *angles)
         return q, k, v
 
@@ -131,15 +145,21 @@ class Block(nnx.Module):
             attention: of this layer's queries, keys and values.
         """
         c = self.config
-        q, k, v = self.project(self.attention_norm(x).astype(x.dtype), angles)
+        normed = self.attention_norm(x).astype(x.dtype) if c.pre_norms else x
+        q, k, v = self.project(normed, angles)
         mixed = jnp.swapaxes(attention(q, k, v), -2, -3)
         attended = self.out(mixed.reshape(*x.shape[:-1], -1))
         if c.output_norms:
             attended = self.attention_output_norm(attended).astype(x.dtype)
         if c.parallel:
-            return x + attended + self.mlp(self.mlp_norm(x).astype(x.dtype)), KeyValues(k, v)
-        x = x + attended
-        added = self.mlp(self.mlp_norm(x).astype(x.dtype))
+            other = normed if c.one_norm else self.mlp_norm(x).astype(x.dtype)
+            return x + attended + self.mlp(other), KeyValues(k, v)
+        x = x + self._scaled(attended)
+        added = self.mlp(self.mlp_norm(x).astype(x.dtype) if c.pre_norms else x)
         if c.output_norms:
             added = self.mlp_output_norm(added).astype(x.dtype)
-        return x + added, KeyValues(k, v)
+        return x + self._scaled(added), KeyValues(k, v)
+
+    def _scaled(self, added: Array) -> Array:
+        scale = self.config.residual_scale
+        return added if scale == 1 else added * jnp.asarray(scale, added.dtype)

@@ -12,6 +12,11 @@ from jaxlib.mlir import ir
 _SYMBOL = re.compile(r'@("[^"]*"|[\w$.-]+)')
 
 
+def _text(function: Any) -> str:
+    # ``str(function)`` is the same text, but numbers and verifies the whole module for each of its functions.
+    return function.operation.get_asm(use_local_scope=True, assume_verified=True)
+
+
 def canonical(lowered: Any) -> str:
     """The main function of a lowered program, in which functions are named by their content.
 
@@ -27,7 +32,7 @@ def canonical(lowered: Any) -> str:
     False
     """
     module = ir.Module.parse(lowered.as_text(), lowered.compiler_ir().context)
-    functions = {str(op.attributes["sym_name"]).strip('"'): str(op) for op in module.body.operations}
+    functions = {str(op.attributes["sym_name"]).strip('"'): _text(op) for op in module.body.operations}
 
     @cache
     def content(name: str) -> str:

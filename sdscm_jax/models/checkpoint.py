@@ -15,7 +15,6 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from safetensors.numpy import save_file
-from transformers import AutoConfig
 
 from ..errors import LoadError
 from .config import DecoderConfig
@@ -26,7 +25,7 @@ from .int8 import refuse_int8
 from .saved_checkpoint import UNFINISHED
 from .sharding import parameter_sharding
 from .sound_config import check_files, check_raw, check_switches, read_json
-from .tensor_files import DTYPES, TensorFiles
+from .tensor_files import DTYPES, StoredTensors, TensorFiles
 from .tensors import Tensor
 
 _STACKED = "blocks."
@@ -51,6 +50,8 @@ def read_directory_config(directory: Path) -> DecoderConfig:
     Raises:
         LoadError: the directory or the file is missing, unreadable or of an unsupported family.
     """
+    from transformers import AutoConfig
+
     if not directory.is_dir():
         raise LoadError(f"{directory} is not a directory")
     if not (directory / "config.json").is_file():
@@ -71,21 +72,33 @@ def read_directory_config(directory: Path) -> DecoderConfig:
     except Exception as error:  # transformers raises many kinds here
         raise LoadError(f"{directory}/config.json cannot be read: {error}") from error
     try:
+        return switches_of(config)
+    except LoadError as error:
+        raise LoadError(f"{directory}/config.json: {error}") from error.__cause__
+
+
+def switches_of(config: Any) -> DecoderConfig:
+    """Switches of a Hugging Face configuration, of which a decoder can be made.
+
+    Raises:
+        LoadError: none can.
+    """
+    try:
         switches = read_config(config)
         check_switches(switches)
-    except LoadError as error:
-        raise LoadError(f"{directory}/config.json: {error}") from None
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         # A text in place of a number, no heads to divide by, a list that is too short.
-        raise LoadError(f"{directory}/config.json cannot be used: {type(error).__name__}: {error}") from error
+        raise LoadError(f"it cannot be used: {type(error).__name__}: {error}") from error
     return switches
 
 
-def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Mesh | None = None) -> nnx.State:
-    """Parameters of a decoder from a directory's safetensors, read piece by piece.
+def load_parameters(
+    stored: StoredTensors | Path, config: DecoderConfig, dtype: Any, mesh: Mesh | None = None
+) -> nnx.State:
+    """Parameters of a decoder from files, read piece by piece.
 
     Args:
-        directory: the directory.
+        stored: the tensors, or a directory whose safetensors they are in.
         config: the switches of the decoder.
         dtype: dtype of the parameters, but for int8 kernels.
         mesh: where they are placed (see ``sharding.parameter_spec``); each process reads only what
@@ -95,21 +108,21 @@ def load_parameters(directory: Path, config: DecoderConfig, dtype: Any, mesh: Me
         LoadError: lists every missing, mis-shaped and unexpected tensor.
         SDSCMError: the axes of the mesh have other names.
     """
-    files = TensorFiles(directory)
+    files = TensorFiles(stored) if isinstance(stored, Path) else stored
     family = FAMILIES[config.family]
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
     # Kernel -> the scales that are made of it, and stored nowhere.
     scales = {path: _scale_path(path) for path, target in wanted.items() if target.dtype == jnp.int8}
-    stored = {path: target for path, target in wanted.items() if path not in scales.values()}
-    names = _find_tensors(files, family, config, {path: target.shape for path, target in stored.items()})
+    read = {path: target for path, target in wanted.items() if path not in scales.values()}
+    names = _find_tensors(files, family, config, {path: target.shape for path, target in read.items()})
 
     def where(path: str) -> NamedSharding | None:
         return None if mesh is None else parameter_sharding(path, wanted[path].shape, config, mesh)
 
     filled_by_path: dict[str, jax.Array] = {}
-    for path, target in stored.items():
-        source = _source(files, names[path], family.tensors[path], target.shape, path, config.head_dim)
+    for path, target in read.items():
+        source = _source(files, names[path], family.tensors[path], target.shape, path, config)
         if path in scales:
             found = filled_int8(source, where(path), where(scales[path]))
             filled_by_path[path], filled_by_path[scales[path]] = found
@@ -124,7 +137,7 @@ def _scale_path(kernel: str) -> str:
 
 
 def _find_tensors(
-    files: TensorFiles, family: Family, config: DecoderConfig, wanted: dict[str, tuple[int, ...]]
+    files: StoredTensors, family: Family, config: DecoderConfig, wanted: dict[str, tuple[int, ...]]
 ) -> dict[str, list[str]]:
     """Path of a parameter -> the names of its stored tensors, one for each layer."""
     problems: list[str] = []
@@ -147,7 +160,7 @@ def _find_tensors(
                 problems.append(f"missing {usual_name(family, tensor, i)} (for {path}, shape {shape})")
                 continue
             names[path].append(name)
-            stored, expected = files.shape(name), _stored_shape(tensor, shape)
+            stored, expected = files.shape(name), _stored_shape(tensor, shape, config)
             if stored != expected:
                 problems.append(f"{name} has shape {stored}, expected {expected}")
             elif files.kind(name) not in DTYPES:
@@ -166,13 +179,11 @@ def _find_tensors(
         if not name.endswith(family.ignored) and not name.startswith(family.other_parts):
             problems.append(f"unexpected {name}")
     if problems:
-        raise LoadError(
-            f"{files.directory} does not fit its config.json ({config.family}):\n  " + "\n  ".join(problems)
-        )
+        raise LoadError(f"{files.place} does not fit its configuration ({config.family}):\n  " + "\n  ".join(problems))
     return names
 
 
-def _same_values(files: TensorFiles, a: str, b: str) -> bool:
+def _same_values(files: StoredTensors, a: str, b: str) -> bool:
     """Have two tensors of the files the same shape and the same values?"""
     shape = files.shape(a)
     if files.shape(b) != shape or not {files.kind(a), files.kind(b)} <= set(DTYPES):
@@ -186,7 +197,7 @@ def _same_values(files: TensorFiles, a: str, b: str) -> bool:
 
 
 def _source(
-    files: TensorFiles, names: list[str], tensor: Tensor, shape: tuple[int, ...], path: str, head_dim: int
+    files: StoredTensors, names: list[str], tensor: Tensor, shape: tuple[int, ...], path: str, config: DecoderConfig
 ) -> Source:
     """Where a parameter is read."""
 
@@ -198,15 +209,15 @@ def _source(
         if path.startswith(_STACKED):
             values = np.empty((bounds[0][1] - bounds[0][0], *sizes), dtype)
             for layer, name in zip(values, names[slice(*bounds[0])], strict=True):
-                layer[...] = _read_part(files, name, tensor, within, head_dim)
+                layer[...] = _read_part(files, name, tensor, within, config)
             return values
         if stored == dtype:
-            return _read_part(files, names[0], tensor, within, head_dim)
+            return _read_part(files, names[0], tensor, within, config)
         # Rows that are cast together: the table is not there in both dtypes.
         values, ((first, last), *rest) = np.empty(sizes, dtype), within
         for start in range(first, last, _ROWS):
             rows = start, min(start + _ROWS, last)
-            values[start - first : rows[1] - first] = _read_part(files, names[0], tensor, (rows, *rest), head_dim)
+            values[start - first : rows[1] - first] = _read_part(files, names[0], tensor, (rows, *rest), config)
         return values
 
     return Source(read, shape, stored, tensor.transpose)
@@ -222,9 +233,17 @@ def _output_axis(tensor: Tensor) -> int:
     return 0 if tensor.transpose else -1
 
 
-def _stored_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _kinds(config: DecoderConfig) -> tuple[int, int, int]:
+    """Outputs of queries, keys and values."""
+    keys = config.kv_heads * config.head_dim
+    return config.heads * config.head_dim, keys, keys
+
+
+def _stored_shape(tensor: Tensor, shape: tuple[int, ...], config: DecoderConfig) -> tuple[int, ...]:
     stored = list(shape[::-1] if tensor.transpose else shape)
-    if tensor.part is not None:
+    if tensor.by_kind:
+        stored[_output_axis(tensor)] = sum(_kinds(config))
+    elif tensor.part is not None:
         stored[_output_axis(tensor)] *= tensor.part[1]
     return tuple(stored)
 
@@ -234,16 +253,20 @@ def _stored_bounds(tensor: Tensor, bounds: Bounds) -> Bounds:
     return bounds[::-1] if tensor.transpose else bounds
 
 
-def _read_part(files: TensorFiles, name: str, tensor: Tensor, bounds: Bounds, head_dim: int) -> np.ndarray:
+def _read_part(files: StoredTensors, name: str, tensor: Tensor, bounds: Bounds, config: DecoderConfig) -> np.ndarray:
     """What a stored tensor has of a parameter, within the parameter's bounds; nothing else of it is read."""
     index = [slice(*pair) for pair in bounds]
     if tensor.part is None:
         return files.read(name, tuple(index))
     axis, (number, parts) = _output_axis(tensor), tensor.part
     start, stop = bounds[axis]
+    if tensor.by_kind:
+        before = sum(_kinds(config)[:number])
+        index[axis] = slice(before + start, before + stop)
+        return files.read(name, tuple(index))
     whole = files.shape(name)[axis] // parts
     # Outputs that stand together in the file: a head's, or all of them.
-    together = head_dim if tensor.by_head else whole
+    together = config.head_dim if tensor.by_head else whole
     pieces = []
     for first in range(start - start % together, stop, together):
         offset = first * parts + number * together - first

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+# A field that came later: it is not in the representation, by which models are identified, where it is off.
+_LATER = {"later": True}
+
+
+def _told(value: Any) -> str:
+    """As a dataclass writes itself, without what is later and off."""
+    shown = [
+        f for f in fields(value) if f.repr and not (f.metadata.get("later") and getattr(value, f.name) == f.default)
+    ]
+    return f"{type(value).__name__}({', '.join(f'{f.name}={getattr(value, f.name)!r}' for f in shown)})"
 
 
 @dataclass(frozen=True)
@@ -15,12 +27,23 @@ class Rope:
         llama3: ``(factor, low_freq_factor, high_freq_factor, original_max_positions)`` of the
             Llama-3 frequency scaling, or None.
         linear: positions are divided by this factor (linear scaling).
+        yarn: ``(factor, original_max_positions, beta_fast, beta_slow, whole)`` of YaRN's scaling (Peng et al.
+            2023, arXiv 2309.00071, section 3), or None; ``whole``: the bounds of its ramp are integers.
+        divisors: each frequency is divided by its own (LongRoPE, Ding et al. 2024, arXiv 2402.13753), one for each
+            rotated pair; empty: none is.
+        amplitude: factor of the cosine and the sine.
     """
 
     theta: float
     rotary_dim: int
     llama3: tuple[float, float, float, float] | None = None
     linear: float = 1.0
+    yarn: tuple[float, float, float, float, bool] | None = field(default=None, metadata=_LATER)
+    divisors: tuple[float, ...] = field(default=(), metadata=_LATER)
+    amplitude: float = field(default=1.0, metadata=_LATER)
+
+    def __repr__(self) -> str:
+        return _told(self)
 
 
 @dataclass(frozen=True)
@@ -41,12 +64,20 @@ class DecoderConfig:
         gated: True for ``down(act(gate(x)) * up(x))``, False for ``down(act(up(x)))``.
         qkv_bias, out_bias, mlp_bias: which projections have biases.
         qk_norm: normalise queries and keys over ``head_dim`` before the rotation.
+        qk_norm_whole: normalise them over all heads together.
         parallel: attention and MLP read the same input and are added together.
+        one_norm: and behind one norm.
         tied: the output head is the token embedding.
         query_scale: factor of the attention logits.
         norm_offset: norms multiply by 1 + their weight (RMS only).
         output_norms: attention and MLP have a norm behind them too, before they are added.
+        pre_norms: they have norms before them.
+        norm_bias: layer norms have a bias.
+        interleaved: dimensions 2 i and 2 i + 1 of a head rotate together, not i and i + half of them.
         embedding_scale: factor of the token embeddings where they are read.
+        residual_scale: factor of what attention and MLP add.
+        logit_scale: factor of the output logits.
+        first_position: row of the table of positions that the first one has.
         attention_cap, logit_cap: attention logits and output logits are ``cap * tanh(x / cap)``
             (None: as they are).
         weights: ``"int8"``: the kernels of the layers are int8 with a scale for each output (see
@@ -82,6 +113,17 @@ class DecoderConfig:
     embedding_scale: float = 1.0
     attention_cap: float | None = None
     logit_cap: float | None = None
+    qk_norm_whole: bool = field(default=False, metadata=_LATER)
+    one_norm: bool = field(default=False, metadata=_LATER)
+    pre_norms: bool = field(default=True, metadata=_LATER)
+    norm_bias: bool = field(default=True, metadata=_LATER)
+    interleaved: bool = field(default=False, metadata=_LATER)
+    residual_scale: float = field(default=1.0, metadata=_LATER)
+    logit_scale: float = field(default=1.0, metadata=_LATER)
+    first_position: int = field(default=0, metadata=_LATER)
     # Not in what a model is identified by: the parameters differ themselves.
     weights: str | None = field(default=None, repr=False)
     low_rank: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        return _told(self)

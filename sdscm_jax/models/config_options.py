@@ -7,6 +7,7 @@ known to leave the logits alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import LoadError
@@ -19,7 +20,7 @@ _HARMLESS = {
     *("max_sequence_length", "max_window_layers", "mm_tokens_per_image", "model_max_length", "model_type", "n_ctx"),
     *("no_rope_layer_interval", "pretraining_tp", "problem_type", "reorder_and_upcast_attn", "return_dict"),
     *("sliding_window_pattern", "task_specific_params", "tokenizer_class", "torch_dtype", "use_cache"),
-    *("vision_config",),
+    *("init_std", "layerdrop", "prefix", "vision_config"),
 }
 _HARMLESS_BEGINNINGS = ("_", "output_", "summary_", "transformers", "unsloth_")
 _HARMLESS_ENDINGS = ("_token_id", "_token_ids", "_token_index", "dropout", "_pdrop")
@@ -35,6 +36,10 @@ _ECHOES = {
 class Options:
     """A Hugging Face configuration that remembers which of its attributes were read.
 
+    Args:
+        config: the configuration.
+        fixed: options that published files have and nobody reads, with the one value that is computed.
+
     >>> from transformers import LlamaConfig
     >>> options = Options(LlamaConfig(hidden_act="silu", logit_scale=0.5))
     >>> options.hidden_act
@@ -43,8 +48,8 @@ class Options:
     ['logit_scale']
     """
 
-    def __init__(self, config: Any):
-        self._config, self._read = config, set[str]()
+    def __init__(self, config: Any, fixed: Mapping[str, Any] | None = None):
+        self._config, self._read, self._fixed = config, set[str](), fixed or {}
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._config, name)
@@ -58,6 +63,7 @@ class Options:
         for name in sorted(self._config.to_dict()):
             value, default = getattr(self._config, name, None), defaults.get(name)
             settled = name in self._read or value == default or (_off(value) and _off(default))
+            settled = settled or (name in self._fixed and value == self._fixed[name])
             if not settled and not _harmless(name) and not self._echoed(name, value):
                 found.append((name, value, default))
         return found

@@ -51,7 +51,11 @@ class Decoder(nnx.Module):
         self.embedding = nnx.Embed(config.vocab_size, config.width, param_dtype=dtype, embedding_init=table, rngs=rngs)
         if config.positions == "learned":
             self.position_embedding = nnx.Embed(
-                config.max_positions, config.width, param_dtype=dtype, embedding_init=table, rngs=rngs
+                config.max_positions + config.first_position,
+                config.width,
+                param_dtype=dtype,
+                embedding_init=table,
+                rngs=rngs,
             )
 
         @nnx.split_rngs(splits=config.layers)
@@ -114,15 +118,20 @@ class Decoder(nnx.Module):
             # Rounded as the activations are: that is what models in bfloat16 were trained with.
             x = x * jnp.asarray(c.embedding_scale, x.dtype)
         if c.positions == "learned":
-            x = x + jnp.take(self.position_embedding.embedding[...], positions, axis=0, mode="clip")
+            x = x + jnp.take(self.position_embedding.embedding[...], positions + c.first_position, axis=0, mode="clip")
         graph, layers = nnx.split(self.blocks)
 
         frequencies, same_rope = layer_frequencies(c)
-        angles = angles_at(positions)
-        shared = angles(jnp.asarray(frequencies[0])) if frequencies is not None and same_rope else None
+        angles, amplitudes = angles_at(positions), [1.0 if rope is None else rope.amplitude for rope in c.rope]
+        shared = None
+        if frequencies is not None and same_rope:
+            shared = angles(jnp.asarray(frequencies[0]))
+            shared = shared if amplitudes[0] == 1 else shared.times(amplitudes[0])
         per_layer: dict[str, Array] = {}
         if frequencies is not None and not same_rope:
             per_layer["frequency"] = jnp.asarray(frequencies)
+            if any(amplitude != 1 for amplitude in amplitudes):
+                per_layer["amplitude"] = jnp.asarray(amplitudes, jnp.float32)
         if c.windows:
             per_layer["window"] = jnp.asarray([_NO_WINDOW if w is None else w for w in c.windows], jnp.int32)
 
@@ -130,6 +139,8 @@ class Decoder(nnx.Module):
             params, constants, own = inputs
             block = nnx.merge(graph, params)
             turned = angles(constants["frequency"]) if "frequency" in constants else shared
+            if turned is not None and "amplitude" in constants:
+                turned = turned.times(constants["amplitude"])
             return block(x, turned, lambda q, k, v: attention(q, k, v, constants.get("window"), own))
 
         x, new = jax.lax.scan(layer, x, (layers, per_layer, of_layers))
@@ -155,7 +166,7 @@ class Decoder(nnx.Module):
             start = jnp.minimum(number * some, size - some)
             part = jax.lax.dynamic_slice_in_dim(table, start, some)
             logits = jnp.einsum("md,vd->mv", hidden, part, precision=precision, preferred_element_type=jnp.float32)
-            logits = capped(logits, self.config.logit_cap)
+            logits = capped(self._scaled(logits), self.config.logit_cap)
             # The last part begins earlier, so that it is as large as the others.
             new = start + jnp.arange(some) >= number * some
             return jax.nn.logsumexp(jnp.where(new, logits, -jnp.inf), axis=-1)
@@ -164,11 +175,14 @@ class Decoder(nnx.Module):
         own = jnp.einsum(
             "ed,ed->e", hidden[rows], table[tokens], precision=precision, preferred_element_type=jnp.float32
         )
-        return capped(own, self.config.logit_cap) - total[rows]
+        return capped(self._scaled(own), self.config.logit_cap) - total[rows]
 
     def logits(self, hidden: Array) -> Array:
         """Float32 logits ``[..., vocab_size]`` of the token after each hidden state."""
         table = self._table
         precision = precision_of(hidden.dtype)
         logits = jnp.einsum("...d,vd->...v", hidden, table, precision=precision, preferred_element_type=jnp.float32)
-        return capped(logits, self.config.logit_cap)
+        return capped(self._scaled(logits), self.config.logit_cap)
+
+    def _scaled(self, logits: Array) -> Array:
+        return logits if self.config.logit_scale == 1 else logits * self.config.logit_scale

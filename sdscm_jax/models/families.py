@@ -8,23 +8,38 @@ spellings to ``rope_parameters`` and ``layer_types``), and the published checkpo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from operator import attrgetter as key
 from typing import Any
 
-from transformers import AutoConfig
-
 from ..errors import LoadError
 from .block import ACTIVATIONS
-from .config import DecoderConfig, Rope
+from .config import DecoderConfig
 from .config_options import Options
 from .rope import EXACT_POSITIONS
+from .rope_options import (
+    head_dim,
+    longest,
+    partial_rope,
+    rope_by_layer_type,
+    rope_everywhere,
+    rope_in_some_layers,
+    rope_in_windows,
+    rope_in_windows_if_any,
+)
 from .tensors import (
+    GLM4_TENSORS,
     GPT2_TENSORS,
     GPT_NEOX_TENSORS,
+    LAYER_NORM_TENSORS,
     LLAMA_TENSORS,
+    NORMS_BEHIND_TENSORS,
+    OPT_TENSORS,
     OUTPUT_NORM_TENSORS,
+    PHI3_TENSORS,
     QK_NORM_TENSORS,
+    STARCODER2_TENSORS,
     Tensor,
 )
 
@@ -40,6 +55,7 @@ class Family:
         tensors: parameter path (``blocks.`` paths hold one tensor per layer) -> ``Tensor``.
         prefixes: prefixes that published checkpoints put in front of every name.
         ignored: endings of tensor names that carry no parameters (mask buffers and the like).
+        fixed: options of published files that no function reads, with the one value that is computed.
         inside: option that holds the configuration of the text model, where there are other parts.
         other_parts: beginnings of the tensor names of those.
     """
@@ -48,53 +64,12 @@ class Family:
     tensors: dict[str, Tensor]
     prefixes: tuple[str, ...] = ("model.", "")
     ignored: tuple[str, ...] = (".rotary_emb.inv_freq",)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     inside: str | None = None
     other_parts: tuple[str, ...] = ()
 
 
 # -- switches -----------------------------------------------------------------------------------
-
-
-def _head_dim(c: Any) -> int:
-    return getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-
-
-def _read_rope(parameters: dict[str, Any], head_dim: int, partial: bool = False) -> Rope:
-    """Rotation of one layer, of a head whole or in part."""
-    given = {name: value for name, value in parameters.items() if value is not None and name != "type"}
-    kind, theta = given.pop("rope_type", "default"), float(given.pop("rope_theta"))
-    share = given.pop("partial_rotary_factor", 1.0)
-    if share != 1 and not partial:
-        raise LoadError(f"partial_rotary_factor = {share!r} is not supported here (only 1 is)")
-    rope = Rope(theta, int(head_dim * share))
-    if kind == "linear":
-        rope = replace(rope, linear=float(given.pop("factor")))
-    elif kind == "llama3":
-        names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        factor, low, high, original = (float(given.pop(name)) for name in names)
-        rope = replace(rope, llama3=(factor, low, high, original))
-    elif kind != "default":
-        raise LoadError(f"rotary scaling {kind!r} is not supported (known: 'default', 'linear', 'llama3')")
-    if given:
-        raise LoadError(f"rotary scaling {kind!r} does not have the options {given}")
-    return rope
-
-
-def _rope(c: Any) -> tuple[Rope | None, ...]:
-    return (_read_rope(c.rope_parameters, _head_dim(c)),) * c.num_hidden_layers
-
-
-def _partial_rope(c: Any) -> tuple[Rope | None, ...]:
-    return (_read_rope(c.rope_parameters, _head_dim(c), partial=True),) * c.num_hidden_layers
-
-
-def _rope_in_some_layers(c: Any) -> tuple[Rope | None, ...]:
-    rope, used = _read_rope(c.rope_parameters, _head_dim(c)), c.no_rope_layers[: c.num_hidden_layers]
-    return tuple(rope if has_rope else None for has_rope in used)
-
-
-def _rope_by_layer_type(c: Any) -> tuple[Rope | None, ...]:
-    return tuple(_read_rope(c.rope_parameters[kind], _head_dim(c)) for kind in c.layer_types)
 
 
 def _windows(c: Any) -> tuple[int | None, ...]:
@@ -151,16 +126,16 @@ _LLAMA: dict[str, Any] = {
     "layers": key("num_hidden_layers"),
     "heads": key("num_attention_heads"),
     "kv_heads": key("num_key_value_heads"),
-    "head_dim": _head_dim,
+    "head_dim": head_dim,
     "mlp_width": key("intermediate_size"),
-    "max_positions": key("max_position_embeddings"),
+    "max_positions": longest,
     "norm": "rms",
     "norm_eps": key("rms_norm_eps"),
     "positions": "rotary",
-    "rope": _rope,
+    "rope": rope_everywhere,
     "activation": key("hidden_act"),
     "gated": True,
-    "query_scale": lambda c: _head_dim(c) ** -0.5,
+    "query_scale": lambda c: head_dim(c) ** -0.5,
     "qkv_bias": key("attention_bias"),
     "out_bias": key("attention_bias"),
     "mlp_bias": key("mlp_bias"),
@@ -171,7 +146,7 @@ _GPT_NEOX = _LLAMA | {
     "kv_heads": key("num_attention_heads"),
     "norm": "layer",
     "norm_eps": key("layer_norm_eps"),
-    "rope": _partial_rope,
+    "rope": partial_rope,
     "gated": False,
     "mlp_bias": True,
     "parallel": key("use_parallel_residual"),
@@ -190,7 +165,105 @@ _GEMMA2 = _GEMMA | {
     "logit_cap": key("final_logit_softcapping"),
 }
 # Its attention is never capped, whatever the configuration says; see `Options.refuse_unread`.
-_GEMMA3 = _GEMMA2 | {"attention_cap": None, "qk_norm": True, "rope": _rope_by_layer_type}
+_GEMMA3 = _GEMMA2 | {"attention_cap": None, "qk_norm": True, "rope": rope_by_layer_type}
+_ONLY_QUERIES_BIASED = {"out_bias": False, "mlp_bias": False}
+
+
+def _phi3_positions(c: Any) -> int:
+    # Some files say beside the rotation what transformers puts into it.
+    for name in ("original_max_position_embeddings", "partial_rotary_factor"):
+        own, inside = getattr(c, name, None), (c.rope_parameters or {}).get(name)
+        if own is not None and inside not in (None, own):
+            raise LoadError(f"{name} is {own!r}, and {inside!r} for the rotation")
+    return longest(c)
+
+
+_PHI3 = _LLAMA | _NO_BIAS | {"rope": partial_rope, "windows": _window_everywhere, "max_positions": _phi3_positions}
+# Norms stand behind attention and MLP only.
+_NORMS_BEHIND = {"pre_norms": False, "output_norms": True}
+_OLMO2 = _LLAMA | _NORMS_BEHIND | {"mlp_bias": False, "qk_norm_whole": True}
+_LAYER_NORM = {"norm": "layer", "norm_eps": key("layer_norm_eps")}
+_COHERE2 = (
+    _LLAMA
+    | _LAYER_NORM
+    | {
+        "norm_bias": False,
+        "mlp_bias": False,
+        "parallel": True,
+        "one_norm": True,
+        "interleaved": True,
+        "rope": rope_in_windows,
+        "windows": _windows,
+        "logit_scale": key("logit_scale"),
+    }
+)
+_COHERE2_FIXED = {
+    "layer_switch": 4,
+    "order_of_interleaved_layers": "local_attn_first",
+    "position_embedding_type": "rope_gptj",
+    "rotary_pct": 1.0,
+    "use_embedding_sharing": True,
+    "use_gated_activation": True,
+    "use_parallel_block": True,
+    "use_parallel_embedding": True,
+}
+_GLM4 = _LLAMA | _ONLY_QUERIES_BIASED | {"rope": partial_rope, "interleaved": True, "output_norms": True}
+_STABLELM = (
+    _LLAMA
+    | _LAYER_NORM
+    | _NO_BIAS
+    | {
+        "rope": partial_rope,
+        "qkv_bias": key("use_qkv_bias"),
+        "parallel": key("use_parallel_residual"),
+        "one_norm": key("use_parallel_residual"),
+    }
+)
+_STARCODER2 = _LLAMA | {
+    "norm": "layer",
+    "norm_eps": key("norm_epsilon"),
+    "gated": False,
+    "qkv_bias": key("use_bias"),
+    "out_bias": key("use_bias"),
+    "mlp_bias": key("use_bias"),
+    "windows": _window_everywhere,
+}
+_GRANITE = _LLAMA | {
+    "embedding_scale": key("embedding_multiplier"),
+    "query_scale": key("attention_multiplier"),
+    "residual_scale": key("residual_multiplier"),
+    "logit_scale": lambda c: 1 / c.logits_scaling,
+}
+
+
+def _opt_width(c: Any) -> int:
+    if c.word_embed_proj_dim != c.hidden_size or not c.do_layer_norm_before or c._remove_final_layer_norm:
+        raise LoadError("opt: embeddings of another width, and norms behind the layers, are not supported")
+    return int(c.hidden_size)
+
+
+_OPT: dict[str, Any] = {
+    "vocab_size": key("vocab_size"),
+    "width": _opt_width,
+    "layers": key("num_hidden_layers"),
+    "heads": key("num_attention_heads"),
+    "kv_heads": key("num_attention_heads"),
+    "head_dim": lambda c: c.hidden_size // c.num_attention_heads,
+    "mlp_width": key("ffn_dim"),
+    "max_positions": key("max_position_embeddings"),
+    "norm": "layer",
+    "norm_eps": 1e-5,
+    "positions": "learned",
+    # Two rows that no position has.
+    "first_position": 2,
+    "activation": key("activation_function"),
+    "gated": False,
+    "query_scale": lambda c: (c.hidden_size // c.num_attention_heads) ** -0.5,
+    "qkv_bias": key("enable_bias"),
+    "out_bias": key("enable_bias"),
+    "mlp_bias": key("enable_bias"),
+    "tied": key("tie_word_embeddings"),
+}
 
 
 # -- the table ----------------------------------------------------------------------------------
@@ -202,12 +275,34 @@ _GEMMA3_FAMILY = Family(_GEMMA3, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | QK_NORM_T
 FAMILIES: dict[str, Family] = {
     "gpt2": Family(_GPT2, GPT2_TENSORS, prefixes=("transformer.", ""), ignored=_MASKS),
     "llama": Family(_LLAMA, LLAMA_TENSORS),
-    "smollm3": Family(_LLAMA | {"rope": _rope_in_some_layers, "windows": _windows}, LLAMA_TENSORS),
+    "smollm3": Family(_LLAMA | {"rope": rope_in_some_layers, "windows": _windows}, LLAMA_TENSORS),
     "mistral": Family(_LLAMA | _NO_BIAS | {"windows": _window_everywhere}, LLAMA_TENSORS),
     "qwen2": Family(_LLAMA | _NO_BIAS | {"qkv_bias": True, "windows": _windows}, LLAMA_TENSORS),
     "qwen3": Family(
         _LLAMA | {"mlp_bias": False, "qk_norm": True, "windows": _windows}, LLAMA_TENSORS | QK_NORM_TENSORS
     ),
+    "olmo2": Family(_OLMO2, LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS),
+    "olmo3": Family(
+        _OLMO2 | {"rope": rope_by_layer_type, "windows": _windows},
+        LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS,
+    ),
+    "phi3": Family(_PHI3, LLAMA_TENSORS | PHI3_TENSORS),
+    "granite": Family(_GRANITE, LLAMA_TENSORS),
+    "cohere2": Family(_COHERE2, LLAMA_TENSORS, fixed=_COHERE2_FIXED),
+    "starcoder2": Family(
+        _STARCODER2,
+        LLAMA_TENSORS | STARCODER2_TENSORS,
+        fixed={"mlp_type": "default", "norm_type": "layer_norm"},
+    ),
+    "stablelm": Family(_STABLELM, LLAMA_TENSORS | LAYER_NORM_TENSORS),
+    "glm4": Family(_GLM4, LLAMA_TENSORS | GLM4_TENSORS),
+    "exaone4": Family(
+        _LLAMA | _NO_BIAS | _NORMS_BEHIND | {"qk_norm": True, "rope": rope_in_windows_if_any, "windows": _windows},
+        LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS,
+    ),
+    "ministral3": Family(_LLAMA | _NO_BIAS | {"windows": _window_everywhere}, LLAMA_TENSORS),
+    "seed_oss": Family(_LLAMA | {"out_bias": key("attention_out_bias")}, LLAMA_TENSORS),
+    "opt": Family(_OPT, OPT_TENSORS, prefixes=("model.decoder.", "decoder.", "")),
     "gpt_neox": Family(_GPT_NEOX, GPT_NEOX_TENSORS, prefixes=("gpt_neox.", ""), ignored=_NEOX_MASKS),
     "gemma": Family(_GEMMA, LLAMA_TENSORS),
     "gemma2": Family(_GEMMA2, LLAMA_TENSORS | OUTPUT_NORM_TENSORS),
@@ -243,7 +338,7 @@ def read_config(config: Any) -> DecoderConfig:
         LoadError: the family, its rotary scaling, its activation or another option is not supported.
     """
     family = find_family(config.model_type)
-    options = [Options(config)]
+    options = [Options(config, family.fixed)]
     if family.inside is not None:
         options.append(Options(getattr(options[0], family.inside)))
         if options[0].tie_word_embeddings != options[1].tie_word_embeddings:
@@ -281,6 +376,8 @@ def tiny_config(family: str = "llama", vocab_size: int = 128, **changes: Any) ->
     >>> tiny_config("gpt2").positions
     'learned'
     """
+    from transformers import AutoConfig
+
     inside = find_family(family).inside
     default = AutoConfig.for_model(family)
     known = (default if inside is None else getattr(default, inside)).to_dict()

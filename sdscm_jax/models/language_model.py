@@ -20,30 +20,18 @@ from jax.sharding import Mesh
 from ..checks import as_path, flag, instance, seed, told
 from ..errors import LoadError, RandomKeyError, SDSCMError
 from .chat import Chat, ChatCodec
-from .checkpoint import abstract_decoder, load_parameters, read_directory_config, save_parameters
+from .checkpoint import abstract_decoder, load_parameters, save_parameters
 from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
 from .filling import PIECE
 from .int8 import KNOWN, refuse_int8
-from .saved_checkpoint import check_saved, save_checkpoint
+from .saved_checkpoint import save_checkpoint
 from .sharding import checked_mesh, gather
-from .tokenizer import GENERATION, listed_ends, load_tokenizer
+from .stored_model import Published, stored_model
+from .tokenizer import GENERATION
 
 EMBEDDED = Path(__file__).parent / "embedded"
-
-
-@dataclass(frozen=True)
-class Published:
-    """Files of a checkpoint that are kept to be written again; programs do not depend on them.
-
-    Attributes:
-        text: ``config.json``.
-        generation: ``generation_config.json``, which says where texts end; None: there is none.
-    """
-
-    text: str = field(default="", compare=False, repr=False)
-    generation: str | None = field(default=None, compare=False, repr=False)
 
 
 @jax.tree_util.register_dataclass
@@ -289,14 +277,14 @@ def load_lm(
 ) -> LanguageModel:
     """Load a language model.
 
-    Families (``model_type`` of ``config.json``): ``gpt2``, ``gpt_neox`` (Pythia), ``llama`` (2, 3, SmolLM 2),
-    ``smollm3``, ``mistral``, ``qwen2`` (2.5 too), ``qwen3``, ``gemma``, ``gemma2``, ``gemma3_text``, and ``gemma3``,
-    of which the text model is read. ``docs/add-a-family.md`` says how to add one.
+    Which families (``model_type`` of ``config.json``) there are is said by ``sdscm models`` and in ``docs/models.md``;
+    ``docs/add-a-family.md`` says how to add one.
 
     Args:
         source: None for the embedded default; a directory with ``config.json``,
-            ``*.safetensors`` and a tokenizer; or a hub id such as ``"openai-community/gpt2"``,
-            which is fetched (once, into the hub's cache).
+            ``*.safetensors`` and a tokenizer; a GGUF file, such as llama.cpp reads (extra ``gguf``;
+            ``docs/gguf.md``); or a hub id such as ``"openai-community/gpt2"``, which is fetched
+            (once, into the hub's cache).
         dtype: ``float32`` or ``bfloat16``; scores are float32 in either case.
         mesh: devices that share the model, with axes named ``"data"`` (copies of the parameters)
             and ``"tensor"`` (parts of them), either of which may be left out; see
@@ -331,30 +319,24 @@ def load_lm(
     """
     mesh = None if mesh is None else checked_mesh(mesh)
     chat = chat if isinstance(chat, Chat) else flag(chat, "chat, where it is no Chat,", LoadError)
-    directory = _locate(source)
+    place = _locate(source)
     dtype = parse_dtype(dtype)
     if dtype not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
         raise LoadError(f"dtype {dtype} is not supported (float32 or bfloat16)")
     if not (weights is None or isinstance(weights, str)) or weights not in KNOWN:
         raise LoadError(f"weights {told(weights)} is not supported (known: {', '.join(map(repr, KNOWN))})")
-    check_saved(directory)
-    config = replace(read_directory_config(directory), weights=weights)
-    tokenizer = load_tokenizer(directory)
+    stored = stored_model(place)
+    config, tokenizer = replace(stored.config, weights=weights), stored.tokenizer
     if not 1 < len(tokenizer) <= config.vocab_size + 256:
-        raise LoadError(f"{directory}: the tokenizer has {len(tokenizer)} entries, the model {config.vocab_size}")
-    known = config.vocab_size, listed_ends(directory)
+        raise LoadError(f"{place}: the tokenizer has {len(tokenizer)} entries, the model {config.vocab_size}")
+    known = config.vocab_size, stored.ends
     try:
         codec = ChatCodec(tokenizer, Chat() if chat is True else chat, *known) if chat else Codec(tokenizer, *known)
     except LoadError as error:
-        raise LoadError(f"{directory}: {error}") from error
-    params = load_parameters(directory, config, dtype, mesh)
+        raise LoadError(f"{place}: {error}") from error
+    params = load_parameters(stored.tensors, config, dtype, mesh)
     graph, _ = abstract_decoder(config, dtype)
-    generation = directory / GENERATION
-    published = Published(
-        (directory / "config.json").read_text(encoding="utf-8"),
-        generation.read_text(encoding="utf-8") if generation.is_file() else None,
-    )
-    return LanguageModel(params, graph, codec, published=published)
+    return LanguageModel(params, graph, codec, published=stored.published)
 
 
 def _locate(source: str | Path | None) -> Path:

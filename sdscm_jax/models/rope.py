@@ -22,6 +22,9 @@ class Angles(NamedTuple):
     cos: Array
     sin: Array
 
+    def times(self, amplitude: float | Array) -> Angles:
+        return Angles(self.cos * amplitude, self.sin * amplitude)
+
 
 def inverse_frequencies(rope: Rope | None, rotary_dim: int) -> np.ndarray:
     """Angular frequency of each rotated pair, float64 ``[rotary_dim / 2]``; zeros do not rotate."""
@@ -29,6 +32,10 @@ def inverse_frequencies(rope: Rope | None, rotary_dim: int) -> np.ndarray:
         return np.zeros(rotary_dim // 2)
     frequency = rope.theta ** -(np.arange(0, rope.rotary_dim, 2, dtype=np.float64) / rope.rotary_dim)
     frequency = frequency / rope.linear
+    if rope.divisors:
+        frequency = frequency / np.asarray(rope.divisors, np.float64)
+    if rope.yarn is not None:
+        frequency = _yarn(frequency, rope)
     if rope.llama3 is not None:
         factor, low, high, original = rope.llama3
         wavelength = 2 * np.pi / frequency
@@ -40,6 +47,24 @@ def inverse_frequencies(rope: Rope | None, rotary_dim: int) -> np.ndarray:
             np.where(wavelength < original / high, frequency, blended),
         )
     return frequency
+
+
+def _yarn(frequency: np.ndarray, rope: Rope) -> np.ndarray:
+    """Frequencies that turn often within the original positions stay, the others are divided by the factor, with a ramp
+    between (Peng et al. 2023, equations 17 to 19; its bounds as in transformers, from which models are published)."""
+    assert rope.yarn is not None
+    factor, original, fast, slow, whole = rope.yarn
+    size = rope.rotary_dim
+
+    def dimension(rotations: float) -> float:
+        return float(size * np.log(original / (rotations * 2 * np.pi)) / (2 * np.log(rope.theta)))
+
+    low, high = dimension(fast), dimension(slow)
+    if whole:
+        low, high = np.floor(low), np.ceil(high)
+    low, high = max(low, 0), min(high, size - 1)
+    ramp = np.clip((np.arange(size // 2) - low) / ((high if high != low else high + 0.001) - low), 0, 1)
+    return frequency * (1 - ramp) + frequency / factor * ramp
 
 
 def turns(frequency: np.ndarray) -> np.ndarray:
@@ -60,7 +85,8 @@ def layer_frequencies(config: DecoderConfig) -> tuple[np.ndarray | None, bool]:
     if not rotary:
         return None, True
     frequencies = np.stack([turns(inverse_frequencies(r, rotary)) for r in config.rope])
-    return frequencies, bool((frequencies == frequencies[0]).all())
+    same = {None if rope is None else rope.amplitude for rope in config.rope}
+    return frequencies, len(same) == 1 and bool((frequencies == frequencies[0]).all())
 
 
 def angles_at(positions: Array) -> Callable[[Array], Angles]:
@@ -93,3 +119,9 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
     return jnp.concatenate([rotated, rest], axis=-1)
+
+
+def halves(x: Array, rotary_dim: int) -> Array:
+    """Of dimensions ``[..., head_dim]`` that rotate in pairs 2 i and 2 i + 1, first the even and then the odd ones."""
+    turned, rest = x[..., :rotary_dim], x[..., rotary_dim:]
+    return jnp.concatenate([turned[..., ::2], turned[..., 1::2], rest], -1)

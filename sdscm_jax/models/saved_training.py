@@ -119,19 +119,21 @@ class SavedTraining:
         if there:
             raise ResumeError(f"{self.directory} is of no training run: it has {there[0]!r} and no {_RUN}")
 
-    def _there(self) -> dict[str, Any]:
-        """What the run in the directory is."""
+    def _there(self) -> tuple[dict[str, Any], bytes]:
+        """What the run in the directory is, and the file that says so."""
         file = self.directory / _RUN
         try:
-            return dict(json.loads(file.read_bytes()))
+            data = file.read_bytes()
+            return dict(json.loads(data)), data
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise ResumeError(f"{file} cannot be read: {error}; restore it, or use another directory") from error
 
     def _begin(self, ours: dict[str, Any]) -> None:
+        told = json.dumps(ours, indent=1) + "\n"
         if not (self.directory / _RUN).is_file():
-            self._write(_RUN, json.dumps(ours, indent=1) + "\n")
+            self._write(_RUN, told)
             return
-        theirs = self._there()
+        theirs, data = self._there()
         different = [
             f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
             for key in {**ours, **theirs}
@@ -139,6 +141,9 @@ class SavedTraining:
         ]
         if different:
             raise ResumeError(f"{self.directory} is of another run: {'; '.join(different)}; use another directory")
+        # What says the same in other bytes was damaged or edited, and becomes what it was.
+        if data != told.encode():
+            self._write(_RUN, told)
 
     def _steps(self) -> list[int]:
         """Steps that are saved, in order."""

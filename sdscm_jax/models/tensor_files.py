@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -45,6 +45,26 @@ class Entry:
     offset: int
 
 
+class StoredTensors(Protocol):
+    """Tensors in files, by the names that a family's own files have.
+
+    Attributes:
+        place: where they are, for messages.
+        entries: what there is of each.
+    """
+
+    place: Path
+    entries: dict[str, Any]
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def kind(self, name: str) -> str: ...
+
+    def dtype(self, name: str) -> np.dtype: ...
+
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray: ...
+
+
 class TensorFiles:
     """All tensors of a directory's safetensors files, by name, read one at a time.
 
@@ -54,7 +74,7 @@ class TensorFiles:
     """
 
     def __init__(self, directory: Path):
-        self.directory = directory
+        self.place = directory
         self.entries: dict[str, Entry] = {}
         files, mapped = _files(directory)
         problems = []

@@ -18,6 +18,7 @@ class Tensor:
         transpose: stored as ``[out, in]`` and needed as ``[in, out]``.
         part: ``(k, n)``: the k-th of n equal parts along the outputs.
         by_head: there are such parts in each head, and not once in the whole tensor.
+        by_kind: the three parts are queries, keys and values, of as many heads as there are of each.
         prefixed: does the family's prefix stand before the name?
         also: other names that the tensor has in some files, without a prefix.
     """
@@ -26,6 +27,7 @@ class Tensor:
     transpose: bool = False
     part: tuple[int, int] | None = None
     by_head: bool = False
+    by_kind: bool = False
     prefixed: bool = True
     also: tuple[str, ...] = ()
 
@@ -36,11 +38,16 @@ def _norm_names(path: str, source: str, bias: bool = False) -> dict[str, Tensor]
 
 
 def _linear_names(
-    path: str, source: str, transpose: bool = True, part: tuple[int, int] | None = None, by_head: bool = False
+    path: str,
+    source: str,
+    transpose: bool = True,
+    part: tuple[int, int] | None = None,
+    by_head: bool = False,
+    by_kind: bool = False,
 ) -> dict[str, Tensor]:
     return {
-        f"{path}.kernel": Tensor(f"{source}.weight", transpose, part, by_head),
-        f"{path}.bias": Tensor(f"{source}.bias", False, part, by_head),
+        f"{path}.kernel": Tensor(f"{source}.weight", transpose, part, by_head, by_kind),
+        f"{path}.bias": Tensor(f"{source}.bias", False, part, by_head, by_kind),
     }
 
 
@@ -94,4 +101,49 @@ OUTPUT_NORM_TENSORS = {
     **_norm_names("blocks.attention_output_norm", "layers.{i}.post_attention_layernorm"),
     **_norm_names("blocks.mlp_norm", "layers.{i}.pre_feedforward_layernorm"),
     **_norm_names("blocks.mlp_output_norm", "layers.{i}.post_feedforward_layernorm"),
+}
+# In OLMo 2 and EXAONE 4 nothing stands before attention and MLP.
+NORMS_BEHIND_TENSORS = {
+    **_norm_names("blocks.attention_output_norm", "layers.{i}.post_attention_layernorm"),
+    **_norm_names("blocks.mlp_output_norm", "layers.{i}.post_feedforward_layernorm"),
+}
+# Layer norms under Llama's names.
+LAYER_NORM_TENSORS = {
+    **_norm_names("final_norm", "norm", bias=True),
+    **_norm_names("blocks.attention_norm", "layers.{i}.input_layernorm", bias=True),
+    **_norm_names("blocks.mlp_norm", "layers.{i}.post_attention_layernorm", bias=True),
+}
+STARCODER2_TENSORS = {
+    **LAYER_NORM_TENSORS,
+    **_linear_names("blocks.up", "layers.{i}.mlp.c_fc"),
+    **_linear_names("blocks.down", "layers.{i}.mlp.c_proj"),
+}
+GATE_AND_UP_TENSORS = {
+    **_linear_names("blocks.gate", "layers.{i}.mlp.gate_up_proj", part=(0, 2)),
+    **_linear_names("blocks.up", "layers.{i}.mlp.gate_up_proj", part=(1, 2)),
+}
+PHI3_TENSORS = {
+    **GATE_AND_UP_TENSORS,
+    **_linear_names("blocks.query", "layers.{i}.self_attn.qkv_proj", part=(0, 3), by_kind=True),
+    **_linear_names("blocks.key", "layers.{i}.self_attn.qkv_proj", part=(1, 3), by_kind=True),
+    **_linear_names("blocks.value", "layers.{i}.self_attn.qkv_proj", part=(2, 3), by_kind=True),
+}
+GLM4_TENSORS = {
+    **GATE_AND_UP_TENSORS,
+    **_norm_names("blocks.attention_output_norm", "layers.{i}.post_self_attn_layernorm"),
+    **_norm_names("blocks.mlp_output_norm", "layers.{i}.post_mlp_layernorm"),
+}
+OPT_TENSORS = {
+    "embedding.embedding": Tensor("embed_tokens.weight"),
+    "position_embedding.embedding": Tensor("embed_positions.weight"),
+    **_norm_names("final_norm", "final_layer_norm", bias=True),
+    "head": Tensor("lm_head.weight", prefixed=False),
+    **_norm_names("blocks.attention_norm", "layers.{i}.self_attn_layer_norm", bias=True),
+    **_norm_names("blocks.mlp_norm", "layers.{i}.final_layer_norm", bias=True),
+    **_linear_names("blocks.query", "layers.{i}.self_attn.q_proj"),
+    **_linear_names("blocks.key", "layers.{i}.self_attn.k_proj"),
+    **_linear_names("blocks.value", "layers.{i}.self_attn.v_proj"),
+    **_linear_names("blocks.out", "layers.{i}.self_attn.out_proj"),
+    **_linear_names("blocks.up", "layers.{i}.fc1"),
+    **_linear_names("blocks.down", "layers.{i}.fc2"),
 }

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ..errors import LoadError
 
@@ -38,6 +37,8 @@ def load_tokenizer(directory: Path) -> Any:
     Raises:
         LoadError: there is none, or none that does what ``tokenizer.json`` says.
     """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
     try:
         # Not None, which asks the user whether to run the checkpoint's code, and believes any "y" that comes in.
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)

@@ -9,12 +9,11 @@ from dataclasses import replace
 from functools import partial, reduce
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax import Array
 
@@ -24,6 +23,9 @@ from .adapters import Adapter
 from .int8 import refuse_int8
 from .language_model import LanguageModel
 from .saved_training import Save, SavedTraining, hash_arrays, hash_programs
+
+if TYPE_CHECKING:
+    import optax
 
 _HELP = "a smaller rate, a warm-up or optax.clip_by_global_norm may help"
 
@@ -82,6 +84,8 @@ OnStep = Callable[[int, float, Callable[[], LanguageModel]], Any]
 
 def token_losses(lm: LanguageModel, batch: Batch) -> Array:
     """Loss (nats) of each token but the first: float32 ``[B, T - 1]``."""
+    import optax
+
     logits = _logits(lm, batch)[:, :-1]
     if batch.target_tokens is None or batch.target_probs is None:
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(batch.tokens)[:, 1:])
@@ -179,6 +183,8 @@ def train_lm(
     >>> bool(after < before)
     True
     """
+    import optax
+
     instance(lm, LanguageModel, "lm", ProgramError)
     instance(optimizer, optax.GradientTransformation, "optimizer")
     if not isinstance(batches, Iterable) or isinstance(batches, str | bytes | Mapping):
@@ -287,6 +293,7 @@ def _wide(x: Array) -> Array:
 
 def _programs(build: Build, optimizer: optax.GradientTransformation, average: float | None) -> tuple[Any, Any]:
     """The compiled parts of a step: sums of one batch, and the update by those of all."""
+    import optax
 
     @jax.jit
     def gradients(params: nnx.State, lm: LanguageModel, batch: Batch) -> Sums:

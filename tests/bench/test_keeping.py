@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,19 @@ def test_each_field_of_a_data_set_is_part_of_what_is_kept(
     monkeypatch.setattr(Benchmark, "dataset", changed)
     with pytest.raises(sd.errors.ResumeError, match=r"part 0 holds estimates of data set .* as it was before"):
         judge(benchmark, tmp_path / "copy")
+
+
+@pytest.mark.usefixtures("no_pages")
+def test_a_benchmark_is_read_anew_each_time(benchmark: Path, small: Family, tmp_path: Path) -> None:
+    """Another one in the same place, with the same names, is another one."""
+    place, other = tmp_path / "place", replace(small, hidden=("age",))
+    shutil.copytree(benchmark, place)
+    judge(place, tmp_path / "first", covariates=["observed"])
+    shutil.rmtree(place)
+    generate(other, place, datasets=3, wordings=2, units=UNITS, seed=1, progress=False)
+    found = judge(place, tmp_path / "second", covariates=["observed"])
+    shutil.copytree(place, tmp_path / "elsewhere")
+    same(found, judge(tmp_path / "elsewhere", tmp_path / "third", covariates=["observed"]))
 
 
 @pytest.mark.usefixtures("no_pages")

@@ -254,10 +254,39 @@ def test_nothing_makes_an_empty_table():
     [
         (FOREST.drop(columns="regret"), r"columns \['regret'\] are missing"),
         (pd.concat([FOREST, FOREST.iloc[2:3]]), r"\('u', 'all', 'forest'\).* more than once"),
-        (FOREST.assign(wording=["a", None, "b", "b"]), r"columns \['wording'\] have missing values"),
+        (FOREST.assign(covariates=["all", None, "all", "all"]), r"columns \['covariates'\] have missing values"),
         (FOREST.assign(pehe=[1.0, nan, 1.0, 1.0]), r"\('t', 'all', 'forest'\) has neither a failure nor its scores"),
     ],
 )
 def test_a_malformed_table_is_refused(scores, message):
     with pytest.raises(DataError, match=message):
         leaderboard(scores)
+
+
+def test_without_wordings_there_are_no_intervals():
+    known, unknown = (row_of(leaderboard(scores), "forest") for scores in (FOREST, FOREST.assign(wording=None)))
+    limits = [name for name in COLUMNS if name.endswith(("_lower", "_upper")) or name == "effective_datasets"]
+    assert unknown[limits].isna().all()
+    rest = [name for name in COLUMNS if name not in limits]
+    pd.testing.assert_series_equal(known[rest], unknown[rest])
+    assert known[["ate_bias_lower", "ate_coverage_upper", "effective_datasets"]].notna().all()
+
+
+def test_what_needs_a_truth_is_of_the_data_sets_that_have_one():
+    # Data sets t and v are from elsewhere: nobody knows their effects.
+    gone = [False, True, False, True]
+    needed = [name for name in METRICS if not name.endswith("width")]
+    other = FOREST.assign(pehe=[2.0, 1.0, 1.0, 1.0], estimator="line")
+    both = pd.concat([FOREST, other])
+    both.loc[np.tile(gone, 2), [*needed, "ate_true"]] = nan
+    found = leaderboard(both)
+    half = leaderboard(pd.concat([FOREST, other])[np.tile([not x for x in gone], 2)])
+    for estimator in ("forest", "line"):
+        mixed, alone = row_of(found, estimator), row_of(half, estimator)
+        same = [name for name in COLUMNS if name not in ("datasets", "seconds", "ate_width")]
+        pd.testing.assert_series_equal(mixed[same], alone[same], check_dtype=False)
+        assert (mixed["datasets"], alone["datasets"]) == (4, 2)
+    both[[*needed, "ate_true"]] = nan
+    none = row_of(leaderboard(both), "forest")
+    assert none[["rank", "pehe", "ate_bias", "ate_coverage", "beats_zero", "beats_constant"]].isna().all()
+    assert none["ate_width"] == row_of(leaderboard(FOREST), "forest")["ate_width"]

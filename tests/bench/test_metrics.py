@@ -245,23 +245,61 @@ def test_all_metrics_are_columns():
 
 
 def test_difficulty_is_the_numbers_worked_out_on_paper():
-    assert difficulty(DATA) == {
-        "dataset": "four",
-        "wording": "w0",
-        "units": 4,
-        "treated": 0.5,
-        "ate": 1.0,
-        "sd_y": 2.0,
-        "sd_ite": sqrt(2),
-        "sd_ite_sd_y": sqrt(2) / 2,
-        "naive": 4.0,  # (4 + 4) / 2 - (0 + 0) / 2.
-        "confounding": 3.0,
-        "confounding_sd_y": 1.5,
-        "overlap_min": 0.05,
-        "overlap_max": 0.95,
-        "overlap_outside": 0.5,  # 0.05 and 0.95; 0.9 is inside.
-        "signal_to_noise": inf,  # y = 4 t.
-    }
+    found = difficulty(DATA)
+    assert (found.pop("dataset"), found.pop("wording")) == ("four", "w0")
+    assert found == pytest.approx(
+        {
+            "units": 4,
+            "treated": 0.5,
+            "ate": 1.0,
+            "sd_y": 2.0,
+            "sd_ite": sqrt(2),
+            "sd_ite_sd_y": sqrt(2) / 2,
+            "naive": 4.0,  # (4 + 4) / 2 - (0 + 0) / 2.
+            # Treated by chance: (0.05 * 1 + 0.5 * 4 + 0.9 * 3 + 0.95 * 4) / 2.4 - (0.5 * 5 + 0.05 * 3) / 1.6 - 1.
+            "confounding": 0.90625,
+            "confounding_sd_y": 0.453125,
+            "imbalance": 2.09375,
+            "overlap_min": 0.05,
+            "overlap_max": 0.95,
+            "overlap_outside": 0.5,  # 0.05 and 0.95; 0.9 is inside.
+            "signal_to_noise": inf,  # y = 4 t.
+        }
+    )
+
+
+def test_a_randomised_data_set_is_not_confounded_however_its_arms_fell_out():
+    for seed in range(20):
+        data = drawn(seed)
+        found = difficulty(data)
+        assert found["confounding"] == 0
+        assert found["imbalance"] == pytest.approx(found["naive"] - found["ate"]) != 0
+    # With propensities that follow the outcomes it is what the arms of very many redraws differ by.
+    data = drawn(0, 20_000)
+    chance = 1 / (1 + np.exp(-data.outcomes.sum(1)))
+    rng, naive = np.random.default_rng(1), []
+    for _ in range(50):
+        t = rng.random(len(data)) < chance
+        naive.append(data.outcomes[t, 1].mean() - data.outcomes[~t, 0].mean())
+    bias = np.array(naive) - data.ate
+    found = difficulty(replace(data, propensity=chance))["confounding"]
+    assert abs(found - bias.mean()) < 4 * bias.std() / np.sqrt(len(bias))
+    assert found > 0.5
+
+
+def test_what_is_not_known_is_nan_and_so_is_what_is_made_of_it():
+    unknown = replace(DATA, outcomes=np.full((4, 2), nan), cate=np.full(4, nan), propensity=np.full(4, nan))
+    found = score(unknown, EFFECT, INTERVAL, 1.5, (0.5, 2.5))
+    told = {name for name, value in found.items() if not isnan(value)}
+    assert told == {"ate", "ate_lower", "ate_upper", "sd_y", "cate_width"}
+    assert found["cate_width"] == pytest.approx(mean_width(INTERVAL) / 2)
+    hard = difficulty(unknown)
+    known = {"dataset", "wording", "units", "treated", "sd_y", "naive", "signal_to_noise"}
+    assert {name for name, value in hard.items() if isinstance(value, str) or not isnan(value)} == known
+    # Individual effects are known, and expected ones are not.
+    of_units = score(replace(DATA, cate=np.full(4, nan)), EFFECT, INTERVAL)
+    assert of_units["pehe"] == score(DATA, EFFECT)["pehe"]
+    assert all(isnan(of_units[name]) for name in ("cate_coverage", "cate_score", "cate_r2", "regret"))
 
 
 def test_signal_to_noise_of_a_balanced_design():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -90,3 +91,61 @@ def test_drawn_outcomes_of_the_paper_break_consistency() -> None:
     # With shared noise all of them would agree.
     assert abs(sum(agree) - sum(chance)) < 0.05
     assert sum(agree) < 0.5
+
+
+def test_what_is_wrong_in_a_file_of_the_authors_is_named(tmp_path: Path) -> None:
+    table = pd.read_csv(shared_path("reference", "data", "gpt2_bcancer_0.csv"), index_col=0).head(50)
+    score = "logP(X13=0)|do(X12=0)"
+    cases: dict[str, tuple[str, object, str]] = {
+        "missing": ("X3", [None, *[1.0] * 49], "row 1, column 'X3': is missing"),
+        "text": ("X3", "rare", "row 1, column 'X3': 'rare' is not a number"),
+        "fraction": ("X3", 1.5, "row 1, column 'X3': '1.5' is no number of an option"),
+        "negative": ("X3", -1, "row 1, column 'X3': '-1' is no number of an option"),
+        "arms": ("X12", table["X12"] + 1, "column 'X12': '2' is no treatment: 0 or 1"),
+        "words": ("X12", "yes", "row 1, column 'X12': 'yes' is no treatment: 0 or 1"),
+        "large": (score, 1e300, rf"row 1, column '{re.escape(score)}': '1e\+300' is not a number between"),
+        # The scores are those of the other arm: individual effects would have the wrong sign.
+        "swapped": (
+            "X12",
+            1 - table["X12"],
+            r"column 'logP\(X13=0\)': .* is not what it is in the world of the unit's",
+        ),
+    }
+    for name, (column, value, why) in cases.items():
+        table.assign(**{column: value}).to_csv(tmp_path / f"{name}.csv")
+        with pytest.raises(sd.errors.DataError, match=f"{name}.csv: .*{why}"):
+            open_benchmark(tmp_path / f"{name}.csv").dataset(0)
+    table[["X1", "X2"]].rename(columns={"X1": "age", "X2": "wage"}).to_csv(tmp_path / "own.csv")
+    with pytest.raises(sd.errors.DataError, match="of another table, say which columns are what"):
+        open_benchmark(tmp_path / "own.csv").dataset(0)
+
+
+def test_files_of_one_configuration_are_of_one_wording(tmp_path: Path) -> None:
+    """Intervals of a directory of files are those of the extract, not those of as many independent data sets."""
+    extract = open_benchmark(shared_path("reference", "data", "gpt2_200x1000.parquet"))
+    frame = pd.read_parquet(shared_path("reference", "data", "gpt2_200x1000.parquet"))
+    for number, rows in frame[frame["config"] < 3].groupby("file"):
+        rows.drop(columns=["file", "unit"]).head(300).to_csv(tmp_path / f"{number}.csv", index=False)
+    with_column = open_benchmark(tmp_path)
+    configs = {name: extract.dataset(extract.names.index(name)).wording for name in with_column.names}
+    assert (len(set(configs.values())), len(configs)) == (3, 12)
+    assert {name: with_column.dataset(i).wording for i, name in enumerate(with_column.names)} == configs
+    for file in tmp_path.glob("*.csv"):
+        pd.read_csv(file).drop(columns="config").to_csv(file, index=False)
+    without, told = open_benchmark(tmp_path), open_benchmark(tmp_path, wordings=configs)
+    assert without.dataset(0).wording is None
+    assert [told.dataset(i).wording for i in range(12)] == [configs[name] for name in told.names]
+
+    def board(benchmark: sd.bench.Benchmark) -> pd.Series:
+        rows = []
+        for i in range(12):
+            data = benchmark.dataset(i)
+            fitted = make_estimator("difference_in_means").fit(None, np.zeros((len(data), 0)), data.t, data.y)
+            about = {"dataset": data.name, "wording": data.wording, "covariates": "all", "estimator": "d"}
+            effect = fitted.effect(np.zeros((len(data), 0)))
+            rows.append(about | {"failure": np.nan, "seconds": 0.0} | score(data, effect, ate=fitted.ate()))
+        return leaderboard(pd.DataFrame(rows)).iloc[0]
+
+    assert board(told)["effective_datasets"] < 12
+    assert board(without)[["ate_bias_lower", "pehe_sd_y_upper", "effective_datasets"]].isna().all()
+    assert board(without)["ate_bias"] == board(told)["ate_bias"]

@@ -199,7 +199,7 @@ def test_one_data_set_one_setting_nothing_but_failures(tmp_path: Path) -> None:
     assert [attributes["id"] for tag, attributes in read.tags if tag == "section"] == SECTIONS
     assert "1 fit of 1 failed" in read.text
     assert "no estimator gave individual effects on half of the data sets" in read.text
-    assert "No estimator gave intervals." in read.text
+    assert "Intervals, with observed covariates only: no estimator gave any." in read.text
 
 
 def test_infinite_values_are_drawn_and_told(tmp_path: Path) -> None:

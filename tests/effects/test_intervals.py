@@ -8,11 +8,13 @@ from functools import partial
 import chex
 import numpy as np
 import pytest
+from scipy import stats
 
 from sdscm_jax import effects
 from sdscm_jax.dsl.graph import Graph
 from sdscm_jax.dsl.intervention import nested
 from sdscm_jax.dsl.structure import Site
+from sdscm_jax.effects.effect import effect
 from sdscm_jax.effects.estimate import Estimate
 from sdscm_jax.engine.simulation import Simulation
 
@@ -158,14 +160,95 @@ def test_ratio_of_means() -> None:
     a, b = rng.normal(2, 1, 500), rng.normal(5, 1, 500)
     found = Estimate.of_units(a) / Estimate.of_units(b)
     ratio = a.mean() / b.mean()
-    variance = np.var(a - ratio * b) / b.mean() ** 2 / 499
+    units = b.sum() ** 2 / (b**2).sum()
+    variance = np.var(a - ratio * b) / b.mean() ** 2 / 500 * units / (units - 1)
     chex.assert_trees_all_close((found.value, found.covariance[0, 0]), (ratio, variance), rtol=1e-12)
 
 
-def test_weights() -> None:
+def test_a_ratio_with_weights_is_the_mean_of_those_that_it_counts() -> None:
     rng = np.random.default_rng(0)
-    units, weights = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
-    whole = Estimate.of_units(units, weights.astype(float))
-    chex.assert_trees_all_close(whole.value, np.repeat(units, weights, 0).mean(0), atol=1e-12)
-    chex.assert_trees_all_close(whole.influence.mean(0), np.zeros(3), atol=1e-12)
-    assert np.isnan(Estimate.of_units(units, np.zeros(50)).value).all()
+    units, seen = rng.normal(size=(50, 3)), (rng.random(50) < 0.2).astype(float)
+    found = Estimate.of_units(units * seen[:, None]) / Estimate.of_units(seen[:, None])
+    own = units[seen == 1]
+    chex.assert_trees_all_close(found.value, own.mean(0), atol=1e-12)
+    chex.assert_trees_all_close(found.covariance, np.cov(own.T) / len(own), atol=1e-12)
+    chex.assert_trees_all_equal(found.units_of_each, np.full(3, len(own), float))
+    nobody = Estimate.of_units(units * 0) / Estimate.of_units(seen[:, None] * 0)
+    assert np.isnan(nobody.value).all()
+    assert (nobody.units_of_each == 0).all()
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_few_units_have_the_interval_of_student(n: int) -> None:
+    rng, hits = np.random.default_rng(n), []
+    for _ in range(2000):
+        estimate = Estimate.of_units(rng.normal(1.0, 0.3, n))
+        found = effect("ATE", "", ["y"], estimate, 0.95)
+        hits.append(found.lower[0] <= 1.0 <= found.upper[0])
+    assert 0.935 <= np.mean(hits) <= 0.965
+
+
+def test_a_group_has_the_interval_of_its_own_units() -> None:
+    """By hand: the mean of the group's differences, its standard error, Student's t with the group's degrees."""
+    data = simulation(3, 40)
+    found = effects.cate(data, "t", "y", "t0", "t2", by="c", score=[0.0, 1.0, 3.0])
+    laws = np.exp(data.log_probs["y"].astype(float))
+    own = (laws[:, 3] - laws[:, 1]) @ np.array([0.0, 1.0, 3.0])
+    for k in range(2):
+        x = own[data.values["c"][:, 0] == k]
+        half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+        chex.assert_trees_all_close(
+            (found.value[k], found.lower[k], found.upper[k]), (x.mean(), x.mean() - half, x.mean() + half), rtol=1e-5
+        )
+    counts = np.bincount(data.values["c"][:, 0])
+    assert found.to_pandas()["units"].tolist() == counts.tolist()
+    assert f"over 40 units (each number is of {counts.min()} to {counts.max()} of them)" in str(found)
+
+
+def test_one_unit_has_no_interval() -> None:
+    one = simulation(0, 1)
+    for name, f in FUNCTIONS.items():
+        found = f(one, "t", "y", "t0", "t2")
+        assert np.isnan([found.lower, found.upper]).all(), name
+    found = effects.total_variation(one, "t", "y", "t0", "t2")
+    assert np.isnan([found.lower, found.upper]).all()
+    found = effects.cate(one, "t", "y", "t0", "t2", by="c", score=[0.0, 1.0, 3.0])
+    assert sorted(found.group_units) == [0, 1]
+    assert "no interval (1 unit)" in str(found)
+    assert "no interval (0 units)" in str(found)
+
+
+def test_units_that_are_alike_are_no_certainty() -> None:
+    """t -> m -> y where m rarely moves: a sample without such a unit has a variance of 0 and says little."""
+    rare = 0.05
+    model = Model(
+        {"t": (), "m": (), "y": ("t", "m")},
+        {
+            "t": np.array([0.5, 0.5]),
+            "m": np.array([1 - rare, rare]),
+            "y": np.array([[[1.0, 0.0], [1.0, 0.0]], [[0.8, 0.2], [0.0, 1.0]]]),
+        },
+    )
+    graph = Graph(tuple(Site(x, "choice", model.parents[x], options=model.options(x)) for x in model.names))
+    truth, n, hits, alike = 0.2 * (1 - rare) + rare, 10, [], 0
+    for seed in range(300):
+        units = Units(model, "gumbel", n, seed)
+        worlds = [units.world({}), units.world({"t": 0}), units.world({"t": 1})]
+        values = {x: np.stack([world[x] for world in worlds], 1).astype(np.int32) for x in model.names}
+        with np.errstate(divide="ignore"):
+            laws = {"y": np.log(model.tables["y"][values["t"], values["m"]]).astype(np.float32)}
+        labels, interventions = ("", "do(t=t0)", "do(t=t1)"), ({}, {"t": "t0"}, {"t": "t1"})
+        data = Simulation(graph, labels, values, laws, interventions=interventions)
+        found = effects.ate(data, "t", "y")
+        hits.append(found.lower[1] <= truth <= found.upper[1])
+        alike += not values["m"].any()
+        assert found.upper[1] > found.lower[1]
+        # Where the graph says that all units of a group are alike, they are.
+        group = effects.cate(data, "t", "y", by="m")
+        assert group.lower[1] == pytest.approx(0.2, abs=1e-6)
+        assert group.upper[1] == pytest.approx(0.2, abs=1e-6)
+        # The treatment does not cause m.
+        none = effects.ate(data, "t", "m")
+        assert none.lower.tolist() == none.upper.tolist() == [0.0, 0.0]
+    assert alike > 100
+    assert np.mean(hits) >= 0.93

@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -400,6 +401,17 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     assert (tmp_path / "_manifest.json").read_text() == text
 
 
+@pytest.mark.parametrize("change", [lambda x: x[:-1], lambda x: x.replace(b'": ', b'":'), lambda x: x + b"\n"])
+def test_a_manifest_that_says_the_same_is_written_as_it_was(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    finish(tmp_path, 2)
+    before = contents(tmp_path)
+    manifest = tmp_path / "_manifest.json"
+    manifest.write_bytes(change(manifest.read_bytes()))
+    assert contents(tmp_path) != before
+    finish(tmp_path, 2)
+    assert contents(tmp_path) == before
+
+
 def test_parquet_files_of_others_are_not_read_with_the_run(tmp_path: Path) -> None:
     finish(tmp_path, 2)
     (tmp_path / "notes.txt").write_text("mine")
@@ -521,6 +533,60 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str,
         assert {k: v for k, v in after.items() if k != ".part-00001.sha256"} == before
         parts.write(1, part(1))
     assert contents(directory) == contents(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_what_closing_says_after_all_is_synced_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Data and names are on the disk by then: the part is there, and is read."""
+    finish(tmp_path / "undisturbed", 2)
+    synced: set[int] = set()
+    closed: list[int] = []
+
+    class Closing(System):
+        def fsync(self, descriptor: int) -> None:
+            os.fsync(descriptor)
+            synced.add(descriptor)
+
+        def close(self, descriptor: int) -> None:
+            os.close(descriptor)
+            assert descriptor in synced
+            synced.discard(descriptor)
+            closed.append(descriptor)
+            raise OSError(number, os.strerror(number))
+
+    with Parts.open(tmp_path / "run", MANIFEST, 2) as parts, monkeypatch.context() as patch:
+        patch.setattr(durable, "os", Closing(lambda *_: None))
+        for i in range(2):
+            parts.write(i, part(i))
+    # A part, its checksum, and the directory after each of them.
+    assert len(closed) == 2 * 4
+    assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
+    finish(tmp_path / "run", 2)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_what_syncing_says_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, number: int) -> None:
+    """Of the data, and of the names in the directory; the same run goes on."""
+    finish(tmp_path / "undisturbed", 2)
+
+    class Syncing(System):
+        def fsync(self, descriptor: int) -> None:
+            os.fsync(descriptor)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode) == (what == "directory"):
+                raise OSError(number, os.strerror(number))
+
+    with Parts.open(tmp_path / "run", MANIFEST, 2) as parts:
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "os", Syncing(lambda *_: None))
+            with pytest.raises(SDSCMError, match=os.strerror(number)):
+                parts.write(1, part(1))
+        # Not said to be there before it is safe.
+        assert parts.done == frozenset()
+    finish(tmp_path / "run", 2)
+    assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
 
 
 def test_a_full_disk_while_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

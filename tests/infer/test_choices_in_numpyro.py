@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro import handlers as nh
 from numpyro.contrib.control_flow import scan
 from numpyro.infer import Predictive
+from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
 from sdscm_jax import testing
@@ -101,3 +104,39 @@ def test_lazy_values_are_refused(mock: sd.LanguageModel) -> None:
     pytest.importorskip("funsor")
     with pytest.raises(sd.SiteError, match="'before' cannot be collapsed"), nh.collapse():
         nh.seed(one_step, 0)(mock)
+
+
+def test_a_value_that_is_none_of_a_sites_options_has_density_0_whatever_reads_it() -> None:
+    """As a Categorical out of its support, though a probability given such a value is none."""
+
+    def program(lm: sd.LanguageModel) -> None:
+        x = sd.sample("x", sd.Choice(lm, "It is {}.", ["low", "high"]))
+        sd.sample("y", sd.Choice(lm, "Then {}.", ["wait", "treat"], given=[x]))
+
+    def plain() -> None:
+        x = numpyro.sample("x", dist.Categorical(jnp.array([0.5, 0.5])))
+        numpyro.sample("y", dist.Categorical(jnp.array([[0.9, 0.1], [0.2, 0.8]])[x]))
+
+    lm = testing.mock_lm(program, probs={"x": [0.5, 0.5], "y": [[0.9, 0.1], [0.2, 0.8]]})
+    table = sd.tabulate(program, lm)
+    values = jnp.array([(x, y) for x in (-1, 0, 1, 2) for y in (-1, 0, 1, 2)])
+
+    def densities(model: Any, *args: Any) -> np.ndarray:
+        one = lambda x, y: log_density(model, args, {}, {"x": x, "y": y})[0]  # noqa: E731
+        return np.asarray(jax.jit(jax.vmap(one))(*values.T))
+
+    expected = densities(plain)
+    outside = ((values < 0) | (values > 1)).any(1)
+    # NumPyro indexes with -1 from the end, and its x is out of its support all the same.
+    np.testing.assert_array_equal(np.isneginf(expected), outside)
+    for found in (densities(program, lm), densities(table)):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    # Of a phrase that no site drew there is nothing that would have probability 0, and nothing is known after it.
+    level = sd.Choice(lm, "It is {}.", ["low", "high"])
+
+    @jax.jit
+    def after(number: jax.Array) -> jax.Array:
+        return sd.Choice(lm, "Then {}.", ["wait", "treat"], given=[level.phrase(number)]).log_prob(1)
+
+    assert np.isnan(after(-1))
+    assert np.isfinite(after(1))

@@ -45,6 +45,22 @@ _LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 500.0,
+    "factor": 3.0,
+    "original_max_position_embeddings": 64,
+    "beta_fast": 2.0,
+    "beta_slow": 0.25,
+}
+_LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 500.0,
+    "original_max_position_embeddings": 32,
+    "short_factor": [1.0, 1.2],
+    "long_factor": [1.5, 4.0],
+    "partial_rotary_factor": 0.7,
+}
 _MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 _GEMMA3 = _WIDE | {
     "rope_parameters": {"sliding_attention": _ROPE, "full_attention": {**_LINEAR, "rope_theta": 2000.0}},
@@ -134,6 +150,113 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "layer_types": _MIXED,
         },
     ),
+    "llama, yarn": ("llama", _WIDE | {"rope_parameters": _YARN, "tie_word_embeddings": True}),
+    "llama, yarn with its own amplitude": (
+        "llama",
+        _GROUPED | {"rope_parameters": {**_YARN, "attention_factor": 1.3, "truncate": False}},
+    ),
+    "llama, dynamic": (
+        "llama",
+        _WIDE | {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 300.0, "factor": 2.0}},
+    ),
+    "olmo2": ("olmo2", _GROUPED | {"rope_parameters": _ROPE, "attention_bias": True}),
+    "olmo3, windows": (
+        "olmo3",
+        _GROUPED
+        | {
+            "rope_parameters": {"sliding_attention": _ROPE, "full_attention": _YARN},
+            "layer_types": _MIXED,
+            "sliding_window": SHORT,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "phi3": (
+        "phi3",
+        _GROUPED | {"rope_parameters": _LONGROPE, "original_max_position_embeddings": 32, "tie_word_embeddings": True},
+    ),
+    "phi3, windows": ("phi3", _GROUPED | {"rope_parameters": _ROPE, "sliding_window": SHORT}),
+    "granite": (
+        "granite",
+        _GROUPED
+        | {
+            "rope_parameters": _ROPE,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.5,
+            "residual_multiplier": 0.7,
+            "attention_multiplier": 0.3,
+        },
+    ),
+    "cohere2, windows": (
+        "cohere2",
+        {name: size for name, size in _GROUPED.items() if name != "rms_norm_eps"}
+        | {
+            "layer_norm_eps": 1e-3,
+            "rope_parameters": _ROPE,
+            "layer_types": _MIXED,
+            "sliding_window": SHORT,
+            "logit_scale": 0.3,
+            "attention_bias": True,
+        },
+    ),
+    "starcoder2, windows": (
+        "starcoder2",
+        {name: size for name, size in _GROUPED.items() if name != "rms_norm_eps"}
+        | {"norm_epsilon": 1e-3, "rope_parameters": _ROPE, "sliding_window": SHORT, "tie_word_embeddings": False},
+    ),
+    "stablelm": (
+        "stablelm",
+        {name: size for name, size in _GROUPED.items() if name != "rms_norm_eps"}
+        | {
+            "layer_norm_eps": 1e-3,
+            "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.67},
+            "use_qkv_bias": True,
+            "use_parallel_residual": True,
+        },
+    ),
+    "stablelm, sequential": (
+        "stablelm",
+        {name: size for name, size in _GROUPED.items() if name != "rms_norm_eps"}
+        | {"layer_norm_eps": 1e-3, "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.34}},
+    ),
+    "glm4": (
+        "glm4",
+        _WIDE | {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.6}, "tie_word_embeddings": True},
+    ),
+    "exaone4, windows": (
+        "exaone4",
+        _GROUPED
+        | {"rope_parameters": _LLAMA3, "layer_types": _MIXED, "sliding_window": SHORT, "tie_word_embeddings": True},
+    ),
+    "exaone4": (
+        "exaone4",
+        _GROUPED | {"rope_parameters": _ROPE, "sliding_window": None, "layer_types": ["full_attention"] * 3},
+    ),
+    "ministral3": (
+        "ministral3",
+        _WIDE | {"rope_parameters": {**_YARN, "mscale": 1.5, "mscale_all_dim": 0.5, "llama_4_scaling_beta": 0.2}},
+    ),
+    "seed_oss": (
+        "seed_oss",
+        _WIDE | {"rope_parameters": _ROPE, "attention_out_bias": True, "mlp_bias": True, "attention_bias": True},
+    ),
+    "opt": (
+        "opt",
+        {
+            "vocab_size": 96,
+            "hidden_size": 24,
+            "word_embed_proj_dim": 24,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "ffn_dim": 40,
+            "max_position_embeddings": POSITIONS,
+            "activation_function": "gelu",
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "pad_token_id": 1,
+        },
+    ),
     "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),
     "gemma2": (
         "gemma2",
@@ -187,6 +310,18 @@ GOLDEN_NAMES = (
     "gemma",
     "gemma2",
     "gemma3_text",
+    "olmo2",
+    "olmo3, windows",
+    "phi3",
+    "granite",
+    "cohere2, windows",
+    "starcoder2, windows",
+    "stablelm",
+    "glm4",
+    "exaone4, windows",
+    "ministral3",
+    "seed_oss",
+    "opt",
 )
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from transformers import AutoConfig
 
@@ -22,7 +23,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"sliding_window": 128}, "sliding_window = 128"),
     ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config"),
     ("llama", {"auto_map": {"AutoModelForCausalLM": "modeling.Other"}}, "auto_map"),
-    ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "'dynamic'"),
+    ("llama", {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4, "factor": 2.0}}, "'proportional'"),
+    ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True"),
+    ("opt", {"do_layer_norm_before": False}, "norms behind the layers"),
+    ("opt", {"word_embed_proj_dim": 512}, "embeddings of another width"),
+    ("cohere2", {"use_parallel_block": False, "use_qk_norm": True}, "use_qk_norm = True"),
+    ("starcoder2", {"norm_type": "rms_norm"}, "norm_type = 'rms_norm'"),
+    ("phi3", {"embd_layer": "other"}, "embd_layer = 'other'"),
     (
         "llama",
         {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
@@ -92,7 +99,8 @@ def test_published_configurations_are_read(name: str, tmp_path: Path) -> None:
     config = published(name, tmp_path)
     inside = PUBLISHED[name].get("text_config", PUBLISHED[name])
     assert (config.family, config.width) == (PUBLISHED[name]["model_type"], inside["hidden_size"])
-    assert config.layers == len(config.rope) == inside["num_hidden_layers"]
+    assert config.layers == inside["num_hidden_layers"]
+    assert len(config.rope) == (config.layers if config.positions == "rotary" else 0)
     if "rope_theta" in inside:
         assert max(r.theta for r in config.rope if r is not None) == inside["rope_theta"]
 
@@ -108,6 +116,22 @@ def test_switches_of_published_configurations(tmp_path: Path) -> None:
     assert published("gemma-2b", tmp_path).activation == "gelu_pytorch_tanh"
     gemma2 = published("gemma-2-2b", tmp_path)
     assert (gemma2.windows, gemma2.attention_cap, gemma2.logit_cap) == ((4096, None) * 13, 50.0, 30.0)
+    phi = published("Phi-4-mini-instruct", tmp_path)
+    # Longer texts have other frequencies; its window is longer than any text.
+    assert (phi.max_positions, phi.windows) == (4096, ())
+    assert phi.rope[0] is not None
+    assert (phi.rope[0].rotary_dim, phi.rope[0].divisors) == (96, (1.0,) * 48)
+    assert phi.rope[0].amplitude == pytest.approx((1 + np.log(32) / np.log(4096)) ** 0.5)
+    granite = published("granite-3.3-2b-instruct", tmp_path)
+    assert (granite.embedding_scale, granite.residual_scale, granite.logit_scale) == (12.0, 0.22, 0.125)
+    command = published("c4ai-command-r7b-12-2024", tmp_path)
+    assert command.windows[:4] == (4096, 4096, 4096, None)
+    assert [rope is None for rope in command.rope[:4]] == [False, False, False, True]
+    assert published("GLM-4-9B-0414", tmp_path).rope[0].rotary_dim == 64  # type: ignore[union-attr]
+    yarn = published("Qwen2.5-7B-Instruct, with YaRN", tmp_path).rope[0]
+    assert yarn is not None
+    assert yarn.yarn == (4.0, 32768.0, 32.0, 1.0, True)
+    assert yarn.amplitude == pytest.approx(0.1 * np.log(4) + 1)
     small, large = published("gemma-3-1b-pt", tmp_path), published("gemma-3-4b-pt", tmp_path)
     assert small.windows[:7] == (512,) * 5 + (None, 512)
     assert {(r.theta, r.linear) for r in small.rope if r is not None} == {(1e4, 1.0), (1e6, 1.0)}

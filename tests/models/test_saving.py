@@ -244,6 +244,15 @@ def test_many_damaged_trainings(lm: sd.LanguageModel, trained: Path, tmp_path: P
     assert found.count("refused") > 50
 
 
+def test_what_a_run_is_is_written_as_it_was(lm: sd.LanguageModel, trained: Path, tmp_path: Path) -> None:
+    """Where what is there says the same in other bytes."""
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    (copy / "run.json").write_bytes((copy / "run.json").read_bytes()[:-1])
+    run(lm, copy)
+    assert contents(copy) == contents(trained)
+
+
 def test_a_save_of_another_run_is_refused(lm: sd.LanguageModel, trained: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)

@@ -104,11 +104,18 @@ DEFINITIONS = {
         "second in those about expected effects: where an ITE varies around its CATE, either is wrong about the other. "
         "Oracles are shown the truth, are printed to compare with, and never named best."
     ),
-    "Confounding": ("the naive difference of the arms’ means minus the true ATE."),
+    "Confounding": (
+        "the naive difference of the arms’ means minus the true ATE, on average over who would be treated, by the "
+        "units’ propensities. It is 0 where treatment is drawn by lot."
+    ),
+    "Imbalance": (
+        "what the naive difference of this data set differs by besides: the chance of who was treated in it, which "
+        "an experiment has too."
+    ),
     "Propensity": ("the true probability of treatment given a unit’s covariates, under the language model."),
     "Limits in brackets": (
         "95\u00a0% intervals over data sets, clustered by wording: data sets of one wording share their mechanisms,"
-        " and so their errors."
+        " and so their errors. There are none where it is not known which data sets share a wording."
     ),
     "Effective number of data sets": (
         "how many independent data sets would tell as much about the error of the average effect: n data sets with "
@@ -127,6 +134,7 @@ _TIPS = {
     "beats": "Beats zero, beats constant",
     "rank": "Mean rank",
     "confounding": "Confounding",
+    "imbalance": "Imbalance",
     "overlap": "Propensity",
     "mean_rank": "Mean rank",
 }

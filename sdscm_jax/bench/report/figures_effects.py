@@ -14,7 +14,12 @@ from .selection import BASELINES, having, setting_name, values_by_row
 
 
 def pehe_panels(scores: pd.DataFrame, names: list[str], settings: list[str]) -> list[Panel]:
-    """PEHE / sd(y) by estimator and setting: where most of it lies, and all of it on a log axis."""
+    """PEHE / sd(y) by estimator and setting: where most of it lies, and all of it on a log axis.
+
+    None if it is never defined, such as where no true effect is known.
+    """
+    if not having(scores, "pehe_sd_y", names):
+        return []
     rows = values_by_row(scores, "pehe_sd_y", names, settings)
     medians = _spoken_medians(names, rows)
     return [

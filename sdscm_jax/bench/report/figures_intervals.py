@@ -62,7 +62,9 @@ def caterpillar_panels(
         for setting in settings:
             if (name, setting) in groups:
                 of = "ite" if name in individual else "cate"
-                panels.append(_caterpillar(groups[name, setting], of, f"{name}, {setting_name(setting)}"))
+                # Without a truth there is nothing to contain.
+                if np.isfinite(groups[name, setting][of].to_numpy(float)).all():
+                    panels.append(_caterpillar(groups[name, setting], of, f"{name}, {setting_name(setting)}"))
     return panels
 
 

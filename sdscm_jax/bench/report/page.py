@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ...durable import make_directory, put_text
@@ -20,7 +21,7 @@ from .figures_intervals import caterpillar_panels, coverage_panels
 from .figures_units import effects_panel, overlap_panel
 from .selection import check_columns, estimators_by_error, setting_name, settings_of
 from .summary import summary_items
-from .tables import card_table, difficulty_tables, leaderboard_tables
+from .tables import average_table, card_table, difficulty_tables, leaderboard_tables
 
 Estimates = Callable[[str], pd.DataFrame] | Mapping[str, pd.DataFrame]
 
@@ -122,7 +123,7 @@ def _page(
                 f"Error of individual effects (PEHE) in standard deviations of the outcome. {_BOXES} The linear axis "
                 "ends where most "
                 "estimators do; what lies beyond is told at its edge. Estimators stand in the order of their medians.",
-                key=hues,
+                key=hues, none="The true effects are not known, so neither is the error of individual ones.",
             )
             + "<h3>R² of individual effects</h3>"
             + shown(
@@ -141,7 +142,8 @@ def _page(
                 "spaced "
                 "over the true effects), the line is where they agree. Triangles: estimates beyond the axis.",
                 key=hues, kind="small", none="There are no true average effects.",
-            ),
+            )
+            + average_table(scores),
         ),
         (
             "cost", "Rank against time",
@@ -161,9 +163,8 @@ def _page(
 def _leaderboard(leaderboard: pd.DataFrame, level: float) -> str:
     return (
         "<p>One row for each estimator and setting. The best of a setting is in bold; baselines (in italics) do not "
-        "compete. "
-        "In brackets: 95\u00a0% intervals over data sets, clustered by wording. A heading sorts its column.</p>"
-        + leaderboard_tables(leaderboard, level)
+        "compete. In brackets: 95\u00a0% intervals over data sets, clustered by wording, where wordings are known. A "
+        "heading sorts its column.</p>" + leaderboard_tables(leaderboard, level)
     )
 
 
@@ -180,7 +181,7 @@ def _intervals(
                 "Coverage: share of units whose interval contains the truth; dashed: the nominal level; diamond: "
                 f"mean. Width: in standard deviations of the outcome. {_BOXES}",
                 key=hues,
-                none=f"No estimator gave intervals for {what}.",
+                none=f"No estimator gave intervals for {what}, or it is not known what they should contain.",
             )
         )
     parts.append("<h3>Unit by unit</h3>")
@@ -233,17 +234,19 @@ def _data(
     )
     parts.append(
         shown(
-            [overlap_panel(data) for data in examples.values()],
+            [overlap_panel(data) for data in examples.values() if np.isfinite(data.propensity).all()],
             "True propensity of the units, by arm. Where one arm is missing, no method can compare; dotted: 0.1 and "
             "0.9.",
-            none="No example data set was given.",
+            none="The true propensities are not known." if examples else "No example data set was given.",
         )
     )
-    if examples:
+    known = [data for data in examples.values() if data.known]
+    if known:
         parts.append(
             shown(
-                [effects_panel(data) for data in examples.values()],
-                "True individual effects in order. Where the two lines differ, there is confounding.",
+                [effects_panel(data) for data in known],
+                "True individual effects in order. The two lines differ by confounding and by the chance of who was "
+                "treated; the table below has both.",
                 key=legend(
                     [
                         ("--series-0", True, "true average effect"),

@@ -16,12 +16,22 @@ def summary_items(scores: pd.DataFrame, leaderboard: pd.DataFrame, difficulty: p
     settings = settings_of(scores)
     names = [str(n) for n in scores["estimator"].unique()]
     items = [_what(scores, difficulty, names, settings), _effective(leaderboard, difficulty)]
-    items += [
-        _best(scores[scores["covariates"] == s], leaderboard[leaderboard["covariates"] == s], s) for s in settings
-    ]
+    unknown = scores.loc[scores["ate_true"].isna(), "dataset"].nunique()
+    if unknown:
+        whose = "any data set" if unknown == scores["dataset"].nunique() else _counted(unknown, "data set")
+        items.append(f"The true effects of {whose} are not known: nothing here says how good the estimates of it are.")
+    judged = scores[scores["ate_true"].notna()]
+    items += (
+        []
+        if judged.empty
+        else [
+            _best(judged[judged["covariates"] == s], leaderboard[leaderboard["covariates"] == s], s) for s in settings
+        ]
+    )
     if len(settings) > 1:
-        items.append(_between_settings(scores, settings))
-    items += [_intervals(scores, names), _failures(scores)]
+        items.append(_between_settings(judged, settings))
+    items += [_intervals(scores[scores["covariates"] == s], names, s) for s in settings]
+    items.append(_failures(scores))
     return [item for item in items if item]
 
 
@@ -41,6 +51,11 @@ def _what(scores: pd.DataFrame, difficulty: pd.DataFrame, names: list[str], sett
 def _effective(leaderboard: pd.DataFrame, difficulty: pd.DataFrame) -> str:
     if len(difficulty) < 2:
         return "There is one data set only: nothing here tells how results vary between data sets."
+    if difficulty["wording"].isna().any():
+        return (
+            f"It is not known which of the {_counted(len(difficulty), 'data set')} share a wording, and with it their "
+            "mechanisms: <b>the sampling unit is unknown</b>, and there are no intervals over data sets."
+        )
     wordings = difficulty["wording"].nunique()
     counts = f"The {_counted(len(difficulty), 'data set')} have {_counted(wordings, 'wording')}"
     sizes = leaderboard["effective_datasets"].to_numpy(float)
@@ -123,7 +138,7 @@ def _between_settings(scores: pd.DataFrame, settings: list[str]) -> str:
     )
 
 
-def _intervals(scores: pd.DataFrame, names: list[str]) -> str:
+def _intervals(scores: pd.DataFrame, names: list[str], setting: str) -> str:
     parts = []
     for of in ("cate", "ite"):
         some = [n for n in having(scores, f"{of}_coverage", names) if n not in BASELINES]
@@ -136,7 +151,13 @@ def _intervals(scores: pd.DataFrame, names: list[str]) -> str:
                 f"{_counted(len(some), 'estimator')} with {of.upper()} intervals (nominal: 95\u00a0%); the least by "
                 f"{escape(worst)}, {_percent(float(means.min()))}"
             )
-    return f"Intervals: {'; '.join(parts)}." if parts else "No estimator gave intervals."
+    where = f"Intervals, with {escape(setting_name(setting))}"
+    if parts:
+        return f"{where}: {'; '.join(parts)}."
+    given = having(scores, "cate_width", names) + having(scores, "ite_width", names)
+    if any(name not in BASELINES for name in given):
+        return f"{where}: what they should contain is not known."
+    return f"{where}: no estimator gave any."
 
 
 def _failures(scores: pd.DataFrame) -> str:

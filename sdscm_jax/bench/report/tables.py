@@ -115,6 +115,25 @@ def best_rows(table: pd.DataFrame, column: str, level: float = 0.95) -> set[int]
     return found
 
 
+def average_table(scores: pd.DataFrame, most: int = 100) -> str:
+    """The estimated average effects of data sets whose true ones are not known; empty where there are none."""
+    rows = scores[scores["ate_true"].isna() & scores["ate"].notna()]
+    if rows.empty:
+        return ""
+    head = "".join(f'<th scope="col">{escape(heading(c))}</th>' for c in ("dataset", "estimator", "covariates", "ate"))
+    body = []
+    for record in rows.head(most).to_dict("records"):
+        limits = [record[f"ate_{end}"] for end in ("lower", "upper")]
+        told = f"<small>[{number(limits[0], 2)}, {number(limits[1], 2)}]</small>" if not np.isnan(limits).any() else ""
+        names = "".join(f'<td class="word">{escape(str(record[c]))}</td>' for c in ("estimator", "covariates"))
+        body.append(
+            f'<tr><th scope="row">{escape(str(record["dataset"]))}</th>{names}{_cell(record["ate"], told)}</tr>'
+        )
+    shown = f" (the first {most} of {len(rows):,})" if len(rows) > most else ""
+    table = table_box("Estimated average effects", head, "".join(body), sortable=True)
+    return f"<h3>Estimated average effects, where the true ones are not known{shown}</h3>{table}"
+
+
 def difficulty_tables(difficulty: pd.DataFrame, most: int = 100) -> str:
     """Quantiles of each measure over data sets, and the first data sets one by one."""
     measures = [str(c) for c in difficulty if pd.api.types.is_numeric_dtype(difficulty[c])]

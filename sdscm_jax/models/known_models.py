@@ -1,0 +1,115 @@
+"""Which published models a family stands for, what of them was tried on real weights, and which are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .families import FAMILIES
+from .gguf_architectures import ARCHITECTURES
+
+# Why a model type has no row in the table of families.
+EXPERTS = "mixture of experts"
+RECURRENT = "layers with a recurrent state"
+LATENT = "latent attention and experts"
+OTHER = "parts that the decoder does not have"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model type.
+
+    Attributes:
+        model_type: as in ``config.json``.
+        models: published models of the type.
+        tried: on which real weights; empty: on random ones only.
+        refused: why it does not load; None: it does.
+    """
+
+    model_type: str
+    models: str
+    tried: str = ""
+    refused: str | None = None
+
+    @property
+    def gguf(self) -> tuple[str, ...]:
+        """Names of the architecture in GGUF files that are read as this type."""
+        return tuple(name for name, row in ARCHITECTURES.items() if row.model_type == self.model_type)
+
+
+_LOADED = (
+    Known(
+        "llama", "Llama 2, 3.1, 3.2, 3.3, SmolLM 2, TinyLlama, Falcon 3, Yi", "the embedded one, stories260K, babyllama"
+    ),
+    Known("mistral", "Mistral 7B and NeMo, Mistral Small 24B"),
+    Known("ministral3", "Ministral 3 (texts of up to its original positions)"),
+    Known("qwen2", "Qwen 2 and 2.5, DeepSeek R1 distilled into Qwen"),
+    Known("qwen3", "Qwen 3, dense"),
+    Known("gemma", "Gemma 1"),
+    Known("gemma2", "Gemma 2"),
+    Known("gemma3_text", "Gemma 3 270M and 1B", "Gemma 3 270M"),
+    Known("gemma3", "Gemma 3 4B to 27B, without images"),
+    Known("phi3", "Phi 3, 3.5 and 4 (texts of up to its original positions where it has LongRoPE)"),
+    Known("olmo2", "OLMo 2"),
+    Known("olmo3", "OLMo 3"),
+    Known("granite", "Granite 3, dense"),
+    Known("cohere2", "Command R7B, Command A"),
+    Known("glm4", "GLM 4 0414"),
+    Known("exaone4", "EXAONE 4"),
+    Known("seed_oss", "Seed-OSS"),
+    Known("smollm3", "SmolLM 3"),
+    Known("starcoder2", "StarCoder 2"),
+    Known("stablelm", "StableLM 2 (1.6B)"),
+    Known("gpt_neox", "Pythia, GPT-NeoX 20B"),
+    Known("gpt2", "GPT-2", "the tokenizer only"),
+    Known("opt", "OPT, but for 350M"),
+)
+_REFUSED = (
+    Known("gpt_oss", "gpt-oss 20B and 120B", refused=EXPERTS),
+    Known("mixtral", "Mixtral", refused=EXPERTS),
+    Known("qwen2_moe", "Qwen 1.5 and 2, with experts", refused=EXPERTS),
+    Known("qwen3_moe", "Qwen 3 30B-A3B and 235B-A22B", refused=EXPERTS),
+    Known("olmoe", "OLMoE", refused=EXPERTS),
+    Known("granitemoe", "Granite 3, with experts", refused=EXPERTS),
+    Known("glm4_moe", "GLM 4.5 to 4.7", refused=EXPERTS),
+    Known("minimax_m2", "MiniMax M2", refused=EXPERTS),
+    Known("llama4_text", "Llama 4", refused=EXPERTS),
+    Known("deepseek_v3", "DeepSeek V3 and R1", refused=LATENT),
+    Known("deepseek_v2", "DeepSeek V2", refused=LATENT),
+    Known("qwen3_next", "Qwen 3 Next", refused=RECURRENT),
+    Known("qwen3_5_text", "Qwen 3.5", refused=RECURRENT),
+    Known("granitemoehybrid", "Granite 4", refused=RECURRENT),
+    Known("falcon_h1", "Falcon H1", refused=RECURRENT),
+    Known("lfm2", "LFM 2", refused=RECURRENT),
+    Known("mamba2", "Mamba 2", refused=RECURRENT),
+    Known("gemma3n_text", "Gemma 3n", refused=OTHER),
+    Known("gemma4_text", "Gemma 4", refused=OTHER),
+    Known("apertus", "Apertus (its activation)", refused=OTHER),
+    Known("falcon", "Falcon 7B and 40B (its fused projections)", refused=OTHER),
+)
+
+
+def known_models() -> Iterator[Known]:
+    """Model types, those that load first.
+
+    >>> [known.model_type for known in known_models() if known.tried][:2]
+    ['llama', 'gemma3_text']
+    """
+    yield from _LOADED
+    yield from _REFUSED
+    named = {known.model_type for known in _LOADED}
+    yield from (Known(family, "") for family in FAMILIES if family not in named)
+
+
+def rows() -> list[tuple[str, str, str, str, str]]:
+    """For a table: model type, does it load, models, real weights on which it was tried, architecture in GGUF files."""
+    return [
+        (
+            known.model_type,
+            "loads" if known.refused is None else f"refused: {known.refused}",
+            known.models,
+            known.tried or ("random weights only" if known.refused is None else ""),
+            ", ".join(known.gguf),
+        )
+        for known in known_models()
+    ]
