@@ -116,7 +116,7 @@ def estimated(
     for name, setting in cells:
         made = _fitted(name, keys[setting], x[setting], data, settings)
         for place, (column, value) in enumerate((("dataset", data.name), ("covariates", setting), ("estimator", name))):
-            made.insert(place, column, pd.Categorical([value] * len(made)))
+            made.insert(place, column, pd.Series(pd.Categorical([value] * len(made)), index=made.index))
         table = pa.Table.from_pandas(made, preserve_index=False)
         about = {**(table.schema.metadata or {}), DATA: data.digest.encode()}
         found[name, setting] = table.replace_schema_metadata(about)
@@ -157,7 +157,8 @@ def _fitted(name: str, key: Any, x: np.ndarray, data: Dataset, settings: Setting
     except Exception as error:
         failure = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     if failure:
-        found = dict.fromkeys(("effect", "lower", "upper", "ate", "ate_lower", "ate_upper"), np.nan)
+        columns_of_numbers = ("effect", "lower", "upper", "ate", "ate_lower", "ate_upper")
+        found: dict[str, Any] = dict.fromkeys(columns_of_numbers, np.nan)
         found |= {"interval_of": getattr(make_estimator(name), "interval_of", "cate"), "tried": np.nan}
     else:
         found = {column: np.concatenate([part[column] for part in parts]) for column in ("effect", "lower", "upper")}
