@@ -46,7 +46,8 @@ def skip_without_disks() -> NoReturn:
 def absent(module: str) -> str:
     """Why a test without an optional module is skipped."""
     return (
-        f"{module} is absent: pip install '.[{'oracle' if module in ('torch', 'catenets', 'xllamacpp') else 'test'}]'"
+        f"{module} is absent: "
+        f"pip install '.[{'oracle' if module in ('torch', 'catenets', 'stochtree', 'xllamacpp') else 'test'}]'"
     )
 
 

@@ -50,6 +50,9 @@ def open_cell(
         "encoding": settings.encoding,
         "level": settings.level,
         "seed": settings.seed,
+        "test_share": settings.held_out.test_share,
+        "cross_fit": settings.held_out.cross_fit,
+        "budget": settings.budget,
     }
     place = directory / "estimates" / f"{name.replace(':', '-')}.{setting}"
     if UNKEPT in identity:

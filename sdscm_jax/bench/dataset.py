@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,11 @@ class Dataset:
         for array in arrays:
             found.update(f" {array.dtype} {array.shape} ".encode() + array.tobytes())
         return found.hexdigest()
+
+    def at(self, places: np.ndarray) -> Dataset:
+        """The units at these places, int ``[m]``, as a data set of the same name."""
+        arrays = {name: getattr(self, name)[places] for name in ("t", "y", "outcomes", "cate", "propensity", "unit")}
+        return replace(self, covariates=self.covariates.iloc[places], **arrays)
 
     def visible(self, setting: str) -> list[str]:
         """Names of the covariates of a setting: ``"all"`` or ``"observed"``.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
@@ -19,10 +19,12 @@ from .. import checks
 from ..errors import EstimatorError, SDSCMError
 from .benchmark import Benchmark
 from .dataset import Dataset, parse_encoding
-from .estimators.registry import UNKEPT, described, make_estimator
+from .estimators.registry import UNKEPT, described, make_estimator, oracle_names
+from .held_out import HeldOut, judged_places, splits
 from .metrics import score, unscored
 from .opening import open_benchmark
 from .read_own import Columns
+from .tuning import candidates, chosen
 
 # Of a table of estimates: the digest of the data set that they are of.
 DATA = b"sdscm_jax.data"
@@ -54,7 +56,9 @@ class Settings:
     Attributes:
         encoding: of the covariates; see ``Dataset.encoded``.
         level: share that intervals are to hold.
-        seed: of the estimators' randomness.
+        seed: of the estimators' randomness, and of how units are divided.
+        held_out: which units they are judged on.
+        budget: configurations that each may try, where it has some; 1: its default. See ``tuning``.
 
     Raises:
         DataError, EstimatorError: one of them is none.
@@ -63,12 +67,15 @@ class Settings:
     encoding: str = "onehot"
     level: float = 0.95
     seed: int = 0
+    held_out: HeldOut = field(default_factory=HeldOut)
+    budget: int = 1
 
     def __post_init__(self) -> None:
         # In a manifest, a number of NumPy is the same as a plain one.
         object.__setattr__(self, "encoding", parse_encoding(self.encoding))
         object.__setattr__(self, "level", checks.share(self.level, "level", EstimatorError))
         object.__setattr__(self, "seed", checks.seed(self.seed, error=EstimatorError))
+        object.__setattr__(self, "budget", checks.count(self.budget, "budget", EstimatorError))
 
 
 @lru_cache(maxsize=2)
@@ -107,10 +114,10 @@ def estimated(
     keys = {setting: _key(settings.seed, data.name, setting) for setting in shown}
     found = {}
     for name, setting in cells:
-        columns = {"dataset": data.name, "covariates": setting, "estimator": name, "unit": data.unit}
-        columns |= {"ite": data.ite, "cate": data.cate} | _fitted(name, keys[setting], x[setting], data, settings.level)
-        frame = pd.DataFrame(columns).astype(dict.fromkeys(("dataset", "covariates", "estimator"), "category"))
-        table = pa.Table.from_pandas(frame, preserve_index=False)
+        made = _fitted(name, keys[setting], x[setting], data, settings)
+        for place, (column, value) in enumerate((("dataset", data.name), ("covariates", setting), ("estimator", name))):
+            made.insert(place, column, pd.Series(pd.Categorical([value] * len(made)), index=made.index))
+        table = pa.Table.from_pandas(made, preserve_index=False)
         about = {**(table.schema.metadata or {}), DATA: data.digest.encode()}
         found[name, setting] = table.replace_schema_metadata(about)
     return found
@@ -134,40 +141,62 @@ def _key(seed: int, name: str, setting: str) -> Any:
     return jax.random.fold_in(jax.random.key(seed), int.from_bytes(digest[:4], "little"))
 
 
-def _fitted(name: str, key: Any, x: np.ndarray, data: Dataset, level: float) -> dict[str, Any]:
-    """Columns of an estimator; a crash is its result."""
-    started, failure, estimator = time.process_time(), "", make_estimator(name)
-    n = len(data)
-    effect, lower, upper = (np.full(n, np.nan) for _ in range(3))
-    ate = ate_lower = ate_upper = np.nan
+def _fitted(name: str, key: Any, x: np.ndarray, data: Dataset, settings: Settings) -> pd.DataFrame:
+    """Estimates of the units that are judged, and what they took; a crash is a result."""
+    started, failure = time.process_time(), ""
+    parts: list[dict[str, Any]] = []
+    divided = splits(settings.held_out, data.t, data.name, settings.seed)
+    if name in oracle_names() and len(divided) > 1:
+        # They learn nothing, and the average that the constant knows is that of all units that are judged.
+        divided = [(np.arange(len(data)),) * 2]
+    judged = np.concatenate([places for _, places in divided])
     try:
-        if (reveal := getattr(estimator, "reveal", None)) is not None:
-            reveal(data.ite, data.cate)
-        estimator.fit(key, x, data.t, data.y)
-        effect = np.asarray(estimator.effect(x), np.float64)
-        ate = float(estimator.ate())
-        if (limits := estimator.interval(x, level)) is not None:
-            lower, upper = (np.asarray(limit, np.float64) for limit in limits)
-        average = getattr(estimator, "ate_interval", None)
-        if average is not None and (bounds := average(level)) is not None:
-            ate_lower, ate_upper = bounds
-        if any(a.shape != (n,) for a in (effect, lower, upper)) or not np.isfinite(effect).all():
-            raise ValueError(f"effects of {n} units are {n} finite numbers, and limits {n} numbers each")
+        for number, (learned, places) in enumerate(divided):
+            own = key if number == 0 else jax.random.fold_in(key, number)
+            parts.append(_part(name, own, x, data, learned, places, settings))
     except Exception as error:
         failure = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        effect, lower, upper = (np.full(n, np.nan) for _ in range(3))
-        ate = ate_lower = ate_upper = np.nan
-    return {
-        "effect": effect,
-        "lower": lower,
-        "upper": upper,
-        "ate": ate,
-        "ate_lower": ate_lower,
-        "ate_upper": ate_upper,
-        "interval_of": getattr(estimator, "interval_of", "cate"),
-        "failure": failure,
-        "seconds": time.process_time() - started,
-    }
+    if failure:
+        columns_of_numbers = ("effect", "lower", "upper", "ate", "ate_lower", "ate_upper")
+        found: dict[str, Any] = dict.fromkeys(columns_of_numbers, np.nan)
+        found |= {"interval_of": getattr(make_estimator(name), "interval_of", "cate"), "tried": np.nan}
+    else:
+        found = {column: np.concatenate([part[column] for part in parts]) for column in ("effect", "lower", "upper")}
+        # Of several parts, that of all units is the mean of theirs; their intervals are of smaller samples.
+        of_all = {"ate": found["effect"].mean(), "ate_lower": np.nan, "ate_upper": np.nan}
+        found = {**parts[0], **(of_all if len(parts) > 1 else {}), **found}
+    columns = {"unit": data.unit[judged], "ite": data.ite[judged], "cate": data.cate[judged], **found}
+    columns |= {"failure": failure, "seconds": time.process_time() - started}
+    return pd.DataFrame(columns).iloc[np.argsort(judged, kind="stable")]
+
+
+def _part(
+    name: str, key: Any, x: np.ndarray, data: Dataset, learned: np.ndarray, judged: np.ndarray, settings: Settings
+) -> dict[str, Any]:
+    """Estimates for the units at places ``judged``, by what is learned from those at ``learned``."""
+    shown, apart = name in oracle_names(), not np.array_equal(learned, judged)
+    seen, asked, level = (x[learned], data.t[learned], data.y[learned]), x[judged], settings.level
+    tried = candidates(lambda: make_estimator(name), 1 if shown else settings.budget)
+    place = chosen(tried, key, *seen)
+    estimator = candidates(lambda: make_estimator(name), place + 1)[place]
+    if shown:
+        estimator.reveal(data.ite[learned], data.cate[learned])
+    estimator.fit(key, *seen)
+    ate, bounds, average = float(estimator.ate()), None, getattr(estimator, "ate_interval", None)
+    if average is not None:
+        bounds = average(level)
+    if shown and apart:
+        estimator.reveal(data.ite[judged], data.cate[judged])
+    n = len(judged)
+    effect = np.asarray(estimator.effect(asked), np.float64)
+    limits = estimator.interval(asked, level)
+    lower, upper = (np.asarray(a, np.float64) for a in (limits if limits is not None else (np.full(n, np.nan),) * 2))
+    if any(a.shape != (n,) for a in (effect, lower, upper)) or not np.isfinite(effect).all():
+        raise ValueError(f"effects of {n} units are {n} finite numbers, and limits {n} numbers each")
+    ate_lower, ate_upper = (np.nan, np.nan) if bounds is None else bounds
+    found = {"effect": effect, "lower": lower, "upper": upper, "ate": ate, "ate_lower": ate_lower}
+    interval_of = getattr(estimator, "interval_of", "cate")
+    return found | {"ate_upper": ate_upper, "interval_of": interval_of, "tried": float(len(tried))}
 
 
 def scored(data: Dataset, table: pd.DataFrame, cell: tuple[str, str], level: float) -> dict[str, Any]:
@@ -179,7 +208,11 @@ def scored(data: Dataset, table: pd.DataFrame, cell: tuple[str, str], level: flo
         "covariates": cell[1],
         "estimator": cell[0],
     }
-    row |= {"failure": first["failure"] or np.nan, "seconds": first["seconds"]}
+    row |= {"failure": first["failure"] or np.nan, "seconds": first["seconds"], "tried": first["tried"]}
+    judged, others = judged_places(data.unit, table["unit"])
+    # What was not judged is what was learned from, and what the average effect is about.
+    ate_true = float(data.ite[others].mean()) if len(others) and data.known else None
+    data = data.at(judged) if len(others) else data
     if first["failure"]:
         return row | unscored(data)
     limits = table["lower"].to_numpy(), table["upper"].to_numpy()
@@ -193,6 +226,7 @@ def scored(data: Dataset, table: pd.DataFrame, cell: tuple[str, str], level: flo
             None if np.isnan(bounds[0]) else bounds,
             interval_of=first["interval_of"],
             level=level,
+            ate_true=ate_true,
         )
     except SDSCMError as error:
         return row | {"failure": str(error)} | unscored(data)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 
 from ..checks import as_path, count, items
@@ -27,13 +28,15 @@ from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
 from .estimates import read_estimates_of, score_estimates
 from .estimating import Settings, Source, estimated, scored
-from .estimators.registry import chosen, described, make_estimator
+from .estimators.registry import chosen, described, oracle_names
+from .held_out import HeldOut, splits
 from .leaderboard import leaderboard
 from .metrics import parse_interval_of
 from .read_own import Columns
 from .report.figures_graph import graph_panels
 from .report.page import ESTIMATES_ARE_SAFE, EXAMPLES, write_report
 from .tables import parse_wordings
+from .tuning import told_budget
 
 # Estimators and data sets of the quick track.
 QUICK = ("difference_in_means", "linear_regression", "linear_t", "random_forest", "causal_forest", "bart", "tarnet")
@@ -69,6 +72,9 @@ def evaluate(
     encoding: str = "onehot",
     level: float = 0.95,
     seed: int = 0,
+    test_share: float = 0.0,
+    cross_fit: int = 1,
+    budget: int = 1,
     limit: int | None = None,
     estimates: Sequence[str | Path] = (),
     intervals_of: str = "cate",
@@ -89,10 +95,14 @@ def evaluate(
     Args:
         source: see ``open_benchmark``, as for ``outcome``, ``option``, ``hidden``, ``columns`` and ``wordings``.
         out: directory.
-        estimators: see ``chosen``; the baselines and the oracle always take part (those that know the truth, where it
+        estimators: see ``chosen``; the baselines and the oracles always take part (those that know the truth, where it
             is known).
         covariates: settings, of ``"all"`` and ``"observed"``.
         encoding, level, seed: see ``Settings``.
+        test_share: share of the units of either arm that estimators do not learn from, and are judged on; by default
+            they are judged on those that they learn from, as in the paper. Average effects are then of the others.
+        cross_fit: divide the units into so many parts instead, each judged by what was learned from the others.
+        budget: configurations that each estimator may try where it has some; see ``tuning``.
         limit: only the first so many data sets.
         estimates: files of estimates made elsewhere; see ``read_estimates``.
         intervals_of: what intervals in those files are of, ``"cate"`` or ``"ite"``.
@@ -111,13 +121,15 @@ def evaluate(
     >>> data = bench.generate(bench.family("school"), tempfile.mkdtemp(), datasets=1, units=50)
     >>> board = evaluate(data, tempfile.mkdtemp(), estimators="linear_t", covariates=["all"]).leaderboard
     >>> sorted(board["estimator"])
-    ['constant', 'linear_t', 'oracle', 'zero']
+    ['constant', 'linear_t', 'oracle_cate', 'oracle_ite', 'zero']
     """
-    settings = Settings(encoding, level, seed)
+    settings = Settings(encoding, level, seed, HeldOut(test_share, cross_fit), budget)
     level, covariates, intervals_of = settings.level, parse_settings(covariates), parse_interval_of(intervals_of)
     limit = None if limit is None else count(limit, "limit", DataError)
     jobs, backend = count(jobs, "jobs", DataError), None if backend is None else parse_backend(backend)
     names = chosen(estimators)
+    if settings.held_out.some and len(estimates):
+        raise DataError("estimates of files are of all units; none can be scored where units are held out")
     found = Source(
         str(as_path(source, "a benchmark", DataError)),
         outcome,
@@ -128,9 +140,11 @@ def evaluate(
     )
     identities = {name: described(name) for name in names}
     benchmark = found.open()
-    usable = _usable(benchmark, covariates, encoding, limit)
+    usable = _usable(benchmark, covariates, settings, limit)
     if not any(data.known for data in usable.examples.values()):
-        names = tuple(name for name in names if not hasattr(make_estimator(name), "reveal"))
+        names = tuple(name for name in names if name not in oracle_names())
+    elif not any(np.isfinite(data.cate).all() for data in usable.examples.values()):
+        names = tuple(name for name in names if name != "oracle_cate")
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = as_path(out, "out")
     with ExitStack() as stack:
@@ -216,18 +230,19 @@ class _Usable:
     reasons: dict[str, str]
 
 
-def _usable(benchmark: Benchmark, covariates: Sequence[str], encoding: str, limit: int | None) -> _Usable:
+def _usable(benchmark: Benchmark, covariates: Sequence[str], settings: Settings, limit: int | None) -> _Usable:
     """Which data sets can be used; each is read, and let go."""
     found = _Usable([], [], {}, {})
     for i in range(len(benchmark) if limit is None else min(limit, len(benchmark))):
         try:
             data = benchmark.dataset(i)
+            splits(settings.held_out, data.t, data.name, settings.seed)
         except DataError as error:
             found.reasons[benchmark.names[i]] = str(error)
             continue
         if not found.places:
             for setting in covariates:
-                data.encoded(setting, encoding)
+                data.encoded(setting, settings.encoding)
         found.places.append(i)
         found.difficulty.append(difficulty(data))
         if len(found.examples) < EXAMPLES:
@@ -274,6 +289,8 @@ def _card(benchmark: Benchmark, settings: Settings, unusable: dict[str, str]) ->
         "encoding of covariates": settings.encoding,
         "level of intervals": settings.level,
         "seed of the estimators": settings.seed,
+        "units that estimators are judged on": settings.held_out.told(),
+        "tuning budget": told_budget(settings.budget),
     }
 
 

@@ -230,10 +230,10 @@ COLUMNS = (
     "datasets",
     "failures",
     *("ate_bias", "ate_rmse", "ate_r2", "ate_mae", "ate_coverage", "ate_width"),
-    *("pehe", "pehe_sd_y", "pehe_sd_y_median", "pehe_sd_ite", "pehe_sd_ite_median"),
+    *("pehe", "pehe_sd_y", "pehe_sd_y_median", "pehe_sd_ite", "pehe_sd_ite_median", "pehe_floor_sd_y"),
     *("cate_rmse", "cate_r2", "cate_r2_median", "cate_r2_reference", "cate_r2_reference_clipped"),
     *("cate_coverage", "cate_width", "cate_score", "ite_coverage", "ite_width", "ite_score"),
-    *("regret", "rank_correlation", "beats_zero", "beats_constant", "rank", "seconds"),
+    *("regret", "rank_correlation", "auuc", "qini", "beats_zero", "beats_constant", "rank", "seconds"),
     *(f"{name}_{end}" for name in _INTERVALS for end in ("lower", "upper")),
     "effective_datasets",
 )

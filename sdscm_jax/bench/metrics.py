@@ -17,6 +17,7 @@ METRICS = (
     "pehe",
     "pehe_sd_y",
     "pehe_sd_ite",
+    "pehe_floor_sd_y",
     "cate_rmse",
     "cate_r2",
     "cate_r2_reference",
@@ -28,6 +29,8 @@ METRICS = (
     "ite_score",
     "regret",
     "rank_correlation",
+    "auuc",
+    "qini",
     "beats_zero",
     "beats_constant",
 )
@@ -198,6 +201,41 @@ def rank_correlation(truth: np.ndarray, effect: np.ndarray) -> float:
     return float(first @ second / math.sqrt((first @ first) * (second @ second)))
 
 
+def uplift_area(truth: np.ndarray, effect: np.ndarray) -> float:
+    """Area under the uplift curve: what is gained per unit by treating the units with the greatest estimates, averaged
+    over the share that is treated (Rzepakowski and Jaroszewicz 2012; Gutierrez and Gérardy 2017).
+
+    The curve is made of the true effects, which those papers have to estimate from the outcomes of both arms. Units of
+    equal estimates are treated in random order, so that a constant has the area of the diagonal, half the mean effect.
+
+    >>> uplift_area(np.array([3.0, 1.0]), np.array([1.0, 0.0]))  # 0, 3/2, 4/2 at 0, 1/2, 1
+    1.25
+    """
+    truth, effect = _aligned(truth=truth, effect=effect)
+    if _constant(effect):
+        return float(truth.mean()) / 2
+    _, tied = np.unique(-effect, return_inverse=True)
+    sums, sizes = np.bincount(tied, weights=truth), np.bincount(tied)
+    before = np.cumsum(sums) - sums
+    # Within a tie the curve is straight: its area is the tie's size times its middle.
+    return float((sizes * (before + sums / 2)).sum() / len(truth) ** 2)
+
+
+def qini(truth: np.ndarray, effect: np.ndarray) -> float:
+    """Qini coefficient (Radcliffe 2007), of true effects: the area between uplift curve and diagonal, in that of the
+    perfect order. 1 where units are in the order of their effects, 0 on average where in no order; NaN where all
+    effects are the same.
+
+    >>> qini(np.array([3.0, 1.0, 2.0]), np.array([9.0, 5.0, 6.0])), qini(np.array([3.0, 1.0]), np.array([0.0, 1.0]))
+    (1.0, -1.0)
+    """
+    truth, effect = _aligned(truth=truth, effect=effect)
+    if _constant(truth):
+        return math.nan
+    diagonal = float(truth.mean()) / 2
+    return (uplift_area(truth, effect) - diagonal) / (uplift_area(truth, truth) - diagonal)
+
+
 def _beats(truth: np.ndarray, effect: np.ndarray, baseline: float) -> float:
     return float(pehe(truth, effect) < (1 - _ROUNDING) * pehe(truth, np.full(len(truth), baseline)))
 
@@ -243,6 +281,7 @@ def score(
     *,
     interval_of: str = "cate",
     level: float = 0.95,
+    ate_true: float | None = None,
 ) -> dict[str, float]:
     """Judge the estimates of one data set.
 
@@ -254,17 +293,17 @@ def score(
         ate_interval: its lower and upper limit.
         interval_of: what ``interval`` is to hold, ``"cate"`` or ``"ite"``; columns of the other are NaN.
         level: share that intervals are to hold.
+        ate_true: the true average effect of the units that ``ate`` is about; without it, that of ``data``.
 
     Returns:
         The columns ``ate, ate_true, ate_lower, ate_upper, sd_y, sd_ite`` and ``METRICS``, as floats. Undefined
-        ones are NaN, and those that need a truth that is not known.
-        ``ate_true`` is the sample's average effect. ``pehe`` and what is made of it (also
+        ones are NaN, and those that need a truth that is not known. ``pehe`` and what is made of it (also
         ``beats_zero`` and ``beats_constant``: 1 if PEHE is below that of no effect and below that of everybody
-        having the true average effect) are of individual effects. ``cate_*``, ``regret`` and
-        ``rank_correlation`` are of the expected effects given *all* covariates, which no rule can do better
-        than, whatever the estimator was shown. Where the outcome is a probability both are the same. Widths,
-        interval scores and the regret are in units of sd(y), as are ``pehe_sd_y``; standard deviations divide
-        by n.
+        having the true average effect) are of individual effects; ``pehe_floor_sd_y`` is the PEHE of the exact
+        expected effects. ``cate_*``, ``regret``, ``rank_correlation``, ``auuc`` and ``qini`` are of the expected
+        effects given *all* covariates, which no rule can do better than, whatever the estimator was shown. Where
+        the outcome is a probability without mediators both are the same. Widths, interval scores, the regret and
+        ``auuc`` are in units of sd(y), as are ``pehe_sd_y``; standard deviations divide by n.
 
     Raises:
         EstimatorError: estimates of the wrong shape, or that are no numbers (names the data set and the unit);
@@ -293,7 +332,8 @@ def score(
     _check(data, effect, interval)
     ate = float(effect.mean()) if ate is None else ate
     with np.errstate(over="ignore", invalid="ignore"):  # Squares of an estimate that exploded are infinite.
-        return _judge(data, effect, interval, ate, ate_interval, interval_of, level)
+        found = _judge(data, effect, interval, ate, ate_interval, interval_of, level)
+    return found if ate_true is None else found | {"ate_true": real(ate_true, "ate_true", EstimatorError)}
 
 
 def _judge(
@@ -326,6 +366,8 @@ def _judge(
             "cate_r2_reference": r2_reference(data.cate, effect),
             "regret": policy_regret(data.cate, effect, sd_y),
             "rank_correlation": rank_correlation(data.cate, effect),
+            "auuc": over(uplift_area(data.cate, effect), sd_y),
+            "qini": qini(data.cate, effect),
         }
     if data.known:
         error = pehe(ite, effect)
@@ -333,6 +375,7 @@ def _judge(
             "pehe": error,
             "pehe_sd_y": over(error, sd_y),
             "pehe_sd_ite": over(error, found["sd_ite"]),
+            "pehe_floor_sd_y": over(pehe(ite, data.cate), sd_y) if known else math.nan,
             "beats_zero": _beats(ite, effect, 0.0),
             "beats_constant": _beats(ite, effect, data.ate),
         }

@@ -16,6 +16,7 @@ from ..bench.estimators.registry import chosen
 from ..bench.evaluation import QUICK, QUICK_DATASETS, Evaluation
 from ..bench.evaluation import evaluate as evaluate_benchmark
 from ..bench.generation import generate as write_benchmark
+from ..bench.held_out import HeldOut
 from ..bench.metrics import parse_interval_of
 from ..bench.opening import parse_outcome
 from ..bench.read_own import Columns
@@ -112,6 +113,13 @@ def evaluate(
     encoding: Annotated[str, typer.Option(help="of the covariates: onehot, or integer (the paper's).")] = "onehot",
     level: Annotated[float, typer.Option(help="Share that intervals are to hold.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the estimators.")] = 0,
+    test_share: Annotated[
+        float, typer.Option(help="Share of the units to judge estimators on, which they do not learn from; 0: none.")
+    ] = 0.0,
+    cross_fit: Annotated[
+        int, typer.Option(help="Judge each of so many parts of the units by what was learned from the others.")
+    ] = 1,
+    budget: Annotated[int, typer.Option(help="Configurations that each estimator may try; 1: its default.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Only the first so many data sets.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few data sets and estimators: two minutes.")] = False,
     estimates: Annotated[
@@ -126,6 +134,7 @@ def evaluate(
         out = checked_out(out)
         level, seed = checks.share(level, "--level"), checks.seed(seed, "--seed")
         limit = None if limit is None else checks.count(limit, "--limit")
+        held_out, budget = HeldOut(test_share, cross_fit), checks.count(budget, "--budget")
         jobs = _jobs(jobs, limit or 1000)
         columns = _columns(treatment, outcome, covariates, arms, effects, propensity)
         withheld = None if hidden is None else _listed(hidden)
@@ -152,6 +161,9 @@ def evaluate(
             encoding=encoding,
             level=level,
             seed=seed,
+            test_share=held_out.test_share,
+            cross_fit=held_out.cross_fit,
+            budget=budget,
             limit=limit,
             estimates=estimates or (),
             intervals_of=intervals_of,
@@ -211,6 +223,7 @@ def _board(leaderboard: pd.DataFrame) -> Table:
     columns = {
         "ate_rmse": "ATE RMSE",
         "pehe_sd_y": "PEHE/sd(y)",
+        "pehe_floor_sd_y": "floor",
         "cate_coverage": "CATE cov.",
         "ite_coverage": "ITE cov.",
         "seconds": "CPU s",

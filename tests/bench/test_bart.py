@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from sdscm_jax.bench.estimators import bart, bcf
 from sdscm_jax.bench.estimators.bart import Bart, BartIte, Options, fit_propensity, posterior, problem
@@ -29,6 +30,47 @@ def linear(seed: int, n: int = N, p: int = 3, noise: float = 0.1) -> tuple[np.nd
     t = (rng.random(n) < 0.2 + 0.6 * x[:, 1]).astype(int)
     effect = 1 + x[:, 0]
     return x, t, 2 * x[:, 1] + t * effect + noise * rng.normal(size=n), effect
+
+
+def test_least_squares_leave_the_upper_tenth_of_the_errors_prior() -> None:
+    """The variance is nu / gamma, and its 0.9 quantile is what least squares leave (Chipman et al. 2010)."""
+    nu, rate, first = (float(a) for a in bart.error_prior(jnp.float32(0.25)))
+    assert stats.invgamma(nu / 2, scale=rate / 2).cdf(0.25) == pytest.approx(0.9, abs=1e-6)
+    assert first == 4
+    x, t, y, _ = linear(0)
+    design = np.column_stack([np.ones(N), x, t])
+    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    assert bart.error_variance(x, t, y) == pytest.approx(left @ left / (N - 5), rel=1e-9)
+    assert bart.error_variance(x, t, 3.0 * t + x[:, 0]) == bart.LEAST_ERROR * (3.0 * t + x[:, 0]).var()
+    few = np.random.default_rng(0).normal(size=(5, 3))
+    assert bart.error_variance(few, t[:5], y[:5]) == pytest.approx(y[:5].var()), "no unit to spare"
+
+
+def test_scales_of_both_forests_have_the_medians_of_the_paper() -> None:
+    """Without data, Gibbs' steps of a half-Cauchy scale have its median; effects are half-normal in theirs."""
+    median, keys = jnp.float32(2.0), jax.random.split(jax.random.key(0), 60)
+
+    def step(precision: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+        one, two = jax.random.split(key)
+        rate = jax.vmap(bcf.half_cauchy, (0, 0, None))(jax.random.split(one, 4000), precision, median)
+        return 2 * jax.random.gamma(two, 0.5, (4000,)) / rate, None  # the Wishart with nu = 1 is such a gamma
+
+    precision, _ = jax.lax.scan(step, jnp.ones(4000), keys)
+    scale = np.asarray(precision) ** -0.5
+    for q in (0.25, 0.5, 0.75):
+        assert np.mean(scale < 2 * np.tan(np.pi * q / 2)) == pytest.approx(q, abs=0.03)
+    factor = np.random.default_rng(0).normal(0, 0.5**0.5, (2, 200_000))
+    assert np.median(np.abs(np.diff(factor, axis=0))) * bcf.EFFECT_SD / bcf.HALF_NORMAL == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("make", [lambda: Bart(FEW), lambda: Bcf(FEW_BCF)], ids=["bart", "bcf"])
+def test_where_covariates_decide_the_treatment_intervals_say_that_its_effect_is_open(make: object) -> None:
+    x, _, _, _ = linear(5)
+    t = x[:, 0].astype(int)
+    y = 0.5 * x[:, 0] + x[:, 1] + t + 0.5 * np.random.default_rng(5).normal(size=N)
+    lower, upper = make().fit(jax.random.key(0), x, t, y).ate_interval(0.95)  # type: ignore[operator]
+    assert lower < 1 < upper
+    assert upper - lower > 1, "0.25 with overlap; both 0 and all of the difference of 1.5 are possible"
 
 
 @pytest.mark.parametrize("make", [lambda: Bart(FEW), lambda: Bcf(FEW_BCF)], ids=["bart", "bcf"])

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sdscm_jax.bench.estimators.baselines import Constant, Oracle, Zero
+from sdscm_jax.bench.estimators.baselines import Constant, OracleCate, OracleIte, Zero
+from sdscm_jax.bench.estimators.boosted import DomainAdaptation, RLearner, XLearner
 from sdscm_jax.bench.estimators.crossfitted import one_pass
 from sdscm_jax.bench.estimators.forests import ForestS, ForestT, RandomForest
 from sdscm_jax.bench.estimators.linear import DifferenceInMeans, LinearRegression, LinearS, LinearT, least_squares
 from sdscm_jax.bench.estimators.orthogonal import CausalForest, CausalForestDML, ForestDR, LinearDML, LinearDR
 from sdscm_jax.bench.estimators.protocol import Estimator
+from sdscm_jax.bench.estimators.weighting import AIPW, IPW, TMLE
 from sdscm_jax.errors import EstimatorError
 
 from ..needs import needs
@@ -60,9 +62,15 @@ CHEAP: dict[str, tuple[Callable[[], Any], float, float]] = {
     "linear_dml": (lambda: LinearDML(nuisance="linear"), 0.3, 0.4),
     "linear_dr": (lambda: LinearDR(nuisance="linear"), 0.1, 0.2),
     "forest_dr": (lambda: ForestDR(trees=40, nuisance="linear"), 0.1, 0.3),
+    "x_learner": (lambda: XLearner(trees=30), 0.25, 0.4),
+    "r_learner": (lambda: RLearner(trees=30), 0.25, 0.5),
+    "domain_adaptation": (lambda: DomainAdaptation(trees=30), 0.25, 0.4),
+    "ipw": (IPW, 0.15, 0.6),
+    "aipw": (AIPW, 0.1, 0.6),
+    "tmle": (TMLE, 0.1, 0.6),
 }
 LIMITS_OF_UNITS = {"linear_t", "causal_forest", "causal_forest_dml", "linear_dml", "linear_dr", "forest_dr"}
-LIMITS_OF_AVERAGE = {"linear_regression", *LIMITS_OF_UNITS} - {"causal_forest"}
+LIMITS_OF_AVERAGE = {"linear_regression", "ipw", "aipw", "tmle", *LIMITS_OF_UNITS} - {"causal_forest"}
 
 
 @pytest.fixture(scope="module", params=CHEAP)
@@ -125,7 +133,10 @@ def test_results_do_not_share_memory(fitted: tuple[str, Any]) -> None:
 
 
 # Where nothing is drawn, the key plays no part.
-@pytest.mark.parametrize("name", [name for name in CHEAP if not name.startswith("linear_") or name in ("linear_dml",)])
+NOTHING_DRAWN = {"linear_regression", "linear_s", "linear_t", "linear_dr", "ipw", "aipw", "tmle"}
+
+
+@pytest.mark.parametrize("name", [name for name in CHEAP if name not in NOTHING_DRAWN])
 def test_the_key_decides(name: str) -> None:
     few = law(80, seed=1)
 
@@ -251,8 +262,45 @@ def test_a_treatment_that_covariates_decide() -> None:
     x = DATA.t[:, None].astype(float)
     with pytest.raises(EstimatorError, match="the treatment is a linear function of the covariates"):
         LinearRegression().fit(KEY, x, DATA.t, DATA.y)
+    with pytest.raises(EstimatorError, match="linear_s: the treatment is a linear function of the covariates"):
+        LinearS().fit(KEY, np.column_stack([DATA.x, 1 - 2 * x]), DATA.t, DATA.y)
     with pytest.raises(EstimatorError, match="linear_dml: nothing is left of the treatment"):
         LinearDML(nuisance="forest").fit(KEY, x[:60], DATA.t[:60], DATA.y[:60])
+
+
+def test_a_stratum_of_one_arm_has_no_estimate() -> None:
+    """Its effect is open. The regression of the arm that lacks it took a coefficient of 0 for it, as if known."""
+    few = law(120, seed=5)
+    rare = (few.t == 1) & (np.cumsum(few.t) <= 9)  # nine treated units of an option that no control has
+    x = np.column_stack([few.x, rare])
+    with pytest.raises(EstimatorError, match=r"linear_t: 9 of 120 units .* that the controls say nothing of"):
+        LinearT().fit(KEY, x, few.t, few.y)
+    np.testing.assert_allclose(
+        LinearS().fit(KEY, x, few.t, few.y).ate(), LinearRegression().fit(KEY, x, few.t, few.y).ate(), rtol=1e-9
+    )
+    # Without them the others' effects are estimated as before; theirs are refused when asked for.
+    kept = ~rare
+    fitted = LinearT().fit(KEY, x[kept], few.t[kept], few.y[kept])
+    plain = LinearT().fit(KEY, few.x[kept], few.t[kept], few.y[kept])
+    np.testing.assert_allclose(fitted.effect(x[kept]), plain.effect(few.x[kept]), atol=1e-9)
+    for ask in (fitted.effect, lambda rows: fitted.interval(rows, 0.9)):
+        with pytest.raises(EstimatorError, match="linear_t: 9 of 120 units"):
+            ask(x)
+
+
+def test_what_rows_determine_is_what_least_norm_does_not_choose() -> None:
+    """Fitted values of combinations of the rows are those of every solution; of others there is a solution with any."""
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 2, (12, 9)).astype(float)
+    x[:, 3], x[:, 5] = x[:, 1] + x[:, 2], 1.0
+    fit = least_squares(x, rng.normal(size=12))
+    asked = np.concatenate([x, rng.integers(0, 3, (200, 9))])
+    design = np.column_stack([np.ones(12), x])
+    null = np.linalg.svd(design)[2][np.linalg.matrix_rank(design) :]
+    free = np.abs(np.column_stack([np.ones(212), asked]) @ null.T).max(1)
+    np.testing.assert_array_equal(fit.determines(asked), free < 1e-8)
+    assert 0 < fit.determines(asked).sum() < 212
+    assert fit.determines(1e6 * x[:1] + (1 - 1e6) * x[1:2]).all()
 
 
 def test_no_limits_where_a_forest_is_sure_of_an_option() -> None:
@@ -268,12 +316,12 @@ def test_no_limits_where_a_forest_is_sure_of_an_option() -> None:
 
 
 def test_no_limits_where_no_residual_is_left() -> None:
-    x = np.random.default_rng(0).normal(size=(12, 8))
+    x = np.random.default_rng(0).normal(size=(12, 5))
     t, y = np.arange(12) % 2, np.arange(12.0)
     t_learner = LinearT().fit(KEY, x, t, y)
     assert t_learner.interval(x, 0.9) is None
     assert t_learner.ate_interval(0.9) is None
-    assert LinearRegression().fit(KEY, np.c_[x, x[:, :2] ** 2], t, y).ate_interval(0.9) is None
+    assert LinearRegression().fit(KEY, np.c_[x, x**2], t, y).ate_interval(0.9) is None
 
 
 # Against the libraries themselves
@@ -394,21 +442,26 @@ def test_baselines() -> None:
     assert zero.interval(x, 0.9) is None
     np.testing.assert_array_equal(zero.effect(x), np.zeros(3))
 
-    constant, oracle = Constant(), Oracle()
-    for baseline in (constant, oracle):
-        baseline.reveal(truth, np.full(3, np.nan))
+    expected = np.array([2.0, 2.0, 3.0])
+    constant, individual, conditional = Constant(), OracleIte(), OracleCate()
+    for baseline, average in ((constant, 3.0), (individual, 3.0), (conditional, 7 / 3)):
+        baseline.reveal(truth, expected)
         baseline.fit(KEY, x, t, y)
         assert isinstance(baseline, Estimator)
-        assert baseline.ate() == 3.0
+        assert baseline.ate() == pytest.approx(average)
     # The constant's error relative to the spread of the effects is one.
     assert np.sqrt(np.mean((constant.effect(x) - truth) ** 2)) / truth.std() == pytest.approx(1.0)
-    np.testing.assert_array_equal(oracle.effect(x), truth)
-    np.testing.assert_array_equal(oracle.interval(x, 0.9), (truth, truth))
-    assert oracle.interval_of == "ite"
-    assert oracle.ate_interval(0.9) == (3.0, 3.0)
+    for oracle, of, effects in ((individual, "ite", truth), (conditional, "cate", expected)):
+        np.testing.assert_array_equal(oracle.effect(x), effects)
+        np.testing.assert_array_equal(oracle.interval(x, 0.9), (effects, effects))
+        assert oracle.interval_of == of
+        assert oracle.ate_interval(0.9) == (oracle.ate(), oracle.ate())
+    conditional.reveal(truth, np.full(3, np.nan))
+    with pytest.raises(EstimatorError, match="oracle_cate: the true effects of these units are not known"):
+        conditional.fit(KEY, x, t, y)
 
 
-@pytest.mark.parametrize("make", [Constant, Oracle])
+@pytest.mark.parametrize("make", [Constant, OracleCate, OracleIte])
 def test_baselines_must_be_shown_the_truth(make: Callable[[], Any]) -> None:
     with pytest.raises(EstimatorError, match=r"needs the true effects: call reveal\(ite, cate\) before fit"):
         make().fit(KEY, DATA.x, DATA.t, DATA.y)

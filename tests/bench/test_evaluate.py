@@ -39,15 +39,24 @@ def row(result: Evaluation, name: str, setting: str = "all") -> pd.Series:
 
 
 def test_truth_and_noise(result: Evaluation) -> None:
-    assert len(result.scores) == 3 * 2 * 6
+    assert len(result.scores) == 3 * 2 * 7
     for setting in ("all", "observed"):
-        oracle, noise = row(result, "oracle", setting), row(result, "tests.bench.mine:Noise", setting)
+        oracle, noise = row(result, "oracle_ite", setting), row(result, "tests.bench.mine:Noise", setting)
         assert (oracle["pehe"], oracle["ite_coverage"], oracle["ate_rmse"]) == (0, 1, 0)
         assert noise["pehe_sd_y"] > 0.5
         assert noise["cate_coverage"] < 0.1
         constant = row(result, "constant", setting)
         np.testing.assert_allclose(constant["pehe_sd_ite"], 1)
         assert row(result, "zero", setting)["pehe"] >= constant["pehe"]
+
+
+def test_the_truth_is_shown_to_oracles_alone(benchmark: Path, tmp_path: Path) -> None:
+    """Whatever the methods of another class are called."""
+    found = evaluate(
+        benchmark, tmp_path, estimators="tests.bench.mine:Noise,tests.bench.mine:Peek", covariates="all", progress=False
+    )
+    peeking, noise = (row(found, f"tests.bench.mine:{name}") for name in ("Peek", "Noise"))
+    assert peeking["pehe"] == noise["pehe"] > 0
 
 
 def test_a_crash_is_one_row(result: Evaluation) -> None:
@@ -63,7 +72,7 @@ def test_a_crash_is_one_row(result: Evaluation) -> None:
 def test_what_is_written(result: Evaluation, out: Path) -> None:
     board = pd.read_csv(out / "leaderboard.csv")
     assert {"estimator", "covariates", "ate_r2", "ate_rmse", "pehe_sd_y"} <= set(board.columns)
-    assert len(board) == 12
+    assert len(board) == 14
     units = pd.read_parquet(out / "estimates" / "linear_regression.all")
     assert len(units) == 3 * UNITS
     # What is scored is what is written.

@@ -1,6 +1,7 @@
 """Metrics of one data set: numbers worked out on paper, and how they change with the outcome's scale."""
 
 from dataclasses import replace
+from itertools import permutations
 from math import inf, isnan, nan, sqrt
 
 import chex
@@ -13,7 +14,18 @@ from scipy.stats import spearmanr
 
 from sdscm_jax.bench.dataset import Dataset
 from sdscm_jax.bench.difficulty import difficulty, signal_to_noise
-from sdscm_jax.bench.metrics import METRICS, interval_score, mean_width, r2, r2_reference, rank_correlation, score, sd
+from sdscm_jax.bench.metrics import (
+    METRICS,
+    interval_score,
+    mean_width,
+    qini,
+    r2,
+    r2_reference,
+    rank_correlation,
+    score,
+    sd,
+    uplift_area,
+)
 from sdscm_jax.errors import EstimatorError
 
 FEW = settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
@@ -58,6 +70,7 @@ def test_each_metric_is_the_number_worked_out_on_paper():
         "pehe": sqrt(13 / 4),  # Errors 1, 2, -2, -2.
         "pehe_sd_y": sqrt(13 / 4) / 2,
         "pehe_sd_ite": sqrt(13 / 8),
+        "pehe_floor_sd_y": sqrt(2) / 2,  # Of the expected effects: errors 0, 0, -2, 2.
         "cate_rmse": sqrt(21 / 4),  # Errors 1, 2, 0, -4.
         "cate_r2": 1 - 21 / 4 / 2,
         "cate_r2_reference": 1 - 21 / 4 / (19 / 16),  # Var(estimate) = 7/4 - (3/4)² = 19/16.
@@ -69,6 +82,10 @@ def test_each_metric_is_the_number_worked_out_on_paper():
         "ite_score": nan,
         "regret": (0 + 1 + 0 + 3) / 4 / 2,  # Treats the second wrongly, and not the last.
         "rank_correlation": -0.5,  # Ranks 2.5, 1, 2.5, 4 and 4, 2.5, 2.5, 1: -2.25 / 4.5.
+        # In the order of the estimates 1, then -1 and 1 in either order, then 3 are gained: at 0, 1/4, ..., 1 of the
+        # units 0, 1, 1, 1, 4 quarters. Random order: 2/4 in the middle; the best: 0, 3, 4, 5, 4.
+        "auuc": (0.5 + 1 + 1 + 2.5) / 16 / 2,
+        "qini": (5 / 16 - 8 / 16) / (14 / 16 - 8 / 16),
         "beats_zero": 0.0,  # 13/4 against (1 + 1 + 9 + 1) / 4 = 3.
         "beats_constant": 0.0,  # 13/4 against 2.
     }
@@ -89,8 +106,10 @@ def test_intervals_of_individual_effects_are_scored_against_those():
 def test_the_truth_is_perfect_and_noise_is_not():
     data = drawn(0)
     perfect = score(data, data.ite, (data.ite, data.ite))
-    one = dict.fromkeys(["cate_r2", "cate_r2_reference", "cate_coverage", "beats_zero", "beats_constant"], 1.0)
-    zero = dict.fromkeys(["pehe", "pehe_sd_y", "pehe_sd_ite", "cate_rmse", "cate_width", "cate_score", "regret"], 0.0)
+    one = dict.fromkeys(["qini", "cate_r2", "cate_r2_reference", "cate_coverage", "beats_zero", "beats_constant"], 1.0)
+    zero = dict.fromkeys(
+        ["pehe", "pehe_sd_y", "pehe_sd_ite", "pehe_floor_sd_y", "cate_rmse", "cate_width", "cate_score", "regret"], 0.0
+    )
     assert {name: perfect[name] for name in one | zero} == one | zero
     assert perfect["rank_correlation"] == pytest.approx(1.0)
     assert perfect["ate"] == perfect["ate_true"]
@@ -107,6 +126,22 @@ def test_expected_effects_are_the_best_rule_where_outcomes_are_drawn():
     assert score(DATA, DATA.cate)["regret"] == 0.0
     assert score(DATA, DATA.cate)["cate_rmse"] == 0.0
     assert score(DATA, DATA.cate)["pehe"] == sqrt(2)  # Errors 0, 0, -2, 2.
+
+
+def test_the_uplift_curve_is_what_treating_in_random_order_among_ties_gains_on_average():
+    rng = np.random.default_rng(0)
+    truth, effect = rng.normal(size=7), np.array([0.0, 2.0, 0.0, 1.0, 2.0, 2.0, 0.0])
+    areas = []
+    for order in map(list, permutations(range(7))):
+        if (np.diff(effect[order]) <= 0).all():
+            curve = np.concatenate([[0], np.cumsum(truth[order])]) / 7
+            areas.append(np.trapezoid(curve, dx=1 / 7))
+    assert len(areas) == 6 * 6
+    assert uplift_area(truth, effect) == pytest.approx(np.mean(areas))
+    assert uplift_area(truth, np.ones(7)) == pytest.approx(truth.mean() / 2)
+    assert uplift_area(truth, truth) >= max(areas)
+    assert qini(truth, -truth) == pytest.approx(-1)
+    assert isnan(qini(np.ones(7), effect))
 
 
 @FEW

@@ -1,4 +1,10 @@
-"""Effects by Bayesian additive regression trees, as ``bartCause`` fits them; the sampler is ``bartz``."""
+"""Effects by Bayesian additive regression trees (Chipman, George & McCulloch 2010; Hill 2011), by ``bartz``'s sampler.
+
+The prior is that of the first paper, section 3.2: splits of probability 0.95 (1 + depth)^-2; leaves whose sum has a
+standard deviation of a quarter of the outcome's range (k = 2); an error variance with nu = 3 whose 0.9 quantile is
+what least squares leaves (q = 0.9; the defaults of dbarts, and so of bartCause, which SD-SCM's authors ran). Two things
+are bartCause's: 75 trees, and the estimated propensity among the predictors (Hahn, Murray & Carvalho 2020).
+"""
 
 from __future__ import annotations
 
@@ -10,9 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import chdtri
 
 from ...errors import EstimatorError
 from .extra import extra
+from .linear import least_squares
+from .propensity import Propensity, fit_propensity
 from .protocol import Interval, check_units, parse_level
 
 NEEDED = 5
@@ -22,6 +31,9 @@ COLUMNS, UNITS, QUERIES = (
     256,
 )  # shapes are rounded up to multiples of these, so that one compilation serves many
 PAIRS = 256  # trees evaluated at a time
+ERROR_DOF, ERROR_QUANTILE = 3.0, 0.9  # of the prior of the error variance
+# Least variance of the errors that the prior starts from, in units of the outcome's: residuals are float32.
+LEAST_ERROR = 1e-6
 
 
 def need_bartz(name: str) -> None:
@@ -36,41 +48,6 @@ def need_bartz(name: str) -> None:
         raise EstimatorError(f"{name} cannot load bartz: {error}") from error
 
 
-class Propensity(NamedTuple):
-    """A logistic regression on standardised covariates, float64."""
-
-    centre: np.ndarray
-    scale: np.ndarray
-    weights: np.ndarray
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Probability of treatment, float64 ``[m]``, of covariates ``[m, p]``."""
-        logit = self.weights[0] + ((x - self.centre) / self.scale) @ self.weights[1:]
-        return 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
-
-
-def fit_propensity(x: np.ndarray, t: np.ndarray, *, ridge: float = 1.0, steps: int = 25) -> Propensity:
-    """Penalised logistic regression by Newton's method.
-
-    The penalty keeps the estimate finite where covariates separate the arms, or repeat each other.
-
-    >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
-    >>> fit_propensity(x, np.array([0, 0, 1, 1]))(x).round(2)
-    array([0.22, 0.4 , 0.6 , 0.78])
-    """
-    centre = x.mean(axis=0)
-    scale = np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
-    design = np.concatenate([np.ones((len(x), 1)), (x - centre) / scale], axis=1)
-    penalty = ridge * np.eye(design.shape[1])
-    penalty[0, 0] = 1e-6
-    weights = np.zeros(design.shape[1])
-    for _ in range(steps):
-        p = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
-        curvature = (design * (p * (1 - p))[:, None]).T @ design + penalty
-        weights += np.linalg.solve(curvature, design.T @ (t - p) - penalty @ weights)
-    return Propensity(centre, scale, weights)
-
-
 def round_up(size: int, multiple: int) -> int:
     """The least multiple that is not smaller.
 
@@ -78,6 +55,28 @@ def round_up(size: int, multiple: int) -> int:
     (48, 32)
     """
     return -(-size // multiple) * multiple
+
+
+def error_variance(x: np.ndarray, t: np.ndarray, y: np.ndarray) -> float:
+    """What a regression on covariates ``[n, p]`` and treatment ``[n]`` leaves of the variance of outcomes ``[n]``, per
+    spare unit; all of it where none is spare.
+
+    >>> x, t = np.arange(6.0)[:, None], np.array([0, 1, 0, 1, 0, 1])
+    >>> error_variance(x, t, x[:, 0] + np.array([1.0, 0, -2, 0, 1, 0]))  # 6 / (6 - 3)
+    2.0
+    """
+    fit = least_squares(np.column_stack([x, t]), y)
+    spare = float(np.square(y - fit.predict(np.column_stack([x, t]))).sum()) / fit.dof if fit.dof > 0 else np.inf
+    return max(min(spare, float(y.var())), LEAST_ERROR * float(y.var()))
+
+
+def error_prior(variance: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Degrees of freedom, rate and first value of the precision of the errors.
+
+    The prior of their variance is ``nu lambda / chi2(nu)`` with ``lambda`` such that ``variance`` is its quantile
+    ``ERROR_QUANTILE`` (Chipman et al. 2010, section 3.2.4).
+    """
+    return jnp.float32(ERROR_DOF), variance * jnp.float32(chdtri(ERROR_DOF, ERROR_QUANTILE)), 1 / variance
 
 
 def predictors(x: np.ndarray, propensity: np.ndarray, rows: int) -> np.ndarray:
@@ -158,6 +157,7 @@ def sample(
     y: jax.Array,
     n: jax.Array,
     spread: jax.Array,
+    error: jax.Array,
     *,
     options: Options,
     masked: bool,
@@ -171,6 +171,7 @@ def sample(
         y: standardised outcomes, float32 ``[n]``.
         n: how many of the columns are units; the others are masked if ``masked``.
         spread: half the range of the outcomes.
+        error: what is thought to be the variance of their errors; see ``error_variance``.
     """
     from bartz.mcmcloop import MainTraceWithTrainPred, run_mcmc
     from bartz.mcmcstep import Wishart, init, make_p_nonterminal
@@ -189,7 +190,7 @@ def sample(
             num_trees=options.trees,
             p_nonterminal=make_p_nonterminal(6, 0.95, 2.0),
             leaf_prior_cov_inv=Wishart(nu=None, rate=None, value=options.trees * jnp.square(2.0 / spread)),
-            error_cov_inv=Wishart(nu=jnp.float32(3), rate=jnp.float32(3), value=jnp.float32(1)),
+            error_cov_inv=Wishart(*error_prior(error)),
             missing=jnp.arange(len(y)) >= n if masked else None,
             min_points_per_decision_node=10,
             filter_splitless_vars=len(both),  # the same for every p, since it is part of what is compiled
@@ -283,6 +284,7 @@ def posterior(data: Problem, options: Options) -> OutcomePosterior:
         jnp.asarray(y, jnp.float32),
         jnp.int32(n),
         jnp.float32((np.ptp(y) or 1.0) / 2),
+        jnp.float32(error_variance(data.x, data.t, y[:n]) or 1.0),
         options=options,
         masked=rows > n,
     )

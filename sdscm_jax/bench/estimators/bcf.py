@@ -1,9 +1,21 @@
-"""Effects by Bayesian causal forests (Hahn, Murray & Carvalho 2020); the sampler is ``bartz``."""
+"""Effects by Bayesian causal forests (Hahn, Murray & Carvalho 2020); the sampler is ``bartz``.
+
+The outcome is ``mu(x, propensity) + b_t tau(x)`` plus an error. The prior is that of the paper, section 5, and of its R
+package, not that of ``bartz``, whose effects are held to a twentieth of the outcome's range:
+
+- ``mu``: 200 trees with splits of probability 0.95 (1 + depth)^-2; the standard deviation of its value is half-Cauchy
+  with a median of twice that of the outcome;
+- ``tau``: 50 trees with splits of probability 0.25 (1 + depth)^-3; with ``b_0, b_1 ~ N(0, 1/2)`` the standard deviation
+  of the effect is half-normal with a median of that of the outcome (section 5.3);
+- the error's variance as in ``bart``.
+
+How long the chains are is the only thing chosen here for time.
+"""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -15,31 +27,38 @@ from .bart import (
     NEEDED,
     Drawn,
     Posterior,
-    fit_propensity,
+    error_prior,
+    error_variance,
     need_bartz,
     predictors,
     problem,
     sum_trees,
 )
+from .propensity import fit_propensity
 from .protocol import check_units
+
+# Standard deviations of mu and of the effect, in those of the outcome: their priors' medians.
+OUTCOME_SD, EFFECT_SD = 2.0, 1.0
+# Median of the absolute value of a standard normal number.
+HALF_NORMAL = 0.6744897501960817
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the posterior is sampled: much less than by default in bartz (250 + 100 trees, 100 + 1000 draws)."""
+    """How many trees there are (the paper's), and how the posterior is sampled."""
 
-    outcome_trees: int = 75
-    effect_trees: int = 25
-    chains: int = 2
-    burn: int = 250
-    draws: int = 150
+    outcome_trees: int = 200
+    effect_trees: int = 50
+    chains: int = 3
+    burn: int = 300
+    draws: int = 100
 
 
 class Trace(NamedTuple):
     """Draws of the posterior, in units of the standardised outcome; the first axis is that of the chains."""
 
     effect: jax.Array  # [chains, draws, n]
-    common: jax.Array  # [chains, draws], the part of the effect that is the same for every unit
+    factor: jax.Array  # [chains, draws], of the trees' values: b_1 - b_0
     trees: Any
     binner: Any
 
@@ -48,21 +67,30 @@ class Trace(NamedTuple):
         return sample_at(self, x)
 
 
-def forest(trees: Any, common: jax.Array, binned: jax.Array) -> jax.Array:
+def forest(trees: Any, factor: jax.Array, binned: jax.Array) -> jax.Array:
     """Draws of effects, float32 ``[draws, m]``, at binned predictors ``[p, m]``."""
     split = trees.split_tree[..., 1] > 0  # most trees have none, and need no walk
     constant = jnp.where(split, 0, trees.leaf_tree[..., 1]).sum(axis=-1) * trees.leaf_unit
-    return sum_trees(trees, split, binned) + (constant + common)[:, None]
+    return factor[:, None] * (sum_trees(trees, split, binned) + constant[:, None])
+
+
+def half_cauchy(key: jax.Array, precision: jax.Array, median: jax.Array) -> jax.Array:
+    """The rate of the prior of a precision, drawn such that the standard deviation is half-Cauchy.
+
+    A half-Cauchy scale is a mixture: its square is inverse gamma (1/2, 1/a), where ``a`` is inverse gamma (1/2,
+    1/median²); given the precision, 1/a is exponential (Makalic & Schmidt 2016). The rate is twice that of the gamma.
+    """
+    return 2 * jax.random.exponential(key) / (precision + 1 / jnp.square(median))
 
 
 @functools.partial(jax.jit, static_argnames="options")
 def sample(
-    keys: jax.Array, x: jax.Array, t: jax.Array, y: jax.Array, last: jax.Array, spread: jax.Array, *, options: Options
+    keys: jax.Array, x: jax.Array, t: jax.Array, y: jax.Array, last: jax.Array, error: jax.Array, *, options: Options
 ) -> Trace:
     """Run the chains, one after the other.
 
-    ``bartz.bcf.bcf`` would do it, but it compiles anew for each number of columns that have no cutpoint; hence its
-    parts, and its priors.
+    ``bartz.bcf.bcf`` would do it, but it compiles anew for each number of columns that have no cutpoint, and has no
+    half-Cauchy prior; hence its parts.
 
     Args:
         keys: one for each chain.
@@ -70,7 +98,7 @@ def sample(
         t: bool ``[n]``.
         y: standardised outcomes, float32 ``[n]``.
         last: the row of ``x`` that is the propensity, which effects do not depend on.
-        spread: half the range of the outcomes.
+        error: what is thought to be the variance of their errors; see ``error_variance``.
     """
     from bartz.bcf._loop import BCFBurninTrace, BCFMainTrace, bcf_step
     from bartz.bcf._state import init_bcf
@@ -80,8 +108,16 @@ def sample(
 
     binner = UniqueQuantileBinner(x, max_subsample=None)
     binned = binner.bin(x)
-    outcome = options.outcome_trees * jnp.square(2.0 / spread)
-    effect = options.effect_trees * jnp.square(10.0 / spread)
+    # Of one leaf: the value of a forest is the sum of one leaf of each tree.
+    outcome = jnp.float32(OUTCOME_SD / options.outcome_trees**0.5)
+    effect = jnp.float32(EFFECT_SD / HALF_NORMAL / options.effect_trees**0.5)
+
+    def step(key: jax.Array, state: Any) -> Any:
+        now, then = jax.random.split(key)
+        state = bcf_step(now, state)
+        prior = state.forest.leaf_prior_cov_inv
+        prior = replace(prior, rate=half_cauchy(then, prior.value, outcome))
+        return replace(state, forest=replace(state.forest, leaf_prior_cov_inv=prior))
 
     def chain(key: jax.Array) -> tuple[Any, jax.Array, jax.Array]:
         state = init_bcf(
@@ -96,41 +132,43 @@ def sample(
             p_nonterminal_mu=make_p_nonterminal(6, 0.95, 2.0),
             p_nonterminal_tau=make_p_nonterminal(5, 0.25, 3.0),
             leaf_prior_cov_inv_mu=Wishart(
-                nu=jnp.float32(6), rate=jnp.float32(2 / options.outcome_trees), value=outcome
+                nu=jnp.float32(1), rate=2 * jnp.square(outcome), value=1 / jnp.square(outcome)
             ),
-            leaf_prior_cov_inv_tau=Wishart(nu=None, rate=None, value=effect),
+            leaf_prior_cov_inv_tau=Wishart(nu=None, rate=None, value=1 / jnp.square(effect)),
             min_points_per_leaf_mu=5,
             min_points_per_leaf_tau=5,
             filter_splitless_vars_mu=len(x),
             filter_splitless_vars_tau=len(x),
-            tau_0_prior_var=1.0,
-            error_cov_inv=Wishart(nu=jnp.float32(3), rate=jnp.float32(3), value=jnp.float32(1)),
+            sample_intercept=False,
+            adaptive_coding=True,
+            error_cov_inv=Wishart(*error_prior(error)),
         )
         _, _, drawn = run_mcmc(
             key,
             state,
             options.draws,
             n_burn=options.burn,
-            step=bcf_step,
+            step=step,
             burnin_trace_type=BCFBurninTrace,
             main_trace_type=BCFMainTrace,
         )
-        return drawn.tau, drawn.tau_0, forest(drawn.tau, drawn.tau_0, binned)
+        factor = drawn.b[:, 1] - drawn.b[:, 0]
+        return drawn.tau, factor, forest(drawn.tau, factor, binned)
 
-    trees, common, effects = jax.lax.map(chain, keys)
-    return Trace(effects, common, trees, binner)
+    trees, factor, effects = jax.lax.map(chain, keys)
+    return Trace(effects, factor, trees, binner)
 
 
 @jax.jit
 def sample_at(trace: Trace, x: jax.Array) -> jax.Array:
     """Draws of the effects of other units, float32 ``[chains, draws, m]``, of predictors ``[p, m]``."""
     binned = trace.binner.bin(x)
-    return jax.lax.map(lambda chain: forest(chain[0], chain[1], binned), (trace.trees, trace.common))
+    return jax.lax.map(lambda chain: forest(chain[0], chain[1], binned), (trace.trees, trace.factor))
 
 
 class Bcf(Drawn):
-    """One forest for the outcome of the untreated, given covariates and estimated propensity, one for the effect,
-    which is shrunk towards a constant; intervals of the expected effects.
+    """One forest for what the outcome is in either arm, given covariates and estimated propensity, and one for the
+    effect, whose trees seldom split, so that it is shrunk towards a constant; intervals of the expected effects.
     """
 
     name = "bcf"
@@ -156,7 +194,7 @@ class Bcf(Drawn):
                 jnp.asarray(data.t == 1),
                 jnp.asarray((data.y - data.y.mean()) / scale, jnp.float32),
                 jnp.int32(data.x.shape[1]),
-                jnp.float32((np.ptp(data.y) / scale or 1.0) / 2),
+                jnp.float32(error_variance(data.x, data.t, (data.y - data.y.mean()) / scale) or 1.0),
                 options=self.options,
             )
         except ImportError as error:  # its parts are not public, and may move

@@ -24,7 +24,7 @@ UNDETERMINED = "Co-variance matrix is underdetermined"
 
 
 @contextmanager
-def _quiet() -> Iterator[list[warnings.WarningMessage]]:
+def quiet() -> Iterator[list[warnings.WarningMessage]]:
     """Silence what users can do nothing about: arguments that econml passes and scikit-learn is to change, and
     nuisance models whose search did not converge, which cross-validation judges as they are, and divisions by
     zero in a sensitivity analysis that nobody reads. Hands over what was said of rank; other warnings are passed
@@ -138,7 +138,7 @@ class Crossfitted(Inferring):
         check_units(self.name, t, self.fewest)
         self._last = None
         self._model = self._make(extra(self.name, self.module, "econml"), seed_of(key))
-        with _quiet() as short:
+        with quiet() as short:
             try:
                 self._model.fit(y, t, X=self._modifiers(x), W=self._controls(x))
             except np.linalg.LinAlgError as singular:

@@ -1,7 +1,9 @@
 """Estimators by least squares: difference in means, regression, and its S- and T-learners.
 
 Standard errors are of the HC2 kind: squared residuals over one minus their leverage, which for a difference
-in means is Neyman's variance. Columns that are constant or collinear get the coefficients of least norm.
+in means is Neyman's variance. Columns that are constant or collinear get the coefficients of least norm: that changes
+no prediction for units like those seen. Of others, as of an option that one arm lacks, a regression says nothing; where
+an effect would rest on such a prediction, there is an error and no estimate.
 """
 
 from __future__ import annotations
@@ -27,11 +29,28 @@ class LeastSquares:
         coef: float64 ``[1 + p]``, the intercept first.
         cov: float64 ``[1 + p, 1 + p]``, the HC2 covariance of ``coef``.
         dof: units less the rank of the design.
+        mean: float64 ``[p]``, of the columns.
+        rows: float64 ``[rank - 1, p]``, orthonormal; rows that differ from the mean by a combination of these have a
+            fitted value that the data determine.
     """
 
     coef: np.ndarray
     cov: np.ndarray
     dof: int
+    mean: np.ndarray
+    rows: np.ndarray
+
+    def determines(self, x: np.ndarray) -> np.ndarray:
+        """Whose fitted values the data determine, bool ``[m]``, of rows ``[m, p]``: of combinations of the rows seen.
+
+        >>> line = least_squares(np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([1.0, 2.0]))
+        >>> line.determines(np.array([[7.0, 0.0], [0.0, 1.0]]))
+        array([ True, False])
+        """
+        apart = x - self.mean
+        outside = apart - (apart @ self.rows.T) @ self.rows
+        size = np.linalg.norm(x, axis=1) + np.linalg.norm(self.mean)
+        return np.linalg.norm(outside, axis=1) <= 1e-8 * np.maximum(size, np.finfo(float).tiny)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Fitted values of rows ``[m, p]``, float64 ``[m]``."""
@@ -60,7 +79,45 @@ def least_squares(x: np.ndarray, y: np.ndarray) -> LeastSquares:
     residual = y - coef[0] - x @ coef[1:]
     spare = 1 - leverage
     weight = np.where(spare > TINY, residual**2 / np.maximum(spare, TINY), 0.0)
-    return LeastSquares(coef, (solve * weight) @ solve.T, n - 1 - len(s))
+    return LeastSquares(coef, (solve * weight) @ solve.T, n - 1 - len(s), mean, vt)
+
+
+def check_determined(name: str, determined: np.ndarray, arm: str) -> None:
+    """Refuse units that a regression of one arm says nothing of.
+
+    Raises:
+        EstimatorError: says how many there are, and which is the first.
+    """
+    if not determined.all():
+        raise EstimatorError(
+            f"{name}: {(~determined).sum()} of {len(determined)} units have covariates that the {arm} say nothing of, "
+            f"an option that none of them has, say (row {determined.argmin()}): the data leave their effects open"
+        )
+
+
+def check_overlap(name: str, x: np.ndarray, t: np.ndarray) -> None:
+    """Refuse units ``[n, p]`` that a regression of the other arm says nothing of.
+
+    Raises:
+        EstimatorError: says how many there are, and which is the first.
+    """
+    for arm, what in enumerate(("controls", "treated")):
+        check_determined(name, least_squares(x[t == arm], np.zeros(int((t == arm).sum()))).determines(x), what)
+
+
+def check_unexplained(name: str, x: np.ndarray, t: np.ndarray) -> None:
+    """Refuse a treatment ``[n]`` that is a linear function of the covariates ``[n, p]``.
+
+    Raises:
+        EstimatorError: it is.
+    """
+    treated = t.astype(np.float64)
+    unexplained = treated - least_squares(x, treated).predict(x)
+    if (unexplained**2).mean() < TINY * treated.var():
+        raise EstimatorError(
+            f"{name}: the treatment is a linear function of the covariates, so no coefficient of its own can be "
+            "estimated"
+        )
 
 
 def student(estimate: np.ndarray, variance: np.ndarray, dof: float, level: float) -> Interval:
@@ -145,14 +202,8 @@ class LinearRegression:
                 covariates, which leaves its coefficient undetermined.
         """
         check_units("linear_regression", t, 2)
-        treated = t.astype(np.float64)
-        unexplained = treated - least_squares(x, treated).predict(x)
-        if (unexplained**2).mean() < TINY * treated.var():
-            raise EstimatorError(
-                "linear_regression: the treatment is a linear function of the covariates, "
-                "so no coefficient of its own can be estimated"
-            )
-        self._ols = least_squares(np.column_stack([x, treated]), y)
+        check_unexplained("linear_regression", x, t)
+        self._ols = least_squares(np.column_stack([x, t]), y)
         return self
 
     def effect(self, x: np.ndarray) -> np.ndarray:
@@ -194,9 +245,10 @@ class LinearS:
         """Learn; see ``protocol.Estimator``. The key is not used.
 
         Raises:
-            EstimatorError: an arm has fewer than two units.
+            EstimatorError: an arm has fewer than two units, or the treatment is a linear function of the covariates.
         """
         check_units("linear_s", t, 2)
+        check_unexplained("linear_s", x, t)
         self._ols = least_squares(np.column_stack([x, t]), y)
         self._ate = float(self.effect(x).mean())
         return self
@@ -220,42 +272,59 @@ class LinearT:
     """T-learner: a regression of each arm; the effect is the difference of their predictions.
 
     Intervals are of conditional average effects: the arms are independent, so the HC2 covariances of their
-    coefficients add. None where an arm has no more units than coefficients.
+    coefficients add. None where an arm has no more units than coefficients. Where the regression of an arm says
+    nothing of a unit, whose option no unit of that arm has, say, there is no estimate of its effect, nor of an average
+    that it is in: ``fit``, ``effect`` and ``interval`` refuse.
 
     >>> x, t = np.array([[0.0], [1.0], [0.0], [1.0]]), np.array([0, 0, 1, 1])
     >>> LinearT().fit(None, x, t, np.array([0.0, 0.0, 1.0, 3.0])).effect(x).round(6)
     array([1., 3., 1., 3.])
     """
 
-    _coef: np.ndarray = field(init=False, repr=False)
-    _cov: np.ndarray = field(init=False, repr=False)
-    _dofs: tuple[int, int] = field(init=False, repr=False)
+    _arms: tuple[LeastSquares, LeastSquares] = field(init=False, repr=False)
     _mean: np.ndarray = field(init=False, repr=False)
 
     def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> LinearT:
         """Learn; see ``protocol.Estimator``. The key is not used.
 
         Raises:
-            EstimatorError: an arm has fewer than two units.
+            EstimatorError: an arm has fewer than two units, or says nothing of units of the other.
         """
         check_units("linear_t", t, 2)
-        controls, treated = (least_squares(x[t == arm], y[t == arm]) for arm in (0, 1))
-        self._coef, self._cov = treated.coef - controls.coef, treated.cov + controls.cov
-        self._dofs = (controls.dof, treated.dof)
+        self._arms = least_squares(x[t == 0], y[t == 0]), least_squares(x[t == 1], y[t == 1])
+        self._rows(x)
         self._mean = np.concatenate([[1.0], x.mean(0)])
         return self
 
     def effect(self, x: np.ndarray) -> np.ndarray:
-        """Difference of predictions, float64 ``[m]``."""
-        return self._coef[0] + x @ self._coef[1:]
+        """Difference of predictions, float64 ``[m]``.
+
+        Raises:
+            EstimatorError: an arm says nothing of some of these units.
+        """
+        return self._rows(x) @ self._coef
 
     def interval(self, x: np.ndarray, level: float) -> Interval | None:
-        """Lower and upper limits of conditional average effects, float64 ``[m]`` each."""
-        return self._limits(np.column_stack([np.ones(len(x)), x]), level)
+        """Lower and upper limits of conditional average effects, float64 ``[m]`` each.
+
+        Raises:
+            EstimatorError: an arm says nothing of some of these units.
+        """
+        return self._limits(self._rows(x), level)
 
     def ate(self) -> float:
         """Mean effect of the units it was fitted to."""
         return float(self._mean @ self._coef)
+
+    @property
+    def _coef(self) -> np.ndarray:
+        controls, treated = self._arms
+        return treated.coef - controls.coef
+
+    def _rows(self, x: np.ndarray) -> np.ndarray:
+        for arm, what in zip(self._arms, ("controls", "treated"), strict=True):
+            check_determined("linear_t", arm.determines(x), what)
+        return np.column_stack([np.ones(len(x)), x])
 
     def ate_interval(self, level: float) -> tuple[float, float] | None:
         """Lower and upper limit of the average effect over the units it was fitted to."""
@@ -263,8 +332,9 @@ class LinearT:
         return None if limits is None else (float(limits[0][0]), float(limits[1][0]))
 
     def _limits(self, rows: np.ndarray, level: float) -> Interval | None:
-        if min(self._dofs) < 1:
+        dofs = [arm.dof for arm in self._arms]
+        if min(dofs) < 1:
             return None
-        variance = np.einsum("ij,jk,ik->i", rows, self._cov, rows)
+        variance = np.einsum("ij,jk,ik->i", rows, self._arms[0].cov + self._arms[1].cov, rows)
         # Rounding can leave a variance of zero just below it.
-        return student(rows @ self._coef, np.maximum(variance, 0.0), sum(self._dofs), level)
+        return student(rows @ self._coef, np.maximum(variance, 0.0), sum(dofs), level)

@@ -16,8 +16,11 @@ from .protocol import Estimator
 
 # A package adds its own under this group: ``my_name = "my_package.module:MyEstimator"``.
 GROUP = "sdscm_jax.estimators"
-# Of the paper, in the order of its tables; beside them always the baselines and the oracle.
-BASELINES = ("zero", "constant", "oracle")
+# What is registered here is shown the true effects (``reveal(ite, cate)``), is marked as an oracle wherever it stands,
+# and never named best. Nothing else is shown them, whatever its methods are called.
+ORACLES = "sdscm_jax.oracles"
+# Always there, beside those of the paper, which follow in the order of its tables.
+BASELINES = ("zero", "constant", "oracle_ite", "oracle_cate")
 SUITE = (
     "difference_in_means",
     "linear_regression",
@@ -41,12 +44,21 @@ SUITE = (
 
 
 def estimator_names() -> tuple[str, ...]:
-    """Names of all that are installed.
+    """Names of all that are installed, oracles too.
 
     >>> "linear_regression" in estimator_names()
     True
     """
     return tuple(sorted(_entry_points()))
+
+
+def oracle_names() -> tuple[str, ...]:
+    """Names of those that are shown the true effects.
+
+    >>> oracle_names()
+    ('constant', 'oracle_cate', 'oracle_ite')
+    """
+    return tuple(sorted(name for name, point in _entry_points().items() if point.group == ORACLES))
 
 
 def make_estimator(name: str) -> Estimator:
@@ -73,7 +85,7 @@ def make_estimator(name: str) -> Estimator:
 
 
 def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Names that are asked for, checked, with the baselines and the oracle.
+    """Names that are asked for, checked, with the baselines and the oracles.
 
     Args:
         names: a list, or text with commas; ``"suite"`` stands for the methods of the paper, ``"all"`` for all that
@@ -83,7 +95,7 @@ def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
         EstimatorError: one is unknown.
 
     >>> chosen("linear_s,linear_t")
-    ('linear_s', 'linear_t', 'zero', 'constant', 'oracle')
+    ('linear_s', 'linear_t', 'zero', 'constant', 'oracle_ite', 'oracle_cate')
     """
     listed = names if isinstance(names, Sequence) else [names]
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else listed
@@ -108,7 +120,8 @@ def _point(name: str) -> EntryPoint:
 
 @lru_cache(maxsize=1)
 def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+    # An oracle's name is no estimator's: what is shown the truth cannot take the name of what is not.
+    return {point.name: point for group in (GROUP, ORACLES) for point in entry_points(group=group)}
 
 
 # Of what ``described`` says: why estimates are not kept.

@@ -10,12 +10,15 @@ _HEADINGS = {
     "pehe": "PEHE",
     "pehe_sd_y": "PEHE / sd(y)",
     "pehe_sd_ite": "PEHE / sd(ITE)",
+    "pehe_floor_sd_y": "PEHE floor / sd(y)",
     "cate_r2": "R²",
     "cate_r2_reference": "R² as in the paper’s code",
     "sd_y": "sd(y)",
     "sd_ite": "sd(ITE)",
     "sd_ite_sd_y": "sd(ITE) / sd(y)",
     "seconds": "CPU s",
+    "auuc": "AUUC / sd(y)",
+    "qini": "Qini",
     "naive": "naive difference",
     "confounding_sd_y": "confounding / sd(y)",
     "overlap_min": "least propensity",
@@ -58,11 +61,15 @@ DEFINITIONS = {
     ),
     "PEHE": (
         "root mean squared error of a data set’s estimated individual effects against the true ITE. Divided by "
-        "sd(y) it can be compared between data sets: 0 is perfect. Divided by sd(ITE), 1 is what the true ATE for "
-        "every unit attains."
+        "sd(y) it can be compared between data sets. Divided by sd(ITE), 1 is what the true ATE for every unit attains."
+    ),
+    "PEHE floor": (
+        "the PEHE of the exact CATE: what no rule from covariates can be expected to beat, since an ITE’s own noise "
+        "cannot be seen in them. It is 0 where every ITE is its CATE. Only a method that looks at a unit’s own outcome "
+        "can come below it."
     ),
     "R²": (
-        "1 − squared error / variance of the true effects within a data set. 0 is the constant baseline, below 0 is"
+        "1 − squared error / variance of the true effects within a data set. 0 is what their mean attains, below 0 is"
         " worse than it. “As in the paper’s code” swaps truth and estimate and clips at 0; it is there for "
         "comparison only."
     ),
@@ -80,14 +87,22 @@ DEFINITIONS = {
         "where the true effect is."
     ),
     "Rank correlation": ("Spearman’s, between estimated and true effects."),
+    "AUUC, Qini": (
+        "how good the order of the estimates is for choosing whom to treat, judged by the true expected effects. AUUC: "
+        "the area under the uplift curve, what is gained per unit, in sd(y), by treating those with the greatest "
+        "estimates, averaged over the share treated. Qini: that area above random order’s, in that of the perfect "
+        "order: 1 is perfect, 0 random. Greater outcomes count as better."
+    ),
     "Beats zero, beats constant": (
         "share of data sets where the PEHE is less than that of saying 0, or the true average effect, for every "
         "unit. A failure beats nothing."
     ),
     "Mean rank": ("estimators are ranked by PEHE within each data set; a failure ranks last."),
     "Baselines": (
-        "zero says 0 for every unit, constant the true ATE for every unit, oracle the truth. They are printed to "
-        "compare with, and never named best."
+        "zero says 0 for every unit, constant the true ATE for every unit, oracle_ite the true individual effects and "
+        "oracle_cate the exact expected ones. The first is best in columns about individual and average effects, the "
+        "second in those about expected effects: where an ITE varies around its CATE, either is wrong about the other. "
+        "Oracles are shown the truth, are printed to compare with, and never named best."
     ),
     "Confounding": (
         "the naive difference of the arms’ means minus the true ATE, on average over who would be treated, by the "
@@ -111,8 +126,11 @@ DEFINITIONS = {
 _TIPS = {
     "ate": "ATE bias, RMSE, R²",
     "pehe": "PEHE",
+    "pehe_floor": "PEHE floor",
     "regret": "Regret",
     "rank_correlation": "Rank correlation",
+    "auuc": "AUUC, Qini",
+    "qini": "AUUC, Qini",
     "beats": "Beats zero, beats constant",
     "rank": "Mean rank",
     "confounding": "Confounding",

@@ -7,9 +7,10 @@ import pandas as pd
 
 from ...errors import DataError, nearest
 from ..dataset import SETTINGS
+from ..estimators import registry
 
 # Not competitors: they use the truth, or nothing.
-BASELINES = ("zero", "constant", "oracle")
+BASELINES = tuple(dict.fromkeys((*registry.BASELINES, *registry.oracle_names())))
 SETTING_NAMES = {"all": "all covariates", "observed": "observed covariates only"}
 
 

@@ -17,14 +17,14 @@ from .selection import BASELINES, setting_name
 
 # The short leaderboard; the rest is folded away.
 _KEY_COLUMNS = (
-    "rank", "pehe_sd_y_median", "pehe_sd_y", "cate_r2_median", "beats_constant", "ate_bias", "ate_rmse", "ate_coverage",
-    "cate_coverage", "ite_coverage", "seconds",
+    "rank", "pehe_sd_y_median", "pehe_sd_y", "pehe_floor_sd_y", "cate_r2_median", "beats_constant", "ate_bias",
+    "ate_rmse", "ate_coverage", "cate_coverage", "ite_coverage", "seconds",
 )  # fmt: skip
 _IDENTITY = ("estimator", "covariates", "datasets", "failures")
 # Not a quality by itself: how many, how sure, or a width without its coverage.
-_UNRANKED = re.compile(r"_(se|sem|std|lower|upper|low|high|count|n)$|width|datasets|failures|effective|wordings")
+_UNRANKED = re.compile(r"_(se|sem|std|lower|upper|low|high|count|n)$|width|floor|datasets|failures|effective|wordings")
 _LESS = re.compile(r"rmse|mae|pehe|score|regret|(^|_)rank($|_mean|_median)|seconds|error")
-_MORE = re.compile(r"r2|correlation|beats|spearman")
+_MORE = re.compile(r"r2|correlation|auuc|qini|beats|spearman")
 
 
 def leaderboard_tables(leaderboard: pd.DataFrame, level: float) -> str:
@@ -86,8 +86,8 @@ def _board(table: pd.DataFrame, columns: list[str], title: str, level: float) ->
 def best_rows(table: pd.DataFrame, column: str, level: float = 0.95) -> set[int]:
     """Positions of the best estimators of each setting in a column; none if the column is not one to be best in.
 
-    >>> best_rows(pd.DataFrame({"estimator": ["a", "b", "oracle"], "covariates": "all", "ate_bias": [-1.0, 0.5, 0.0]}),
-    ...     "ate_bias")
+    >>> errors = {"estimator": ["a", "b", "oracle_ite"], "covariates": "all", "ate_bias": [-1.0, 0.5, 0.0]}
+    >>> best_rows(pd.DataFrame(errors), "ate_bias")
     {1}
     """
     if _UNRANKED.search(column) or not pd.api.types.is_numeric_dtype(table[column]):
