@@ -16,7 +16,7 @@ from tests.needs import what_did_not_run
 _QUICK = {"--xla_cpu_use_fusion_emitters": "false", "--xla_cpu_parallel_codegen_split_count": "1"}
 
 # Tests whose time is what they compute.
-_COMPUTE = ("test_embedded", "test_training_tables")
+_COMPUTE = ("test_embedded",)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,8 +13,8 @@ from jax import Array
 
 from ..checks import count, function, items, mapping, shallow, takes, told
 from ..errors import ProgramError, SiteError, nearest
+from ..models.executable import Lowered, executable
 from .do import intervened_sites
-from .executable import Lowered, executable
 from .noise import as_key
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from ..checks import as_path, function, one_of, shallow, takes
 from ..errors import LoadError, ProgramError, SiteError
+from ..models.executable import LookedUp
 from ..models.language_model import LanguageModel, absent_lm
 from .choice import Choice
 from .look_up import LookUp
@@ -49,7 +50,6 @@ def score_contexts(choice: Choice, indices: np.ndarray) -> np.ndarray:
     """
     template, options, scoring, given = choice.template, choice.options, choice.scoring, choice.given
 
-    @jax.jit
     def score(lm: LanguageModel, rows: Array) -> Array:
         columns = iter(rows.T)
         # As pytrees, phrases forget what they were drawn by, which belongs to another trace.
@@ -57,11 +57,11 @@ def score_contexts(choice: Choice, indices: np.ndarray) -> np.ndarray:
         scores = Choice(lm, template, options, given=items, scoring=scoring).scores
         return jnp.broadcast_to(scores, (len(rows), len(options)))
 
-    parts = []
+    program, parts = LookedUp(jax.jit(score)), []
     for start in range(0, len(indices), BATCH):
         # The last batch has the shape of the others.
         own = np.minimum(np.arange(start, start + min(BATCH, len(indices))), len(indices) - 1)
-        parts.append(np.asarray(score(choice.lm, jnp.asarray(indices[own])))[: len(indices) - start])
+        parts.append(np.asarray(program(choice.lm, jnp.asarray(indices[own])))[: len(indices) - start])
     return np.concatenate(parts)
 
 

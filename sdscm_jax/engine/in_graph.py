@@ -15,9 +15,9 @@ from ..dsl.abduction import latent_causes
 from ..dsl.asked import is_language_model, language_models
 from ..dsl.causes import AT_ONCE
 from ..dsl.context import longest_tokens
-from ..dsl.executable import Lowered, executable
 from ..dsl.run_worlds import WorldResults, run_worlds
 from ..dsl.structure import Site
+from ..models.executable import Lowered, executable
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of
 from ..models.sharding import data_axis_size, over_data, place, replicated

@@ -15,10 +15,10 @@ from numpyro.ops.provenance import eval_provenance
 
 from ..dsl.asked import Visit, asked, is_language_model, language_models
 from ..dsl.do import do
-from ..dsl.executable import Lowered, executable
 from ..dsl.noise import as_key
 from ..dsl.run_worlds import WorldResults, run_once
 from ..dsl.structure import Site
+from ..models.executable import Lowered, executable
 from ..models.language_model import LanguageModel
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 

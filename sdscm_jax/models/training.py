@@ -20,6 +20,7 @@ from jax import Array
 from ..checks import as_path, count, function, instance, real, told
 from ..errors import ContextLengthError, ProgramError, ResumeError, SDSCMError
 from .adapters import Adapter
+from .executable import LookedUp
 from .int8 import refuse_int8
 from .language_model import LanguageModel
 from .saved_training import Save, SavedTraining, hash_arrays, hash_programs
@@ -200,6 +201,8 @@ def train_lm(
         params, build = _trained(lm, adapter)
         prompt = jax.eval_shape(build, params, lm).prompt
         gradients, update = _programs(build, optimizer, average)
+        # Another training of such a model, by such an optimizer, compiles nothing.
+        sums_of, updated = LookedUp(gradients), LookedUp(update)
         state = State(params, optimizer.init(params), None if average is None else Mean(params, jnp.zeros(())))
         losses: list[Any] = []
         groups, saved, done, read, expected = _groups(batches, accumulate), None, 0, "", ""
@@ -243,8 +246,8 @@ def train_lm(
             for batch in group:
                 _check_length(batch, prompt, lm.config.max_positions)
             _check_weight(group, f"step {number}")
-            sums = reduce(_added, (gradients(state.params, lm, batch) for batch in group))
-            state, loss = update(state, sums)
+            sums = reduce(_added, (sums_of(state.params, lm, batch) for batch in group))
+            state, loss = updated(state, sums)
             losses.append(loss)
             if number % every == 0 and len(group) == accumulate:
                 save(number)
@@ -292,7 +295,7 @@ def _wide(x: Array) -> Array:
 
 
 def _programs(build: Build, optimizer: optax.GradientTransformation, average: float | None) -> tuple[Any, Any]:
-    """The compiled parts of a step: sums of one batch, and the update by those of all."""
+    """The jitted parts of a step: sums of one batch, and the update by those of all."""
     import optax
 
     @jax.jit

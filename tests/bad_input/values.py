@@ -6,6 +6,7 @@ import datetime
 import decimal
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ class Mute:
         raise RuntimeError("no representation")
 
 
+@cache
 def _nested(depth: int) -> list:
+    # Made once: none of those that it is handed to changes it, and many of them get it.
     found: list = []
     for _ in range(depth):
         found = [found]

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -146,9 +148,10 @@ def test_a_fault_of_ours_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "AttributeError: no such thing" in found
 
 
+# Words between which the embedded language model, which has read no French, does not always choose alike.
 CAFE = """{"name": "café", "treatment": "drink", "outcome": "mood", "variables": [
- {"name": "drink", "options": ["café", "thé"], "templates": ["À table on sert du {}."]},
- {"name": "mood", "options": ["gai", "égal"], "templates": ["On est {}."], "parents": ["drink"]}]}"""
+ {"name": "drink", "options": ["é", "è"], "templates": ["À table on sert du {}."]},
+ {"name": "mood", "options": ["né", "bé"], "templates": ["On est {}."], "parents": ["drink"]}]}"""
 PLAIN = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
@@ -166,8 +169,10 @@ def test_the_locale_does_not_matter(tmp_path: Path) -> None:
     assert "café" in (tmp_path / "out" / "card.json").read_text(encoding="utf-8")
     assert "café" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     scored = run(tmp_path, "evaluate", "out", "--out", "report", "--estimators", "linear_t", "--jobs", "1")
-    # The card and the data sets are read; with these words the embedded language model always chooses the same.
-    assert b"no data set can be evaluated: out, data set 00000" in scored.stderr
+    assert scored.returncode == 0, scored.stderr.decode()
+    board = pd.read_csv(tmp_path / "report" / "leaderboard.csv")
+    assert np.isfinite(board["pehe"][board["estimator"] == "linear_t"]).all()
+    assert "café" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     wrong = run(tmp_path, "audit", "out/card.json", "--out", "b")
     assert wrong.returncode == 1
     assert wrong.stderr.count(b"\n") == 1

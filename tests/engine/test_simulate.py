@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.executable import executable
 from sdscm_jax.engine import forward
+from sdscm_jax.models.executable import executable
 
 
 def model(lm: sd.LanguageModel, shift: float = 0.0) -> None:

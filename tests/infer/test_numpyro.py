@@ -17,8 +17,8 @@ from numpyro.infer.inspect import get_model_relations
 from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.executable import executable
 from sdscm_jax.dsl.handlers import do
+from sdscm_jax.models.executable import executable
 
 from ..needs import needs
 from ..plain import option_log_probs

@@ -25,6 +25,7 @@ from sdscm_jax.dsl.mechanism import mechanism_of
 from sdscm_jax.dsl.table import Table
 from sdscm_jax.dsl.tabulate import score_contexts
 from sdscm_jax.errors import ScoreError
+from sdscm_jax.models.executable import executable
 
 SKY, SIZE = ["sun", "rain", "sunny"], ["low", "high"]
 
@@ -218,6 +219,11 @@ def test_a_dense_table_has_the_same_scores(lm: sd.LanguageModel) -> None:
     chex.assert_shape(whole, (3, 2))
     chex.assert_trees_all_close(score_contexts(choice, np.array([[2]])), whole[2:], atol=5e-4)
     assert np.abs(whole[0] - whole[2]).max() > 1e-2
+    # Another table of such a site compiles nothing.
+    before = executable.cache_info().misses
+    choice = sd.Choice(lm, "We saw {}.", SIZE, given=[sd.Choice(lm, "It is {}.", SKY).phrase(0), "And"])
+    chex.assert_trees_all_equal(score_contexts(choice, np.array([[2], [0], [1]])), whole[[2, 0, 1]])
+    assert executable.cache_info().misses == before
 
 
 def test_what_is_not_in_a_table(lm: sd.LanguageModel) -> None:

@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.models import training
 from sdscm_jax.models.corpus import DocumentWriter, packed_batches, write_texts
+from sdscm_jax.models.executable import executable
 from sdscm_jax.models.training import Batch, train_lm, weighted_loss
 from sdscm_jax.vignettes import Vignette, collider, confounder, hiring, oncology
+
+from ..conftest import make_tiny_lm
 
 token_losses = jax.jit(training.token_losses)
 
@@ -58,6 +62,27 @@ def test_targets_are_the_mechanisms(embedded: sd.LanguageModel, writers: list[Do
     assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(error))
     # That is not how often it would be if candidates were drawn evenly.
     assert abs(drawn.mean() - even.mean()) > 20 * error.std() / np.sqrt(len(error))
+
+
+def test_another_training_compiles_nothing(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Of other weights, by an optimizer that was made anew; one of another rate is compiled, and is another."""
+    row = np.arange(8)[None] % 5
+    batch = Batch(row, np.arange(8)[None], np.ones_like(row), np.ones(row.shape, np.float32))
+
+    def trained(seed: int, rate: float) -> tuple[sd.LanguageModel, int]:
+        before = executable.cache_info().misses
+        found = train_lm(make_tiny_lm(tiny_tokenizer, "gpt2", seed), [batch] * 2, optax.sgd(rate))
+        return found, executable.cache_info().misses - before
+
+    first, _ = trained(0, 1e-3)
+    again, compiled = trained(0, 1e-3)
+    assert (again.fingerprint(), compiled) == (first.fingerprint(), 0)
+    other, compiled = trained(1, 1e-3)
+    assert other.fingerprint() != first.fingerprint()
+    assert compiled == 0
+    faster, compiled = trained(0, 2e-3)
+    assert faster.fingerprint() != first.fingerprint()
+    assert compiled == 1
 
 
 def test_packing(writers: list[DocumentWriter]) -> None:

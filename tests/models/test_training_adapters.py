@@ -187,9 +187,10 @@ def test_average(lm: sd.LanguageModel) -> None:
 
 
 def test_arguments(lm: sd.LanguageModel) -> None:
-    for wrong in ({"accumulate": 0}, {"every": 0}):
-        with pytest.raises(sd.SDSCMError, match=r"accumulate is an integer from 1 to 16777216|at least 1"):
-            train_lm(lm, [], optax.sgd(0.1), **wrong)
+    said = {"accumulate": "accumulate is an integer from 1 to 16777216", "every": "every is an integer of at least 1"}
+    for name, message in said.items():
+        with pytest.raises(sd.SDSCMError, match=f"{message}, got 0"):
+            train_lm(lm, [], optax.sgd(0.1), **{name: 0})
     for wrong in (-0.1, 1.5, float("nan")):
         with pytest.raises(sd.SDSCMError, match="average is a finite number, at least 0 and at most 1"):
             train_lm(lm, [], optax.sgd(0.1), average=wrong)
