@@ -99,8 +99,13 @@ def vmapped(case: Case, model: Callable[..., Any]) -> Found:
 
 
 def counterfactual(case: Case, model: Callable[..., Any]) -> Found:
-    """``handlers.counterfactual``, jitted and vmapped; what a program observes of its effects is evidence there."""
-    if not case.worlds or observes_effects(places(case.program.body)):
+    """``handlers.counterfactual``, jitted and vmapped; what a program observes of its effects is evidence there.
+
+    Noise that is a site is not drawn from evidence: such a request is refused.
+    """
+    asked = places(case.program.body)
+    refused = any(getattr(p.site, "obs", None) is not None and getattr(p.site, "reparam", "") for p in asked)
+    if not case.worlds or observes_effects(asked) or refused:
         return vmapped(case, model)
     names = _sites(case)
 

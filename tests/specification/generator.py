@@ -34,6 +34,7 @@ from .language import (
     World,
     observes_effects,
     places,
+    plate_dim,
 )
 
 Draw = Callable[..., Any]
@@ -94,7 +95,7 @@ class _Writer:
             if depth < 2 and self.may("plate" if len(plates) == 0 else "nested_plate", 5):
                 dim = -2 if self.may("crossed", 4) and not plates else None
                 size = self.pick(2, 3)
-                inner = (*plates, (dim or -1 - len(plates), size))
+                inner = (*plates, (plate_dim(Plate("", size, (), dim), plates), size))
                 found.append(Plate(self.block_name("p"), size, self.block(prefix, inner, depth + 1, 2), dim))
             elif depth < 2 and self.may("scope", 8):
                 scope = self.block_name("s")
