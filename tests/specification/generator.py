@@ -119,7 +119,8 @@ class _Writer:
             site: Any = step
         elif not plates and not prefix and readable and self.may("cond", 12):
             on = self.draw(st.sampled_from([p for p in readable if not p.plates] or readable))
-            true = self.choice(plates, ())
+            # (Nested worlds refuse noise that is a site of a branch.)
+            true = Choice(**{**vars(self.choice(plates, ())), "reparam": ""})
             false = Choice(
                 **{**vars(true), "given": tuple(self.pick(*STRINGS) if isinstance(g, str) else g for g in true.given)}
             )
