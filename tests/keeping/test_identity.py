@@ -11,20 +11,24 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import jax
 import numpy as np
 import optax
 import pandas as pd
 import pytest
 
+import sdscm_jax as sd
 from sdscm_jax import testing
-from sdscm_jax.bench import evaluation, generation
-from sdscm_jax.errors import ResumeError
+from sdscm_jax.bench import Columns, evaluation, generation
+from sdscm_jax.errors import ResumeError, SDSCMError
 from sdscm_jax.families import Family
 from sdscm_jax.models.training import Batch, train_lm
+from tests.audit.test_audit_kept import changes, places
 from tests.keeping import registry
 from tests.keeping.registry import every_file
 
@@ -33,6 +37,61 @@ def named(function: Callable[..., Any]) -> set[str]:
     """The names of what a function is given."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+
+# -- simulate ----------------------------------------------------------------------------------
+
+
+def program(lm: Any, shift: Any, first: str = "It is {}.") -> None:
+    x = sd.sample("x", sd.Choice(lm, first, ["sun", "rain"]))
+    y = sd.sample("y", sd.Choice(lm, "Then {}.", ["a", "b"], given=[x]))
+    sd.sample("z", sd.Choice(lm, "So {}.", ["a", "b"], given=[x, y], bias=jax.numpy.stack([shift, 0.0])))
+
+
+def other_program(lm: Any, shift: Any) -> None:
+    program(lm, shift, first="There is {}.")
+
+
+def test_any_argument_of_a_simulation_that_is_changed_is_another_run(tmp_path: Path) -> None:
+    lm = testing.mock_lm()
+    plain: dict[str, Any] = {
+        "model": program, "key": 0, "n": 5, "args": (lm, 0.5), "do": {"y": "a"}, "draws": 1, "logp": ["x"],
+        "worlds": [{"x": "sun"}, {"x": "rain"}], "execution": "staged", "memory": 1 << 24, "chunk": 2,
+    }  # fmt: skip
+
+    def run(**changed: Any) -> None:
+        asked = {**plain, **changed}
+        args = [asked.pop(name) for name in ("model", "key", "n")]
+        sd.simulate(*args, *asked.pop("args"), **asked, out=tmp_path / "run", progress=False)
+
+    run()
+    before = every_file(tmp_path)
+    rbg = jax.random.wrap_key_data(np.array([0, 0, 0, 1], np.uint32), impl="rbg")
+    other: dict[str, list[Any]] = {
+        "model": [other_program],
+        "key": [1, rbg],
+        "n": [6],
+        "args": [(lm, 0.25), (testing.mock_lm(seed=1), 0.5), (lm, np.float16(0.5))],
+        "do": [None, {"y": "b"}, {"z": "a"}],
+        "worlds": [None, [{"x": "sun"}], [{"x": "rain"}, {"x": "sun"}], [{"x": "sun"}, {"z": "a"}]],
+        "evidence": [{"x": "sun"}, {"x": np.array([0, 1, 0, 0, 1])}],
+        "draws": [2],
+        "logp": [None, [], ["z"], ["x", "z"]],
+        "execution": ["in_graph"],
+        "memory": [1 << 25],
+        "chunk": [3],
+    }
+    assert {*other, "store", "out", "progress"} == named(sd.simulate) | {"args"}
+    for name, values in other.items():
+        for value in values:
+            with pytest.raises(ResumeError, match="holds another run"):
+                run(**{name: value})
+    assert every_file(tmp_path) == before
+    # Who leaves these to us goes on with what is there; so does who says the same in other words.
+    run(memory=None, chunk=None, execution=None)
+    for name, value in {"key": jax.random.key(0), "args": (testing.mock_lm(), np.float32(0.5)), "do": {"y": 0}}.items():
+        run(**{name: value})
+    assert every_file(tmp_path) == before
 
 
 # -- generate ----------------------------------------------------------------------------------
@@ -96,6 +155,26 @@ def test_any_argument_of_a_benchmark_that_is_changed_is_another_one(
     assert every_file(benchmark) == before
 
 
+def test_any_field_of_a_family_that_is_changed_is_another_benchmark(family: Family, benchmark: Path) -> None:
+    """Also of its variables and of their sentences; one that no benchmark can be made of is refused for that."""
+    before = every_file(benchmark)
+    refused: set[str] = set()
+    # What stands in these names more than one thing.
+    by_hand = [
+        (("Family.treatment",), replace(family, treatment="age", arms=("25", "65"), hidden=("luck",))),
+        (("Family.outcome",), replace(family, outcome="sign", outcome_option="up")),
+        (("Family.outcome_option",), replace(family, outcome_option="low")),
+    ]
+    for names, other in (*by_hand, *changes(family)):
+        if other == family:
+            continue
+        with pytest.raises(SDSCMError) as caught:
+            generated(other, benchmark)
+        refused |= {*names} if isinstance(caught.value, ResumeError) else set()
+    assert every_file(benchmark) == before
+    assert refused == {name for names, _, _ in places(family) for name in names}
+
+
 # -- evaluate ----------------------------------------------------------------------------------
 
 
@@ -126,6 +205,9 @@ def test_any_argument_of_an_evaluation_that_is_changed_is_refused_or_as_fresh(
         "encoding": ["integer"],
         "level": [0.9],
         "seed": [1],
+        "test_share": [0.5],
+        "cross_fit": [2],
+        "budget": [2],
     }
     answered: dict[str, list[dict[str, Any]]] = {
         "source": [{"source": tmp_path / "copy"}],
@@ -135,7 +217,8 @@ def test_any_argument_of_an_evaluation_that_is_changed_is_refused_or_as_fresh(
         "estimates": [{"estimates": [tmp_path / "mine.csv"]}],
         "intervals_of": [{"estimates": [tmp_path / "mine.csv"], "intervals_of": "ite"}],
     }
-    assert {*refused, *answered, "out", "jobs", "backend", "progress"} == named(evaluation.evaluate)
+    tables = {"columns", "wordings"}  # See below.
+    assert {*refused, *answered, *tables, "out", "jobs", "backend", "progress"} == named(evaluation.evaluate)
     for name, values in refused.items():
         for value in values:
             with pytest.raises(ResumeError, match="holds another run"):
@@ -143,6 +226,48 @@ def test_any_argument_of_an_evaluation_that_is_changed_is_refused_or_as_fresh(
     assert every_file(tmp_path / "out") == before
     for number, changed in enumerate(change for those in answered.values() for change in those):
         pd.testing.assert_frame_equal(run("out", **changed), run(f"fresh {number}", **changed))
+
+
+def test_any_other_reading_of_ones_own_tables_is_another_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "write_report", lambda *_, **__: None)
+    source, rng, n = tmp_path / "tables", np.random.default_rng(0), 40
+    source.mkdir()
+    for name in ("a", "b"):
+        made = {x: rng.normal(size=n) for x in ("wage", "hours", "effect", "gain", "age", "height")}
+        made |= {x: rng.integers(0, 2, n) for x in ("trained", "moved")} | {x: rng.uniform(size=n) for x in ("p", "q")}
+        made |= {"unit": rng.permutation(n), "number": rng.permutation(n) + n}
+        pd.DataFrame(made).to_csv(source / f"{name}.csv", index=False)
+    columns = Columns("trained", "wage", ["age", "height"], "effect", "p", "unit", ["0", "1"])
+    asked: dict[str, Any] = {"columns": columns, "wordings": {"a": "x", "b": "y"}, "covariates": ["all", "observed"]}
+
+    def run(**changed: Any) -> pd.DataFrame:
+        given = {"estimators": "linear_t", **asked, "progress": False, "out": tmp_path / "out"} | changed
+        return evaluation.evaluate(source, **given).scores.drop(columns="seconds")
+
+    first = run()
+    before = every_file(tmp_path / "out")
+    other: dict[str, list[Any]] = {
+        "treatment": ["moved"],
+        "outcome": ["hours"],
+        "covariates": [None, ["age"], ["height", "age"]],
+        "effect": [None, "gain"],
+        "propensity": [None, "q"],
+        "unit": [None, "number"],
+        "arms": [["1", "0"]],
+    }
+    assert {*other} == {field.name for field in fields(Columns)}
+    requests = [{"columns": replace(columns, **{name: value})} for name, values in other.items() for value in values]
+    for changed in (*requests, {"wordings": None}, {"wordings": {"a": "x", "b": "x"}}, {"hidden": ["age"]}):
+        with pytest.raises(ResumeError, match="holds another run"):
+            run(**changed)
+    assert every_file(tmp_path / "out") == before
+    pd.testing.assert_frame_equal(run(), first)
+    # The same table under another name.
+    (source / "b.csv").rename(source / "c.csv")
+    with pytest.raises(ResumeError, match="part 1 holds estimates of data set 'c' as it was before"):
+        run(wordings={"a": "x", "c": "y"})
 
 
 # -- training ----------------------------------------------------------------------------------

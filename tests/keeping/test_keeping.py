@@ -85,7 +85,7 @@ def test_a_full_disk_is_one_error(tried: Tried, times: int) -> None:
     assert sum(found.values()) == times
 
 
-@pytest.mark.parametrize("times", [pytest.param(20, marks=few), pytest.param(1500 * TIMES, marks=many)])
+@pytest.mark.parametrize("times", [pytest.param(5, marks=few), pytest.param(1500 * TIMES, marks=many)])
 def test_no_damage_is_believed(tried: Tried, times: int) -> None:
     found = trials.damaged(tried.keeper, tried.place / f"damaged {times}", times, SEED)
     print(found)
@@ -93,7 +93,7 @@ def test_no_damage_is_believed(tried: Tried, times: int) -> None:
     assert found["refused"] + found["same"] == times
 
 
-@pytest.mark.parametrize("times", [pytest.param(20, marks=few), pytest.param(1500 * TIMES, marks=many)])
+@pytest.mark.parametrize("times", [pytest.param(5, marks=few), pytest.param(1500 * TIMES, marks=many)])
 @pytest.mark.parametrize("name", READERS)
 def test_no_damage_is_believed_by_who_reads(place: Path, name: str, times: int) -> None:
     found = trials.damaged(READERS[name], place / f"{name} {times}", times, SEED)
@@ -109,7 +109,7 @@ class Server:
         self.keeper, self.place = KEEPERS[keeper], place
         self._name, self._said = keeper, place / "said.json"
         command = [sys.executable, "-m", "tests.keeping.server", str(place / "cache")]
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "SDSCM_KEEPING_PLACE": str(place)}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
         )
