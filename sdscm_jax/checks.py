@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .errors import ProgramError, SDSCMError, SiteError, nearest
+from .errors import ProgramError, SDSCMError, nearest
 
 # A seed beyond 32 bits would be cut by JAX without a word: 2**32 and 0 would be one seed.
 MOST_SEED = 2**32 - 1
@@ -266,22 +266,6 @@ def items(
     if isinstance(value, str | bytes | bytearray) or not isinstance(value, Sequence):
         raise error(f"{what} is a list, got {told(value)}")
     return tuple(value)
-
-
-def known_names(value: Any, what: str, known: Collection[str], error: type[SDSCMError] = SiteError) -> tuple[str, ...]:
-    """Names of a list, or one name, each among those that are known.
-
-    Raises:
-        SDSCMError: it is no list of names, or has one that is not known.
-
-    >>> known_names("rain", "sites", ["rain", "coat"])
-    ('rain',)
-    """
-    found = items(value, what, error, single=str)
-    for name in found:
-        if not isinstance(name, str) or name not in known:
-            raise error(f"{what} are sites of the model, got {told(name)}; {nearest(name, known)}")
-    return found
 
 
 def finite(value: Any, what: str, error: type[SDSCMError] = SDSCMError, *, infinite: bool = False) -> np.ndarray:

@@ -122,6 +122,10 @@ OWN: dict[tuple[str, str], Kind | None] = {
     ("Text", "coupling"): Kind(("gumble", "inverse_cdf", "", 3, True), "gumbel"),
     ("families.Member", "wordings"): None,
     ("bench.Member", "wordings"): None,
+    ("bench.Columns", "covariates"): None,
+    ("bench.evaluate", "wordings"): None,
+    ("bench.open_benchmark", "wordings"): None,
+    ("audit.audit_plan", "wordings"): count(least=2),
     ("bench.Dataset", "covariates"): None,
     ("bench.score_estimates", "datasets"): None,
     ("audit.AuditSpec", "option_wordings"): None,
@@ -291,6 +295,9 @@ CALLS: dict[str, Callable[..., Any]] = {
     ),
     "audit.audit": lambda out, wordings=2, option_wordings=1, pairs=0, **x: audit.audit(
         spec(), [mock()], wordings=wordings, option_wordings=option_wordings, pairs=pairs, progress=False, **x
+    ),
+    "audit.audit_plan": lambda out, wordings=2, option_wordings=1, **x: audit.audit_plan(
+        spec(), wordings=wordings, option_wordings=option_wordings, **x
     ),
     "audit.discoveries": lambda out, rate=0.05: audit.discoveries(pd.DataFrame({"p": [0.01, 0.5]}), rate),
     "audit.FreeText": lambda out, max_tokens=2: audit.AuditSpec.from_dict(

@@ -96,7 +96,7 @@ def audit(
     >>> result = audit(small, wordings=2, pairs=0)
     >>> result.effects["effect"].tolist(), len(result.cells)
     (['total', 'direct', 'illegitimate', 'legitimate', 'unfair'], 2)
-    >>> result.design["levels"].tolist(), result.effects["repetitions"].iloc[0]
+    >>> result.design["levels"].tolist(), int(result.effects["repetitions"].iloc[0])
     ([2, 1, 1], 2)
     """
     wordings = checks.count(wordings, "wordings", AuditError, least=2)

@@ -78,7 +78,7 @@ def splits(how: HeldOut, t: np.ndarray, name: str, seed: int) -> list[tuple[np.n
         DataError: an arm has too few units.
 
     >>> splits(HeldOut(test_share=0.5), np.array([0, 0, 1, 1]), "a", 0)
-    [(array([0, 3]), array([1, 2]))]
+    [(array([1, 3]), array([0, 2]))]
     """
     whole = np.arange(len(t))
     if not how.some:

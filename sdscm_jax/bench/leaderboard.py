@@ -289,7 +289,7 @@ def leaderboard(scores: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: columns are missing, a cell is there twice, or has neither a failure nor its scores.
 
-    >>> zeros = dict.fromkeys([*_NEEDED], 0.0) | {"wording": "w", "covariates": "all", "failure": None}
+    >>> zeros = dict.fromkeys([*_NEEDED], 0.0) | {"wording": "w", "covariates": "all", "failure": None, "sd_y": 1.0}
     >>> rows = [zeros | {"dataset": d, "estimator": e, "pehe": p, "pehe_sd_y": p}
     ...     for d in "ab" for e, p in (("forest", 0.5), ("line", 0.1))]
     >>> leaderboard(pd.DataFrame(rows))[["estimator", "datasets", "pehe", "rank"]]

@@ -103,6 +103,7 @@ def identify(source: Any, treatment: str, outcome: str, *, hidden: Sequence[str]
         EffectError: treatment and outcome are one or hidden; or the graph has a cycle.
         SiteError: a site is unknown.
 
+    >>> import networkx as nx
     >>> front = nx.DiGraph([("mood", "x"), ("x", "m"), ("m", "y"), ("mood", "y")])
     >>> print(identify(front, "x", "y", hidden=["mood"]))
     P(y | do(x)) = Σ_{m} P(m | x) (Σ_{x'} P(x') P(y | x', m))

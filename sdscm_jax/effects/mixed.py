@@ -71,6 +71,7 @@ def latent_projection(graph: nx.DiGraph, hidden: Collection[str]) -> Mixed:
         ``a -> b`` where a directed path goes from a to b through hidden nodes only; ``a <-> b`` where such paths go to
         both from a hidden node.
 
+    >>> import networkx as nx
     >>> front = nx.DiGraph([("u", "x"), ("x", "m"), ("m", "y"), ("u", "y")])
     >>> found = latent_projection(front, ["u"])
     >>> found.order, sorted(found.directed.edges), found.districts()[0] == {"x", "y"}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def spelled(graph: nx.DiGraph, path: Sequence[str]) -> str:
     """A path with its arrows.
 
+    >>> import networkx as nx
     >>> spelled(nx.DiGraph([("age", "x"), ("age", "drug")]), ["x", "age", "drug"])
     'x <- age -> drug'
     """
@@ -30,6 +31,7 @@ def open_path(
         graph: a directed acyclic graph.
         starts, ends, given: disjoint sets of nodes.
 
+    >>> import networkx as nx
     >>> collider = nx.DiGraph([("x", "c"), ("y", "c")])
     >>> open_path(collider, ["x"], ["y"]), open_path(collider, ["x"], ["y"], ["c"])
     (None, ('x', 'c', 'y'))

@@ -131,7 +131,9 @@ def _dequantised(blocks: np.ndarray, kind: str) -> np.ndarray:
     from gguf.quants import dequantize
 
     try:
-        return np.asarray(dequantize(blocks, GGMLQuantizationType[kind]), np.float32)
+        # (A damaged scale is not finite; the check of scores finds what comes of it.)
+        with np.errstate(all="ignore"):
+            return np.asarray(dequantize(blocks, GGMLQuantizationType[kind]), np.float32)
     except NotImplementedError as error:
         raise LoadError(f"numbers of type {kind} cannot be read: {error}") from error
 

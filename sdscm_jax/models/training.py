@@ -180,6 +180,7 @@ def train_lm(
     >>> row = np.asarray(lm.tokenizer.encode("The tumor exhibits high levels of PD-L1."))[None]
     >>> batch = Batch(row, np.arange(row.shape[1])[None], np.ones_like(row), np.ones(row.shape, np.float32))
     >>> before = weighted_loss(lm, batch)
+    >>> import optax
     >>> after = weighted_loss(train_lm(lm, [batch] * 3, optax.sgd(1e-3)), batch)
     >>> bool(after < before)
     True

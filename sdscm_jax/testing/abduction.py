@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import known_names, takes
+from ..checks import takes
 from ..dsl.noise import as_key, fold_in
 from ..engine.simulate import simulate
 from .failure import fail, same_rows, shown
+from .names import known_names
 from .worlds import World, Worlds, consistent, may_be_set, unreached
 
 

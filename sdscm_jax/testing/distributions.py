@@ -16,6 +16,7 @@ from ..effects.copies import Target
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from .failure import fail
+from .names import known_names
 from .worlds import World, may_be_set
 
 # A right program fails a check with this probability, over keys; with one key it never or always does.
@@ -70,8 +71,8 @@ def check_interventional(
     units, key = checks.count(units, "units"), as_key(key)
     checks.takes(model, args)
     source = exact(model, *args)
-    sites = None if sites is None else checks.known_names(sites, "sites", source.names)
-    observed = checks.known_names(observed, "observed", source.names)
+    sites = None if sites is None else known_names(sites, "sites", source.names)
+    observed = known_names(observed, "observed", source.names)
     free = [site.name for site in structure(model, args) if may_be_set(site)]
     chosen = [name for name in source.names if name in free and (sites is None or name in sites)]
     worlds: list[World] = [{name: k} for name in chosen for k in range(len(source.options(name)))]

@@ -54,6 +54,7 @@ def test_ten_thousand_bad_inputs(part: int) -> None:
 NOT_CALLED = {
     "Comparison", "Contrast", "effects.Contrast", "Graph", "GumbelReparam", "LanguageModel", "Phrase", "Tabulated",
     "effects.Adjustment", "effects.Identified", "bench.Benchmark", "bench.Estimator", "bench.Evaluation",
+    "bench.Columns",
     "testing.Laws", "audit.Pair", "audit.Proxy", "bench.estimator_names",
 }  # fmt: skip
 

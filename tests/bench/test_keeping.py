@@ -25,7 +25,7 @@ from sdscm_jax.families import Family
 from ..damage import contents, damage, enlarge, small_disk
 from .conftest import UNITS
 
-NAMES = "linear_t"
+NAMES = "linear_s"
 
 
 @pytest.fixture

@@ -306,7 +306,7 @@ def test_low_rank_arguments(lm: sd.LanguageModel, gpt2: sd.LanguageModel) -> Non
         LowRank(lm, 2, targets="query")
     with pytest.raises(sd.SDSCMError, match=r"targets names no projection \(known: "):
         LowRank(lm, 2, targets=[])
-    with pytest.raises(sd.SDSCMError, match="at least 1"):
+    with pytest.raises(sd.SDSCMError, match="from 1 to"):
         LowRank(lm, 0)
 
 

@@ -130,7 +130,7 @@ class TMLE(_Weighting):
     (Gruber and van der Laan 2010), so that estimates stay in range where weights are large.
 
     >>> x, t = np.array([[0.0], [0], [0], [1], [1], [1]]), np.array([0, 0, 1, 0, 1, 1])
-    >>> round(TMLE().fit(None, x, t, x[:, 0] + 2 * t + np.array([0.5, -0.5, 0, 0, 0.5, -0.5])).ate(), 2)
+    >>> round(float(TMLE().fit(None, x, t, x[:, 0] + 2 * t + np.array([0.5, -0.5, 0, 0, 0.5, -0.5])).ate()), 2)
     2.0
     """
 
