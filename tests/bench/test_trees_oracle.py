@@ -14,7 +14,7 @@ from sdscm_jax.bench.estimators.propensity import fit_propensity
 
 from ..needs import needs
 
-pytestmark = pytest.mark.oracle
+pytestmark = pytest.mark.search
 needs("bartz")
 SETS, UNITS, NEAR = 4, 250, 1.1
 

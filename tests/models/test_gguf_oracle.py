@@ -98,8 +98,8 @@ def test_tokens_of_llama_cpp(kind: str, tmp_path: Path) -> None:
     for text in TEXTS:
         if BYTE_NAMES in text and kind not in SPLITS:
             continue
-        if text != unicodedata.normalize("NFC", text) and kind == "qwen2":
-            # Qwen's tokenizer.json composes characters first; llama.cpp does not.
+        if text != unicodedata.normalize("NFC", text) and kind in ("qwen2", "tekken"):
+            # Qwen's tokenizer.json composes characters first, Mistral's takes marks for letters; llama.cpp does neither.
             continue
         assert lm.tokenizer.encode(text) == other.tokens(text), text
 
@@ -109,10 +109,6 @@ DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "llama": ({}, {}),
     "llama, Q8_0": ({}, {}),
     "qwen2": ({}, {}),
-    "gemma2": (
-        {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "sliding_window": 64},
-        {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "attention.sliding_window": 64},
-    ),
 }
 
 
