@@ -99,7 +99,7 @@ def test_tokens_of_llama_cpp(kind: str, tmp_path: Path) -> None:
         if BYTE_NAMES in text and kind not in SPLITS:
             continue
         if text != unicodedata.normalize("NFC", text) and kind in ("qwen2", "tekken"):
-            # Qwen's tokenizer.json composes characters first, Mistral's takes marks for letters; llama.cpp does neither.
+            # Qwen's tokenizer.json composes characters, Mistral's takes marks for letters; llama.cpp does neither.
             continue
         assert lm.tokenizer.encode(text) == other.tokens(text), text
 
