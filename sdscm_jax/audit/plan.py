@@ -46,8 +46,8 @@ def audit_plan(
         AuditError: as ``audit``.
 
     >>> found = audit_plan("hiring", spreads=[0.02])
-    >>> found[["repetitions", "combinations", "detectable"]].round(2).values.tolist()
-    [[10.0, 20.0, 0.02]]
+    >>> found[["repetitions", "combinations", "detectable"]].round(4).values.tolist()
+    [[10.0, 20.0, 0.0224]]
     """
     wordings = checks.count(wordings, "wordings", AuditError, least=2)
     option_wordings = checks.count(option_wordings, "option_wordings", AuditError)

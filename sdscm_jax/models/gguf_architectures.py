@@ -29,7 +29,6 @@ _HARMLESS = (
     "attention.value_length",
     "rope.dimension_count",
     "rope.scaling.finetuned",
-    "attention.causal",
     "embedding_length_out",
 )
 
@@ -87,7 +86,8 @@ class Metadata:
 
     def unread(self) -> list[str]:
         """What no row of this table reads, and may matter."""
-        return [k for k, v in self._values.items() if k not in self._read | {*_HARMLESS} and v not in (0, False, 0.0)]
+        known = self._read | {*_HARMLESS, "attention.causal"}
+        return [k for k, v in self._values.items() if k not in known and v not in (0, False, 0.0)]
 
 
 @dataclass(frozen=True)
@@ -324,6 +324,8 @@ def find_architecture(metadata: Mapping[str, Any]) -> tuple[str, Architecture]:
     kind = metadata.get("general.type", "model")
     if kind != "model":
         raise LoadError(f"it holds no language model, but a {told(kind)}")
+    if metadata.get(f"{metadata.get('general.architecture')}.attention.causal", True) is not True:
+        raise LoadError("its attention is not causal: it is no model that text is drawn from")
     if metadata.get("split.count", 1) not in (0, 1):
         raise LoadError("the model lies in several files; join them with llama.cpp's llama-gguf-split --merge")
     name = metadata.get("general.architecture")

@@ -202,10 +202,19 @@ def test_bad_arguments(benchmark: Path, tmp_path: Path) -> None:
 
 
 def test_command(benchmark: Path, tmp_path: Path) -> None:
-    arguments = ["evaluate", str(benchmark), "--out", str(tmp_path), "--estimators", "linear_s"]
+    arguments = [
+        "evaluate",
+        str(benchmark),
+        "--out",
+        str(tmp_path),
+        "--estimators",
+        "linear_t",
+        "--encoding",
+        "integer",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "linear_s  " in result.output
+    assert "linear_t  " in result.output
     assert (tmp_path / "report.html").exists()
     assert pd.read_csv(tmp_path / "leaderboard.csv")["failures"].eq(0).all()
 
@@ -228,9 +237,16 @@ def test_no_file_of_a_benchmark_is_copied_into_the_report(benchmark: Path, tmp_p
 
 def test_an_outcome_whose_expected_effects_are_not_known(benchmark: Path, tmp_path: Path) -> None:
     found = evaluate(
-        benchmark, tmp_path, estimators="linear_s", covariates=["all"], outcome="logp", limit=1, progress=False
+        benchmark,
+        tmp_path,
+        estimators="linear_t",
+        covariates=["all"],
+        outcome="logp",
+        encoding="integer",
+        limit=1,
+        progress=False,
     )
-    mine = row(found, "linear_s")
+    mine = row(found, "linear_t")
     assert mine[["cate_coverage", "cate_score", "cate_r2", "regret", "rank_correlation"]].isna().all()
-    assert np.isfinite(mine[["pehe", "ate_rmse"]].astype(float)).all()
+    assert np.isfinite(mine[["pehe", "ate_rmse", "cate_width"]].astype(float)).all()
     assert "what they should contain is not known" in (tmp_path / "report.html").read_text(encoding="utf-8")

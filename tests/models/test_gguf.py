@@ -165,6 +165,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         r"llama\.logit_scale, which is not supported",
     ),
     "experts": ({"metadata": TINY["llama"].metadata | {"expert_count": 8}}, {}, r"llama\.expert_count"),
+    "attention that looks ahead": (
+        {"metadata": TINY["llama"].metadata | {"attention.causal": False}},
+        {},
+        "attention is not causal",
+    ),
     "a rotary scaling that is not known": (
         {"metadata": TINY["llama"].metadata | {"rope.scaling.type": "longrope", "rope.scaling.factor": 4.0}},
         {},
