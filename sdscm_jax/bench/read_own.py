@@ -59,8 +59,9 @@ class Columns:
         if self.covariates is not None:
             object.__setattr__(self, "covariates", items(self.covariates, "covariates", DataError, single=str))
         if self.arms is not None:
-            arms = items(self.arms, "arms", DataError)
-            if len(arms) != 2 or str(arms[0]) == str(arms[1]):
+            arms = tuple(x.item() if isinstance(x, np.generic) else x for x in items(self.arms, "arms", DataError))
+            plain = all(isinstance(x, str | int | float) for x in arms)
+            if not plain or len(arms) != 2 or str(arms[0]) == str(arms[1]):
                 raise DataError(f"arms are two values of the treatment, control and treatment, got {told(self.arms)}")
             object.__setattr__(self, "arms", arms)
         names = [*self.named, *(self.covariates or ())]

@@ -136,6 +136,7 @@ def test_a_file_that_is_no_such_table_is_named(text: str, message: str, tmp_path
         (lambda: Columns("t", "t"), "column 't' is named for two things"),
         (lambda: Columns("t", "y", ["x", "x"]), "column 'x' is named for two things"),
         (lambda: Columns("t", "y", arms=["a"]), "arms are two values"),
+        (lambda: Columns("t", "y", arms=["a", object()]), "arms are two values"),
         (lambda: Columns("t", 3), "the column of the outcome"),
         (lambda: open_benchmark("/nowhere/x.csv", "logp", columns=TRIAL), "of a table of one's own, columns name"),
         (lambda: open_benchmark("/nowhere/x.csv", columns=TRIAL), "there is no table"),
@@ -179,6 +180,23 @@ def test_a_directory_with_a_bad_file_is_evaluated_without_it(tmp_path: Path) -> 
     assert "<b>the sampling unit is unknown</b>" in page
     assert "Estimated average effects, where the true ones are not known" in page
     assert "what they should contain is not known" in page
+
+
+def test_arms_are_numbers_of_numpy(tmp_path: Path) -> None:
+    frame = trial()
+    frame["treated"] = np.where(frame["treated"] == "yes", 2, 1)
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    columns = Columns("treated", "wage", effect="gain", arms=list(frame["treated"].sort_values().unique()))
+    assert columns == Columns("treated", "wage", effect="gain", arms=[1, 2])
+    result = evaluate(
+        tmp_path / "mine.csv",
+        tmp_path / "out",
+        estimators="linear_t",
+        covariates=["all"],
+        columns=columns,
+        progress=False,
+    )
+    assert result.leaderboard.set_index("estimator").loc["linear_t", "pehe"] < 0.3
 
 
 def test_effects_that_are_known_are_judged(tmp_path: Path) -> None:
