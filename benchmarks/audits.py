@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,12 @@ AUDITS = {
 
 
 def run(arguments: list[str], shared: Path, out: Path) -> dict[str, Any]:
-    """One audit as a user runs it: seconds from nothing to the report, and what it found."""
+    """One audit as a user runs it: CPU-seconds from nothing to the report, and what it found."""
     arguments = [str(shared / a) if a.startswith("lms/") else a for a in arguments]
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([Path(sys.executable).parent / "sdscm", "audit", *arguments, "--out", out], check=True)
-    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     table = pd.read_csv(out / "effects.csv")
     if (out / "truth.csv").exists():
         truth = pd.read_csv(out / "truth.csv").rename(columns={"value": "truth"})
@@ -54,7 +55,7 @@ def run(arguments: list[str], shared: Path, out: Path) -> dict[str, Any]:
         *(c for c in ("truth", "inside") if c in table),
     ]
     lms = pd.read_csv(out / "lms.csv")
-    return {"seconds": seconds, "tokens": int(lms["tokens"].sum()), "effects": table[columns].to_dict("records")}
+    return {"cpu_seconds": seconds, "tokens": int(lms["tokens"].sum()), "effects": table[columns].to_dict("records")}
 
 
 def page(report: dict[str, Any]) -> str:
@@ -68,8 +69,8 @@ def page(report: dict[str, Any]) -> str:
     ]
     for name, found in report["audits"].items():
         parts.append(
-            f"\n## {name}\n\n`sdscm audit {' '.join(AUDITS[name])}`: {found['seconds']:.0f} seconds from nothing to "
-            f"the report, {found['tokens']:,} LM tokens.\n\n"
+            f"\n## {name}\n\n`sdscm audit {' '.join(AUDITS[name])}`: {found['cpu_seconds']:.0f} CPU-seconds from "
+            f"nothing to the report, {found['tokens']:,} LM tokens.\n\n"
             "| effect | value | interval | finds | q | discovery | truth | inside |\n" + "|---" * 8 + "|\n"
         )
         for row in found["effects"]:
