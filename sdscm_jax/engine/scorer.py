@@ -11,6 +11,7 @@ import numpy as np
 
 from ..dsl.question import Question
 from ..dsl.table import unique_contexts
+from ..dsl.tree import OptionTree
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of
@@ -69,7 +70,7 @@ class _Lane:
 
     trie: Trie
     slots: Slots
-    # Ends of a text by (node, piece), trees by (node, question), what was answered by the same.
+    # Ends of a text by (node, piece), nodes of an option tree by (node, tree), what was answered by the same.
     ends: dict[tuple[int, int], int] = field(default_factory=dict)
     trees: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     answers: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
@@ -111,7 +112,8 @@ class Scorer:
         self.forward = Forward(lm, self.lanes, mesh)
         self._lanes = [self._new_lane() for _ in range(self.lanes)]
         self._pool: Any = None
-        self._questions: dict[Question, int] = {}
+        # What is read of a language model hangs on the options' tree, not on how scores are made of it.
+        self._trees: dict[OptionTree, int] = {}
         self._pieces: dict[tuple[int, ...], int] = {}
 
     def _new_lane(self) -> _Lane:
@@ -165,7 +167,7 @@ class Scorer:
     def _edges(self, question: Question, contexts: np.ndarray) -> np.ndarray:
         """Log-probabilities of the tree's edges, float32 ``[C, E]``; contexts are distinct and sorted."""
         self.check(question)
-        number = self._questions.setdefault(question, len(self._questions))
+        number = self._trees.setdefault(question.tree, len(self._trees))
         shares = np.array_split(np.arange(len(contexts)), self.lanes)
         ends = [self._ends(lane, question, contexts[share]) for lane, share in zip(self._lanes, shares, strict=True)]
         todo = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,17 @@ def test_scores_are_those_of_score_contexts(gpt2: sd.LanguageModel, scoring: str
     chex.assert_trees_all_close(found, tables(gpt2, score_contexts, scoring=scoring), atol=5e-4, rtol=0)
     assert set(found) == (set() if scoring == "uniform" else {"x0", "x1", "x2"})
     assert (scorer.counts(gpt2) == Counts()) == (scoring == "uniform")
+
+
+def test_another_score_of_the_same_tokens_is_free(gpt2: sd.LanguageModel) -> None:
+    """What a language model said of tokens serves every scoring that reads the same ones."""
+    template, options = "The weather outside is {}.", ["sunny", "low"]
+    summed, mean = (sd.Choice(gpt2, template, options, scoring=scoring) for scoring in ("sequence", "mean"))
+    contexts, scorer = np.zeros((1, 0), np.int32), TrieScorer()
+    scorer(summed, contexts)
+    before = scorer.counts(gpt2)
+    np.testing.assert_allclose(scorer(mean, contexts), score_contexts(mean, contexts), atol=5e-4, rtol=0)
+    assert replace(scorer.counts(gpt2), reference_tokens=0) == replace(before, reference_tokens=0)
 
 
 def test_language_models_are_told_apart(gpt2: sd.LanguageModel, lm: sd.LanguageModel) -> None:
