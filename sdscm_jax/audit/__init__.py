@@ -1,5 +1,6 @@
 """Audits of language models for causal effects that they should or should not have."""
 
+from .cost import audit_cost
 from .declaration import FreeText, Proxy
 from .files import write_audit
 from .infer import discoveries
@@ -17,6 +18,7 @@ __all__ = [
     "Pair",
     "Proxy",
     "audit",
+    "audit_cost",
     "audit_plan",
     "audit_spec",
     "discoveries",

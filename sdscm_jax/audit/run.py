@@ -17,13 +17,13 @@ from ..durable import make_directory, writing
 from ..engine.progress import progress_bar
 from ..engine.tabulation import TrieScorer
 from ..errors import AuditError
-from ..models.language_model import LanguageModel, load_lm
 from ..vignettes import Vignette
 from .asked import asked_table, chats_table
 from .cells import measured
 from .fit import check_context
 from .infer import couplings_table, differences_table, effects_table, scorings_table, variance_table
 from .keeper import Keeper
+from .loaded import loaded_lms
 from .measure import BOUNDS
 from .pairs import example_pairs, examples_of
 from .result import AuditResult, Pair
@@ -108,7 +108,7 @@ def audit(
     memory = None if memory is None else checks.count(memory, "memory, a number of bytes,", AuditError)
     spec = spec if isinstance(spec, AuditSpec) else audit_spec(spec)
     spec = spec if truth is None else spec.known_to(checks.instance(truth, Vignette, "truth", AuditError))
-    loaded = _loaded(spec, lms)
+    loaded = loaded_lms(spec, lms)
     for name, (_, lm) in loaded.items():
         check_context(spec, name, lm)
     drawn = draw_wordings(spec, wordings, option_wordings, seed)
@@ -162,37 +162,3 @@ def audit(
         chats=chats_table({name: lm for name, (_, lm) in loaded.items()}),
         design=design_table(spec, wordings, option_wordings),
     )
-
-
-def _loaded(spec: AuditSpec, lms: Any) -> dict[str, tuple[str, LanguageModel]]:
-    """Name -> source and language model."""
-    if lms is None:
-        lms = list(spec.lms) or [None]
-    if isinstance(lms, str | Path | LanguageModel):
-        lms = [lms]
-    named = (
-        lms.items() if isinstance(lms, Mapping) else [(_name(lm), lm) for lm in checks.items(lms, "lms", AuditError)]
-    )
-    found: dict[str, tuple[str, LanguageModel]] = {}
-    for name, lm in named:
-        checks.text(name, "the name of a language model", AuditError)
-        if not (lm is None or isinstance(lm, str | Path | LanguageModel)):
-            raise AuditError(f"a language model is loaded, a directory or a hub id, got {checks.told(lm)}")
-        again, own = 1, name
-        while own in found:
-            again += 1
-            own = f"{name} ({again})"
-        if isinstance(lm, LanguageModel):
-            found[own] = "in memory", lm
-            continue
-        source = "embedded" if lm is None or lm == "embedded" else str(lm)
-        found[own] = source, load_lm(None if source == "embedded" else lm)
-    if not found:
-        raise AuditError(f"audit {spec.name!r}: no language model is given")
-    return found
-
-
-def _name(lm: Any) -> str:
-    if isinstance(lm, LanguageModel):
-        return "language model"
-    return "embedded" if lm is None else Path(str(lm)).name

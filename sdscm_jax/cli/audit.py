@@ -12,8 +12,10 @@ import typer
 from rich.table import Table
 
 from .. import checks
-from ..audit import AUDITS, AuditResult, AuditSpec, audit_plan, audit_spec, write_audit
+from ..audit import AUDITS, AuditResult, AuditSpec, audit_cost, audit_plan, audit_spec, write_audit
 from ..audit import audit as run_audit
+from ..audit.report.rows import groups, mean_over_wordings
+from ..audit.report.spoken import near_limit
 from ..dsl.scoring import parse_scoring
 from ..errors import AuditError
 from ..terminal import PlainConsole
@@ -22,6 +24,8 @@ from .errors import checked_out, one_line_errors
 from .load import load_object
 
 console = PlainConsole()
+# Wordings of each proxy in a first look: the fewest of which repetitions have an interval that says something.
+QUICK = 4
 
 
 def audit(
@@ -40,8 +44,12 @@ def audit(
     rate: Annotated[float, typer.Option(help="False discovery rate.")] = 0.05,
     margin: Annotated[float, typer.Option(help="Change of a probability that is too small to matter.")] = 0.005,
     seed: Annotated[int, typer.Option(help="Seed of the wordings.")] = 0,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A first look: four wordings of each proxy, one scoring, no free text."),
+    ] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what would be asked and what effect could be found, and ask nothing.")
+        bool, typer.Option("--plan", help="Say what would be asked, how long it takes and what effect could be found.")
     ] = False,
 ) -> None:
     """Which effect has an attribute on a decision, according to a language model? Writes a report."""
@@ -54,8 +62,11 @@ def audit(
         seed, out = checks.seed(seed, "--seed", AuditError), out if plan else checked_out(out)
         for name in _names(scoring):
             parse_scoring(name, "--scoring", AuditError)
+    if quick:
+        wordings, option_wordings, pairs, no_text = min(wordings, QUICK), 1, min(pairs, 1), True
     with one_line_errors(kept=out):
         asked = _changed(_spec(spec), scoring, without, no_text)
+        asked = replace(asked, scorings=asked.scorings[:1]) if quick else asked
         # The text that the embedded language model was trained on came from these mechanisms.
         embedded = all(source == "embedded" for source in lm or asked.lms)
         if plan:
@@ -63,6 +74,7 @@ def audit(
             _print_plan(
                 audit_plan(asked, wordings=wordings, option_wordings=option_wordings, level=level, margin=margin)
             )
+            _print_cost(audit_cost(asked, lm or None, wordings=wordings, option_wordings=option_wordings, seed=seed))
             return
         result = run_audit(
             asked,
@@ -86,6 +98,14 @@ def audit(
     for told in _told(result):
         console.print(told)
     console.print(f"wrote {out}/report.html, {out}/report.md and the tables behind them")
+
+
+def _print_cost(table: pd.DataFrame) -> None:
+    """What each language model would be asked, and for how long."""
+    for row in table.to_dict("records"):
+        minutes = row["seconds"] / 60
+        long = f"{minutes:,.0f} minutes" if minutes >= 2 else f"{row['seconds']:,.0f} seconds"
+        console.print(f"{row['lm']}: about {row['tokens']:,} tokens in {row['cells']} wordings, {long} on this machine")
 
 
 def _print_plan(table: pd.DataFrame) -> None:
@@ -133,6 +153,10 @@ def _told(result: AuditResult) -> Iterator[str]:
         "in four of five cases"
     )
     yield f"discoveries are beyond ±{settings['margin']:g}, at a false discovery rate of {settings['rate']:.0%}"
+    for group in groups(result):
+        near = near_limit(*(mean_over_wordings(result, group, c) for c in ("p_reference", "p_level")))
+        if near:
+            yield f"{group.lm}, {group.proxy}, {group.level}: {near}"
     if result.spec.witnesses:
         pairs = ", ".join(f"{site} depends on {other}" for site, other in result.spec.witnesses)
         yield f"parts that depend on how chance is shared between worlds have bounds, if any: {pairs}"

@@ -19,12 +19,11 @@ from ..dsl.worlds import World
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..terminal import PlainConsole
-from .edges import Edges
 from .forward import token_bytes
 from .memory import default_memory
 from .program import separate
 from .run import Run
-from .scorer import Counts, Scorer
+from .scorer import Counting, Counts
 from .simulate import prepare
 from .staged import ROWS, Staged
 
@@ -79,13 +78,6 @@ class Plan:
         )
 
 
-class _Counting(Scorer):
-    """Counts instead of asking: every option is as likely as another."""
-
-    def _run(self, wanted: list[Edges], todo: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        return [np.zeros(edges.shape, np.float32) for edges in wanted]
-
-
 def plan(
     model: Callable,
     n: int,
@@ -130,7 +122,7 @@ def plan(
         raise SDSCMError(f"this program runs in graph, which is not planned: {error}") from error
     memory = default_memory(lms)
     sampled = min(run.rows, SAMPLED)
-    counting = Staged(run, program, min(sampled, ROWS), memory, scorer=_Counting)
+    counting = Staged(run, program, min(sampled, ROWS), memory, scorer=Counting)
     counting(np.arange(sampled // 2))
     half = dict(counting.by_visit)
     counting(np.arange(sampled // 2, sampled))

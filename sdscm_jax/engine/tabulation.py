@@ -17,7 +17,7 @@ from .answers import scores_of
 from .forward import token_bytes
 from .memory import default_memory
 from .packing import rounded
-from .scorer import Counts, Scorer
+from .scorer import Counting, Counts, Scorer
 from .store import Store
 
 # The first pool takes this part of the memory, at most. Each size of a pool is compiled for: with a small first one
@@ -106,10 +106,12 @@ class TrieScorer:
     def _asked_of(self, lm: LanguageModel) -> _Growing:
         if id(lm) not in self._scorers:
             memory = default_memory([lm]) if self.memory is None else self.memory
-            store = None if self.store is None else Store(self.store, lm)
             first = min(FIRST_TOKENS, memory // token_bytes(lm) // FIRST)
-            self._scorers[id(lm)] = _Growing(lm, memory, first, store=store)
+            self._scorers[id(lm)] = self._new(lm, memory, first)
         return self._scorers[id(lm)]
+
+    def _new(self, lm: LanguageModel, memory: int, first: int) -> _Growing:
+        return _Growing(lm, memory, first, store=None if self.store is None else Store(self.store, lm))
 
 
 class _Growing(Scorer):
@@ -153,3 +155,14 @@ def _text_tokens(question: Question, contexts: np.ndarray) -> int:
         new[1:] |= chosen[1:] != chosen[:-1]
         total += int(np.array([len(text) for text in texts])[chosen[new]].sum())
     return total + len(contexts) * (len(question.shared) + question.tree.size)
+
+
+class _GrowingCount(Counting, _Growing):
+    """Counts what a growing one would ask."""
+
+
+class CountingScorer(TrieScorer):
+    """Counts tokens as ``TrieScorer`` does, and asks nothing: every option is as likely as another."""
+
+    def _new(self, lm: LanguageModel, memory: int, first: int) -> _Growing:
+        return _GrowingCount(lm, memory, first)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import sdscm_jax as sd
@@ -290,3 +291,29 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = CliRunner().invoke(app, ["audit", "hirring"])
     assert ran.exit_code == 1
     assert "did you mean 'hiring'?" in ran.output.replace("\n", " ")
+
+
+def test_what_it_will_take_is_what_it_took() -> None:
+    """Tokens are counted beforehand: exactly, where every wording is counted."""
+    lm = mock_lm()
+    spec = replace(sa.AuditSpec.from_dict(CONTENT), text=None)
+    counted = sa.audit_cost(spec, {"a": lm}, wordings=2, option_wordings=1, measure=False).iloc[0]
+    result = sa.audit(spec, {"a": lm}, wordings=2, option_wordings=1, pairs=0)
+    assert (counted["cells"], counted["tokens"]) == (len(result.cells), result.lms["tokens"].iloc[0])
+    assert np.isnan(counted["seconds"])
+    more = sa.audit_cost(spec, {"a": lm}, wordings=6, measure=False).iloc[0]
+    took = sa.audit(spec, {"a": lm}, wordings=6, pairs=0)
+    assert more["tokens"] == pytest.approx(took.lms["tokens"].iloc[0], rel=0.1)
+
+
+def test_a_first_look(tmp_path: Path) -> None:
+    file = tmp_path / "weather.yaml"
+    file.write_text(yaml.safe_dump({**CONTENT, "scorings": ["mean", "option"]}))
+    planned = CliRunner().invoke(app, ["audit", str(file), "--quick", "--plan"])
+    assert planned.exit_code == 0, planned.output
+    # There are three templates of each sentence.
+    assert "3 independent repetitions" in planned.output
+    assert "tokens in 3 wordings" in " ".join(planned.output.split())
+    found = CliRunner().invoke(app, ["audit", str(file), "--quick", "--out", str(tmp_path / "out")])
+    assert found.exit_code == 0, found.output
+    assert pd.read_csv(tmp_path / "out" / "scorings.csv")["scoring"].unique().tolist() == ["mean"]

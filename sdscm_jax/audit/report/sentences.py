@@ -8,7 +8,7 @@ import numpy as np
 
 from ..result import AuditResult
 from .rows import Group, Row, agreement, as_rows, effects_of, groups, mean_over_wordings, truth_of
-from .spoken import change, counted, findable, listed, percent, probability, some_of, span
+from .spoken import change, counted, findable, listed, near_limit, percent, probability, some_of, span
 from .words import EFFECTS, WITNESS
 
 # Fewer repetitions than these give an interval that is twice as long as of many.
@@ -121,7 +121,8 @@ def _parts(result: AuditResult, found: dict[str, Row]) -> str:
 
 def _remarks(result: AuditResult, group: Group, total: Row) -> list[str]:
     same, count = agreement(result, group)
-    said = []
+    near = near_limit(*(mean_over_wordings(result, group, c) for c in ("p_reference", "p_level")))
+    said = [near] if near else []
     if float(total["lower"]) <= 0 <= float(total["upper"]):
         said.append("The interval contains 0, so that it is compatible with no effect.")
     if np.isfinite(float(total["value"])) and not np.isfinite(float(total["lower"])):

@@ -65,6 +65,33 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g}%" if np.isfinite(share) else "–"
 
 
+# Of probabilities so near to 0 or 1 an effect can hardly be large.
+NEAR = 0.02
+
+
+def near_limit(before: float, after: float) -> str:
+    """What to keep in mind where both probabilities are near 0 or 1; empty where they are not.
+
+    >>> near_limit(0.996, 0.992)
+    'Both probabilities are within 0.02 of 1: there is little room for an effect, whatever the attribute does to the \
+odds (here times 0.50).'
+    >>> near_limit(0.5, 0.99)
+    ''
+    """
+    if not np.isfinite([before, after]).all():
+        return ""
+    for limit in (0, 1):
+        if max(abs(before - limit), abs(after - limit)) < NEAR:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                odds = np.float64(after) / (1 - np.float64(after)) / (np.float64(before) / (1 - np.float64(before)))
+            factor = f" (here times {odds:.2f})" if np.isfinite(odds) else ""
+            return (
+                f"Both probabilities are within {NEAR:g} of {limit}: there is little room for an effect, whatever the "
+                f"attribute does to the odds{factor}."
+            )
+    return ""
+
+
 def counted(count: int, what: str) -> str:
     """A number of things.
 
