@@ -25,7 +25,7 @@ from .load import load_object
 
 console = PlainConsole()
 # Wordings of each proxy in a first look: the fewest of which repetitions have an interval that says something.
-QUICK = 4
+QUICK = 3
 
 
 def audit(
@@ -46,7 +46,7 @@ def audit(
     seed: Annotated[int, typer.Option(help="Seed of the wordings.")] = 0,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A first look: four wordings of each proxy, one scoring, no free text."),
+        typer.Option("--quick", help="A first look: three wordings of each proxy, one scoring, no free text."),
     ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be asked, how long it takes and what effect could be found.")
