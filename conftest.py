@@ -11,8 +11,8 @@ import pytest
 from tests.needs import what_did_not_run
 
 # Half of a test's time is XLA's compilation, which its older emitters do twice as fast, and a module that is not cut
-# into parts for other threads a quarter faster still; the processes that a test starts have these flags too. Slow
-# tests, and those of parity, have the usual ones, and so does a run with flags of its own.
+# into parts for other threads a quarter faster still; the processes that a test starts have these flags too. Tests of
+# parity, and what is looked for by the thousand, have the usual ones, and so does a run with flags of its own.
 _QUICK = {"--xla_cpu_use_fusion_emitters": "false", "--xla_cpu_parallel_codegen_split_count": "1"}
 
 # Tests whose time is what they compute.
@@ -21,7 +21,7 @@ _COMPUTE = ("test_embedded",)
 
 def pytest_configure(config: pytest.Config) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
-    if config.option.markexpr not in ("slow", "oracle", "search"):
+    if config.option.markexpr not in ("oracle", "search"):
         quick = (f"{name}={value}" for name, value in _QUICK.items() if name not in flags)
         os.environ["XLA_FLAGS"] = " ".join(filter(None, (flags, *quick)))
 

@@ -38,7 +38,13 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", programs())
+# Pages whose programs train, search or compile for long.
+LONG = ("benchmarks.md", "handlers.md", "questions.md", "testing.md", "training.md")
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow if page in LONG else []) for page in programs()]
+)
 def test_pages_run(page: str) -> None:
     names: dict[str, Any] = {}
     for i, block in enumerate(blocks(page)):

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .needs import ROOT, what_did_not_run
 from .printed import differing
 
@@ -39,6 +41,7 @@ def test_reasons_are_grouped() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_says_at_its_end_what_did_not_run(tmp_path: Path) -> None:
     """Also from several processes, each of which collects all tests."""
     (tmp_path / "tests").mkdir()

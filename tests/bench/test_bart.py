@@ -63,6 +63,7 @@ def test_scales_of_both_forests_have_the_medians_of_the_paper() -> None:
     assert np.median(np.abs(np.diff(factor, axis=0))) * bcf.EFFECT_SD / bcf.HALF_NORMAL == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: Bart(FEW), lambda: Bcf(FEW_BCF)], ids=["bart", "bcf"])
 def test_where_covariates_decide_the_treatment_intervals_say_that_its_effect_is_open(make: object) -> None:
     x, _, _, _ = linear(5)

@@ -393,6 +393,7 @@ def test_shipped_families_fit_the_embedded_model(embedded: sd.LanguageModel) -> 
         assert longest < embedded.config.max_positions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["court", "school"])
 def test_new_families_simulate(name: str, embedded: sd.LanguageModel) -> None:
     found = family(name)

@@ -197,6 +197,7 @@ def quiet(benchmark: Path, out: Path, **changes: Any) -> pd.DataFrame:
     return evaluate(benchmark, out, **arguments).scores.drop(columns="seconds")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_an_edited_estimator_is_run_again(benchmark: Path, place: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

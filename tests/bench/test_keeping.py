@@ -141,6 +141,7 @@ def test_each_field_of_a_data_set_is_part_of_what_is_kept(
         judge(benchmark, tmp_path / "copy")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_a_benchmark_is_read_anew_each_time(benchmark: Path, small: Family, tmp_path: Path) -> None:
     """Another one in the same place, with the same names, is another one."""
@@ -183,6 +184,7 @@ def test_data_sets_are_read_one_at_a_time(benchmark: Path, tmp_path: Path, monke
     assert max(counts) <= evaluation.EXAMPLES + 2
 
 
+@pytest.mark.slow
 def test_full_disks(benchmark: Path, small: Family, out: Path, tmp_path: Path) -> None:
     """An error of ours says what is kept, and the same call goes on once there is room."""
     need = sum(p.stat().st_size + 4096 for p in benchmark.rglob("*") if p.is_file())
@@ -240,6 +242,7 @@ def damaged(
 DAMAGED = ("evaluation", "benchmark", "benchmark, generated again")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize("what", DAMAGED)
 def test_damaged_files(

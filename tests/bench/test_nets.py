@@ -56,7 +56,14 @@ def rmse(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(np.mean((a - b) ** 2)))
 
 
-@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+# The rest of them is slow.
+FIRST = ("tnet", "dragonnet", "drnet")
+
+
+@pytest.mark.parametrize(
+    "net",
+    [pytest.param(net, id=net.name, marks=[] if net.name in FIRST else pytest.mark.slow) for net in NETS],
+)
 def test_recovers_effects(net: NetEstimator) -> None:
     """Closer than no effect at all; those that fit outcomes also far closer than the constant at the true average."""
     x, t, y, effect = law(0)
@@ -79,6 +86,7 @@ def test_same_key_same_bytes() -> None:
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing() -> None:
     """Twice as many rows and columns of zeros without weight: the same effects, but for rounding."""
     net = by_name("drnet")
@@ -92,6 +100,7 @@ def test_padding_changes_nothing() -> None:
     np.testing.assert_allclose(*effects, atol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", [by_name("snet"), by_name("flextenet")], ids=lambda net: net.name)
 def test_weights_of_padding_are_zero_and_stay_so(net: Any) -> None:
     """All other weights start as without padding; nothing moves the padding's."""

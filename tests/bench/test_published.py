@@ -33,7 +33,8 @@ RECORDED = {
 }
 
 
-@pytest.mark.parametrize("lm", ["gpt2", pytest.param("llama-3-8b", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lm", ["gpt2", "llama-3-8b"])
 def test_recorded_numbers(lm: str) -> None:
     benchmark = open_benchmark(shared_path("reference", "data", f"{lm}_200x1000.parquet"))
     assert len(benchmark) == 200

@@ -13,6 +13,7 @@ from sdscm_jax.cli import app
 runner = CliRunner()
 
 
+@pytest.mark.slow
 def test_demo(tmp_path: Path) -> None:
     result = runner.invoke(app, ["demo", "--out", str(tmp_path), "--units", "40"])
     assert result.exit_code == 0, result.output

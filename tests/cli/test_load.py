@@ -48,6 +48,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
     assert load_object(f"{tmp_path / 'a' / 'model.py'}:f", "a model")() == "edited anew"
 
 
+@pytest.mark.slow
 def test_neighbours_can_be_imported_and_shadow_nothing(tmp_path: Path) -> None:
     """In a fresh process, as other tests import these modules: some are first imported after the file is."""
     (tmp_path / "beside_it.py").write_text("word = 'beside'\n")

@@ -93,6 +93,7 @@ def test_probability_of_necessity_of_a_coin(lm: sd.LanguageModel) -> None:
     np.testing.assert_allclose((result.values["c"][:, 1] == 0).mean(), 1 - 0.4 / 0.7, atol=4 * 0.5 / np.sqrt(draws))
 
 
+@pytest.mark.slow
 def test_continuous_causes_are_inferred_by_nuts(lm: sd.LanguageModel) -> None:
     def model(lm: sd.LanguageModel) -> None:
         z = numpyro.sample("z", dist.Normal(0.0, 1.5))

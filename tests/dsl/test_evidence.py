@@ -101,6 +101,7 @@ ROOTS: dict[str, tuple[Callable[[], Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 def test_evidence_on_a_root_needs_no_quantile_function() -> None:
     def model() -> None:
         t = numpyro.sample("t", dist.Bernoulli(0.5))
@@ -115,6 +116,7 @@ def test_evidence_on_a_root_needs_no_quantile_function() -> None:
     np.testing.assert_allclose(found["y"][0], [total + 0.5, total + 1.5], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_evidence_in_a_nested_world() -> None:
     def model() -> None:
         x = numpyro.sample("x", dist.Normal(0.0, 1.0))
@@ -179,6 +181,7 @@ def test_a_mask_hides_no_cause() -> None:
     np.testing.assert_allclose(np.bincount(found) / draws, truth, atol=4 * 0.5 / np.sqrt(draws))
 
 
+@pytest.mark.slow
 def test_a_continuous_cause_with_two_modes() -> None:
     def model() -> None:
         sides = dist.Categorical(jnp.array([0.5, 0.5]))

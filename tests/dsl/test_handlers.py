@@ -200,6 +200,7 @@ def test_counterfactual(lm: sd.LanguageModel) -> None:
 LABELS = ("|do(PD-L1 level=traced)", "|do(PD-L1 level=traced) (2)")
 
 
+@pytest.mark.slow
 def test_counterfactuals_of_the_oncology_model_compile_once(embedded: sd.LanguageModel) -> None:
     model = Family.from_vignette(sd.vignettes.oncology).member(0)
 

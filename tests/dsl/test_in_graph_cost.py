@@ -165,6 +165,7 @@ def test_an_observed_site_whose_probabilities_are_wanted_costs_no_more(lm: sd.La
     assert traced_tokens(traced(seen, lm)) == traced_tokens(traced(drawn, lm))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 5])
 def test_a_text_is_encoded_as_it_is_written(lm: sd.LanguageModel, most: int) -> None:
     def scores(lm: sd.LanguageModel, key: jax.Array, carried: bool) -> jax.Array:

@@ -75,6 +75,7 @@ def finished(process: subprocess.Popen[str]) -> None:
     assert out.strip().endswith("done")
 
 
+@pytest.mark.slow
 def test_eight_devices() -> None:
     finished(start(COMMON.format(root=str(ROOT)) + EIGHT, 8))
 

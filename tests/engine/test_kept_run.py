@@ -158,6 +158,7 @@ def test_what_is_damaged_or_gone_afterwards_is_an_error(lm: sd.LanguageModel, tm
         kept.to_pandas()
 
 
+@pytest.mark.slow
 def test_never_are_two_parts_in_memory(lm: sd.LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a part is begun, nothing holds an array of those before; neither where they are computed nor where read."""
 

@@ -52,6 +52,7 @@ def other_program(lm: Any, shift: Any) -> None:
     program(lm, shift, first="There is {}.")
 
 
+@pytest.mark.slow
 def test_any_argument_of_a_simulation_that_is_changed_is_another_run(tmp_path: Path) -> None:
     lm = testing.mock_lm()
     plain: dict[str, Any] = {
@@ -178,6 +179,7 @@ def test_any_field_of_a_family_that_is_changed_is_another_benchmark(family: Fami
 # -- evaluate ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_any_argument_of_an_evaluation_that_is_changed_is_refused_or_as_fresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

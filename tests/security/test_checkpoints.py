@@ -20,6 +20,7 @@ def check(found: dict[Path, Outcome], place: Path) -> None:
     assert not list(place.rglob("PWNED")), "code of a checkpoint ran"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_tokenizer_is_a_program(tmp_path: Path) -> None:
     """Transformers would ask whether to run it, and take the answer from whatever stands in the input."""
     auto = {"AutoTokenizer": ["evil.Evil", None]}

@@ -93,6 +93,7 @@ def test_every_sentence_has_its_tests() -> None:
             assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}, named
 
 
+@pytest.mark.slow
 def test_files_that_a_load_reads(tmp_path: Path) -> None:
     """As the interpreter itself tells of every file that is opened, or looked for by a library of its."""
     others = ("evil.py", "__init__.py", "pytorch_model.bin", "model.pt", "README.md", "training_args.bin", "x.npy")
@@ -130,6 +131,7 @@ def test_an_estimator_of_the_working_directory(tmp_path: Path, monkeypatch: pyte
     assert make_estimator("my_estimator_here:Mine").word == "mine"  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_estimators_are_imported_when_they_are_used() -> None:
     program = (
         "import sys\nfrom sdscm_jax.bench.estimators.registry import chosen, make_estimator\nchosen('all')\n"

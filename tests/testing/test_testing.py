@@ -76,6 +76,7 @@ CHECKS: dict[str, tuple[Callable[..., Any], Any, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKS)
 def test_programs_that_break_a_law(name: str) -> None:
     check, model, message = CHECKS[name]
@@ -88,6 +89,7 @@ def asks(lm: sd.LanguageModel) -> None:
     sd.sample("walk", sd.Choice(lm, "She takes {} today.", ["a walk", "a nap or two"], given=[day]))
 
 
+@pytest.mark.slow
 def test_ways_to_run_that_differ() -> None:
     lm = testing.mock_lm(asks)
     with pytest.raises(AssertionError, match=r"in_graph is staged: site 'walk', unit \d, world .*nats apart"):
