@@ -14,7 +14,7 @@ from rich.table import Table
 from .. import checks
 from ..audit import AUDITS, AuditResult, AuditSpec, audit_plan, audit_spec, write_audit
 from ..audit import audit as run_audit
-from ..dsl.scoring import parse_scoring
+from ..dsl.scorings.registry import parse_scoring
 from ..errors import AuditError
 from ..terminal import PlainConsole
 from ..vignettes import hiring

@@ -49,7 +49,7 @@ def redraw(msg: dict[str, Any], find: Callable[[], Words | None]) -> None:
         find: finds the sum of the signatures upstream; it is asked at such sites only.
     """
     mechanism, fn = mechanism_of(msg["fn"]), msg["fn"]
-    if mechanism is None or mechanism.coupling != "independent" or (upstream := find()) is None:
+    if mechanism is None or not mechanism.coupling.redraws or (upstream := find()) is None:
         return
     own = natural_key(fn, msg["kwargs"]["rng_key"])
     done = (upstream[0] | upstream[1]) != 0

@@ -14,11 +14,13 @@ from numpyro.primitives import Messenger
 
 from ..checks import shallow, takes
 from ..errors import ProgramError, SiteError
+from .couplings.base import Coupling
 from .exogenous import exogenous
 from .fit import is_static
 from .intervened import Changed, Drawn, Fixed, Intervened, intervened, natural
 from .mechanism import mechanism_of
 from .phrase import Phrase
+from .scorings.base import Scoring
 from .template import Template
 
 
@@ -50,7 +52,7 @@ class Site:
     parents: tuple[str, ...] = ()
     template: Template | None = None
     options: tuple[str, ...] = ()
-    scoring: str | None = None
+    scoring: Scoring | None = None
     exogenous: bool = False
     observed: bool = False
     shape: tuple[int, ...] = ()
@@ -58,7 +60,7 @@ class Site:
     phrase: Phrase | None = field(default=None, repr=False, compare=False)
     looped: bool = False
     text_parents: tuple[str, ...] = ()
-    coupling: str | None = None
+    coupling: Coupling | None = None
     random: bool = False
     event_dim: int = 0
     support: Any = field(default=None, repr=False, compare=False)

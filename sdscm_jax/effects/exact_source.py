@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import instance
-from ..dsl.coupling import parse_coupling
+from ..dsl.couplings.base import Coupling
+from ..dsl.couplings.registry import parse_coupling
 from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
 from .copies import Copies, Target
@@ -43,7 +44,7 @@ class Exact(Sites):
         instance(self.network, Network, "network", EffectError)
         instance(self.limits, Limits, "limits", EffectError)
         if self.coupling is not None:
-            parse_coupling(self.coupling, "effects.exact", EffectError)
+            object.__setattr__(self, "coupling", parse_coupling(self.coupling, "effects.exact", EffectError))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,9 +67,10 @@ class Exact(Sites):
         """May the site not be intervened on?"""
         return self.network[site].exogenous
 
-    def coupling_of(self, site: str) -> str | None:
+    def coupling_of(self, site: str) -> Coupling | None:
         """How worlds share the site's noise; None: it is not known."""
-        return self.coupling or self.network[site].coupling
+        found = self.coupling or self.network[site].coupling
+        return None if found is None else parse_coupling(found)
 
     def table(self, site: str) -> pd.DataFrame:
         """``P(site | its parents)``: what the language model said in each context, after scoring and temperature.
@@ -142,7 +144,7 @@ class Exact(Sites):
                 continue
             tables = [self.given_constants(copies, version) for version in versions]
             coupling = self.coupling_of(site)
-            if len(versions) == 1 or coupling == "independent":
+            if len(versions) == 1 or (coupling is not None and coupling.redraws):
                 operands += [(table, [*axes, v]) for (table, axes), v in zip(tables, versions, strict=True)]
                 continue
             if len(versions) > 2:

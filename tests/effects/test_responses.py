@@ -6,14 +6,12 @@ import dataclasses
 from typing import Any
 
 import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from sdscm_jax.dsl.coupling import draw_noise, respond
+from sdscm_jax.dsl.couplings.registry import parse_coupling
 from sdscm_jax.effects import Factor, Network, exact, pns
 from sdscm_jax.effects.responses import joint_responses, with_axes
 from sdscm_jax.errors import EffectError, OptionError
@@ -117,9 +115,7 @@ def test_no_law_answers_for_a_coupling_that_there_is_not(wrong: Any) -> None:
     with pytest.raises(EffectError, match="unknown coupling"):
         joint_responses(wrong, p, q)
     with pytest.raises(OptionError, match="unknown coupling"):
-        draw_noise(wrong, jax.random.key(0), ("a", "b"), ())
-    with pytest.raises(OptionError, match="unknown coupling"):
-        respond(wrong, jnp.log(jnp.array([0.4, 0.6])), jnp.array([0.1, 0.2]))
+        parse_coupling(wrong)
 
 
 def test_necessity_and_sufficiency_by_counting_answers_to_the_same_noise() -> None:

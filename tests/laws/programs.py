@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.coupling import COUPLINGS
+from sdscm_jax.dsl.couplings.registry import COUPLINGS
 
 WORDS = ("sun", "rain", "low", "high", "a long run", "home", "25", "grade 1", "Bob", "날씨")
 SCORINGS = ("sequence", "option", "mean", "masked", "pmi", "reference")
