@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpyro
 from numpyro.ops.provenance import eval_provenance
-from numpyro.primitives import Messenger
+from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..checks import shallow, takes
 from ..errors import ProgramError, SiteError
@@ -72,6 +72,11 @@ class _Placeholders(Messenger):
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "sample" and msg["value"] is None and mechanism_of(msg["fn"]) is not None:
             msg["value"], msg["stand_in"] = jnp.zeros(msg["fn"].shape(), jnp.int32), True
+
+
+def looked_at() -> bool:
+    """Is a program run to see which sites it has, and not for their values?"""
+    return any(isinstance(handler, _Placeholders) for handler in _PYRO_STACK)
 
 
 class _Replaced(Messenger):

@@ -11,15 +11,16 @@ from ..dsl.couplings.registry import parse_coupling
 from ..errors import EffectError
 
 
-def joint_responses(coupling: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+def joint_responses(coupling: str, p: np.ndarray, q: np.ndarray, r: np.ndarray | None = None) -> np.ndarray:
     """``P(X = a in one world, X = b in the other)`` where the worlds' laws of X are p and q.
 
     Args:
         coupling: see ``Choice``.
-        p, q: float64 ``[..., K]``, probabilities; they broadcast.
+        p, q: float64 ``[..., K]``, probabilities; they broadcast. Of a ``relative`` coupling p is the factual law.
+        r: of such a coupling, the law in a third world.
 
     Returns:
-        float64 ``[..., K, K]``; its margins are p and q.
+        float64 ``[..., K, K]`` (or with three laws ``[..., K, K, K]``); its margins are the laws.
 
     Raises:
         EffectError: there is no such coupling.
@@ -27,8 +28,9 @@ def joint_responses(coupling: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
     >>> joint_responses("gumbel", np.array([0.5, 0.5]), np.array([0.2, 0.8])).round(3).tolist()
     [[0.2, 0.3], [0.0, 0.5]]
     """
-    law = parse_coupling(coupling, error=EffectError).joint
-    return law(*np.broadcast_arrays(np.asarray(p, np.float64), np.asarray(q, np.float64)))
+    own = parse_coupling(coupling, error=EffectError)
+    laws = np.broadcast_arrays(*(np.asarray(law, np.float64) for law in (p, q, r) if law is not None))
+    return own.joint(*laws) if r is None else own.joint_of_two(*laws)
 
 
 def with_axes(joint: np.ndarray, axes: Sequence[int]) -> np.ndarray:

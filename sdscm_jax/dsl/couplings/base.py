@@ -92,6 +92,17 @@ class Coupling(Registered):
             float64 ``[..., K, K]``; its margins are p and q.
         """
 
+    def joint_of_two(self, p: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
+        """Of a ``relative`` coupling: ``P(X = x in the factual world, a in one other and b in another)``.
+
+        Args:
+            p, q, r: float64 ``[..., K]``, the laws in these worlds, of one shape.
+
+        Returns:
+            float64 ``[..., K, K, K]``; its margins of factual world and another are ``joint``'s.
+        """
+        raise NotImplementedError(f"{self!r} has no law of two worlds beside the factual one")
+
     @abstractmethod
     def unknown(self, noise: Any) -> Array:
         """Is noise none (NaN), as that of a value which is no option, bool ``[...]``?"""

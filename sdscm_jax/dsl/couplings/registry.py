@@ -10,9 +10,12 @@ from .base import Coupling
 from .gumbel import Gumbel
 from .independent import Independent
 from .inverse_cdf import InverseCDF
+from .maximal import Maximal
 
 GROUP = "sdscm_jax.couplings"
-COUPLINGS: Registry[Coupling] = Registry(Coupling, "coupling", GROUP, (Gumbel(), InverseCDF(), Independent()))
+COUPLINGS: Registry[Coupling] = Registry(
+    Coupling, "coupling", GROUP, (Gumbel(), InverseCDF(), Independent(), Maximal())
+)
 
 
 def parse_coupling(value: Any, where: str | None = None, error: type[SDSCMError] = OptionError) -> Coupling:
