@@ -57,13 +57,15 @@ class Choice(Mechanism):
             ``given`` (Holtzman et al. 2021, arXiv 2104.08315): what the context adds.
             ``"reference"``: what the authors' published code computes: the mean over the
             option's tokens of their log-probability in the one distribution *after* the option.
-            ``"uniform"``: 0, the language model is not asked.
+            ``"uniform"``: 0, the language model is not asked. Or a ``Scoring`` of your own.
         temperature: positive scalar or array; broadcasts with the batch shape.
         coupling: how worlds share the noise (``docs/counterfactuals.md``).
             ``"gumbel"``: ``argmax(log p + G)``, one Gumbel an option. ``"inverse_cdf"``: one
             uniform, options in their listed order: monotone, for ordinal options.
             ``"independent"``: Gumbels that are drawn anew in every world whose intervention is
-            upstream (the paper's Algorithm 1). Probabilities in a world do not depend on it.
+            upstream (the paper's Algorithm 1). ``"maximal"``: each world agrees with the factual
+            one as often as their probabilities allow; it asks for the factual ones too.
+            Probabilities in a world do not depend on it. Or a ``Coupling`` of your own.
         bias: added to the log-probabilities after the temperature, ``[..., K]``, in nats;
             calibrates the language model to observed frequencies. None: nothing.
 

@@ -20,8 +20,8 @@ class couple(Messenger):
 
     Args:
         fn: the model function.
-        coupling: ``"gumbel"``, ``"inverse_cdf"`` (choices only) or ``"independent"``; see
-            ``Choice`` and ``docs/counterfactuals.md``.
+        coupling: ``"gumbel"``, ``"independent"``, or of choices only ``"inverse_cdf"`` or ``"maximal"``;
+            see ``Choice`` and ``docs/counterfactuals.md``.
         sites: names of the sites; None: all that can have it. The innermost ``couple`` around a site is applied
             first, so an outer one that names it holds.
 
