@@ -70,15 +70,14 @@ def throw(coupling: str, options: argparse.Namespace) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from sdscm_jax.dsl.coupling import draw_noise, respond
+    from sdscm_jax.dsl.couplings.registry import parse_coupling
 
     key = jax.random.key(options.seed)
-    noise = [draw_noise(coupling, key, FACES, (options.draws,))] * 2
-    if coupling == "independent":
-        noise[1] = draw_noise(coupling, jax.random.fold_in(key, 1), FACES, (options.draws,))
-    x, y = (
-        np.asarray(respond(coupling, jnp.log(jnp.asarray(probs)), n)) for probs, n in zip((P, Q), noise, strict=True)
-    )
+    own = parse_coupling(coupling)
+    noise = [own.draw(key, FACES, (options.draws,))] * 2
+    if own.redraws:
+        noise[1] = own.draw(jax.random.fold_in(key, 1), FACES, (options.draws,))
+    x, y = (np.asarray(own.respond(jnp.log(jnp.asarray(probs)), n)) for probs, n in zip((P, Q), noise, strict=True))
     joint = np.bincount(3 * x + y, minlength=9).reshape(3, 3) / options.draws
     return {
         "agreement": float(agreement(coupling, np.array(P), np.array(Q))),

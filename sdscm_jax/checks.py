@@ -1,7 +1,7 @@
 """Parsers of what many functions take: names of closed sets, counts, seeds, shares and other numbers.
 
 Every public function hands such an argument to one of these (a name of a closed set to the parser that stands beside
-the set, such as ``dsl.coupling.parse_coupling``) before it does anything else, and goes on with what it gets back: a
+the set, such as ``parse_coupling``) before it does anything else, and goes on with what it gets back: a
 plain ``str``, ``int`` or ``float`` inside its range, or an error of the caller's kind that says which argument,
 what was expected and what came instead. Booleans are no numbers, nan is in no range; numbers of NumPy and JAX are
 taken, arrays without axes too.

@@ -41,6 +41,7 @@ MAY = {
     "cli": (*_STUDIES, "bench", "audit", "terminal"),
     "testing": (*_STUDIES, "bench", "audit", "cli", PACKAGE),
     PACKAGE: _EFFECTS,
+    "extend": ("errors", "checks", "dsl"),
 }
 MOST_LINES = 400
 REASON = "Long because"

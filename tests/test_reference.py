@@ -18,6 +18,7 @@ MODULES = (
     "sdscm_jax.bench",
     "sdscm_jax.dsl.handlers",
     "sdscm_jax.effects",
+    "sdscm_jax.extend",
     "sdscm_jax.families",
     "sdscm_jax.testing",
     "sdscm_jax.vignettes",

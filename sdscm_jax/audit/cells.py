@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..dsl.coupling import COUPLINGS
 from ..dsl.tabulate import Scorer, tabulate
 from ..effects.factors import Network, network
 from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel
 from .fit import check_options
 from .keeper import Keeper
-from .measure import BOUNDS, EFFECTS, measure, measure_couplings
+from .measure import BOUNDS, EFFECTS, compared_couplings, measure, measure_couplings
 from .roles import roles_of
 from .spec import AuditSpec
 from .wordings import Wording
 
-_NUMBERS = ("p_reference", "p_level", *EFFECTS, "sd_unit", *BOUNDS, *COUPLINGS, "lower_bound", "upper_bound")
+
+def _numbers() -> tuple[str, ...]:
+    """What is measured in every wording."""
+    ends = "lower_bound", "upper_bound"
+    return "p_reference", "p_level", *EFFECTS, "sd_unit", *BOUNDS, *compared_couplings(), *ends
 
 
 def measured(
@@ -43,6 +46,7 @@ def measured(
     Raises:
         ResumeError: what was kept is damaged.
     """
+    names = _numbers()
     places = [(scoring, level) for scoring in scorings for level in spec.levels[1:]]
 
     def compute() -> dict[str, Any]:
@@ -54,13 +58,13 @@ def measured(
             roles = roles_of(spec)
             for number in range(1, len(spec.levels)):
                 found = {**measure(tables, roles, number), **measure_couplings(tables, roles, number)}
-                rows.append([found[number] for number in _NUMBERS])
+                rows.append([found[name] for name in names])
         return {"rows": rows, "tokens": scorer.counts(lm).tokens - before}
 
     def fits(found: Any) -> bool:
-        return [len(row) for row in found["rows"]] == [len(_NUMBERS)] * len(places) and type(found["tokens"]) is int
+        return [len(row) for row in found["rows"]] == [len(names)] * len(places) and type(found["tokens"]) is int
 
-    asked = {"cell": list(_NUMBERS), "scorings": list(scorings), **content_of(spec, wording)}
+    asked = {"cell": list(names), "scorings": list(scorings), **content_of(spec, wording)}
     kept = keeper(asked, fits, compute)
     # What a wording is called is no part of what was asked: it has another number in another audit.
     rows = [
@@ -69,7 +73,7 @@ def measured(
             "option_wording": wording.option_wording, "repetition": wording.repetition,
             "templates": wording.templates, "phrases": (wording.phrases[spec.levels[0]], wording.phrases[level]),
             "scoring": scoring,
-            **dict(zip(_NUMBERS, map(float, numbers), strict=True)),
+            **dict(zip(names, map(float, numbers), strict=True)),
         }
         for (scoring, level), numbers in zip(places, kept["rows"], strict=True)
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dsl.coupling import COUPLINGS
+from ..dsl.couplings.registry import COUPLINGS
 from ..dsl.intervention import nested
 from ..effects.bounds import event_bounds, transport_bounds
 from ..effects.copies import Target
@@ -106,6 +106,11 @@ def _unit_deviation(source: Exact, roles: Roles, base: dict[str, int], there: di
     return float(np.sqrt((weight * (effect - mean) ** 2).sum()))
 
 
+def compared_couplings() -> tuple[str, ...]:
+    """Names of the couplings that an audit compares: those under which two worlds hang on no third one."""
+    return tuple(str(coupling) for coupling in COUPLINGS if not coupling.relative)
+
+
 def measure_couplings(network: Network, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
     """Share of units for which it would change whether the outcome is the reported option.
 
@@ -115,7 +120,7 @@ def measure_couplings(network: Network, roles: Roles, level: int, reference: int
     """
     worlds = [Target(roles.outcome, {roles.attribute: value}) for value in (reference, level)]
     found = {}
-    for coupling in COUPLINGS:
+    for coupling in compared_couplings():
         joint = Exact(network, coupling=coupling).joint(worlds).value
         both = joint[roles.option, roles.option]
         found[coupling] = float(joint[roles.option].sum() + joint[:, roles.option].sum() - 2 * both)

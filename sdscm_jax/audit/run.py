@@ -12,7 +12,6 @@ import jax
 import pandas as pd
 
 from .. import checks
-from ..dsl.coupling import COUPLINGS
 from ..durable import make_directory, writing
 from ..engine.progress import progress_bar
 from ..engine.tabulation import TrieScorer
@@ -24,7 +23,7 @@ from .fit import check_context
 from .infer import couplings_table, differences_table, effects_table, scorings_table, variance_table
 from .keeper import Keeper
 from .loaded import loaded_lms
-from .measure import BOUNDS
+from .measure import BOUNDS, compared_couplings
 from .pairs import example_pairs, examples_of
 from .result import AuditResult, Pair
 from .spec import AuditSpec, audit_spec
@@ -149,12 +148,12 @@ def audit(
     return AuditResult(
         spec=spec,
         lms=pd.DataFrame(asked_of),
-        cells=main.drop(columns=[*COUPLINGS, *BOUNDS, "lower_bound", "upper_bound"]),
+        cells=main.drop(columns=[*compared_couplings(), *BOUNDS, "lower_bound", "upper_bound"]),
         effects=effects_table(main, level, rate, margin, spec.absent),
         differences=differences_table(main, list(loaded), level, rate, margin, spec.absent),
         variance=variance_table(main),
         scorings=scorings_table(table, level),
-        couplings=couplings_table(main, COUPLINGS),
+        couplings=couplings_table(main, compared_couplings()),
         pairs=tuple(examples),
         asked=asked_table(spec, drawn),
         settings=settings,

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..checks import count, one_of
-from ..dsl.scoring import SCORINGS
+from ..dsl.scorings.registry import SCORINGS
 from ..dsl.template import BLANK, Template
 from ..errors import AuditError, FamilyError, TemplateError, nearest
 from ..families import FamilyVariable
 from ..families.declaration import Declaration as Structure
 from ..families.variables import check_structure
 from .declaration import Declaration, FreeText, Proxy
-
-# A language model that is not asked has no effect to report.
-_SCORINGS = tuple(scoring for scoring in SCORINGS if scoring != "uniform")
 
 
 def check_spec(spec: Declaration, where: str) -> None:
@@ -37,8 +34,10 @@ def check_spec(spec: Declaration, where: str) -> None:
         _check_text(spec.text, where)
     if not spec.scorings:
         raise AuditError(f"{where}: scorings: there are none; the first one is the main one, such as 'sequence'")
+    # A language model that is not asked has no effect to report.
+    asked = tuple(scoring for scoring in SCORINGS if scoring.asks_lm)
     for scoring in spec.scorings:
-        one_of(scoring, _SCORINGS, "scoring", AuditError, f"{where}: scorings")
+        one_of(scoring, asked, "scoring", AuditError, f"{where}: scorings")
     _check_distinct(spec.scorings, f"{where}: scorings")
     _check_distinct(spec.lms, f"{where}: lms")
 

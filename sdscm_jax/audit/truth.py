@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import instance
+from ..dsl.scorings.registry import parse_scoring
 from ..dsl.table import all_contexts
 from ..effects.factors import Factor, Network
 from ..errors import AuditError
@@ -37,7 +38,7 @@ def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
     instance(vignette, Vignette, "vignette", AuditError)
     known = {v.name: v for v in vignette.variables}
     names = {spec.attribute, *(v.name for v in spec.variables)}
-    if spec.scorings[0] not in ("sequence", "option") or not names <= set(known):
+    if not parse_scoring(spec.scorings[0]).of_text or not names <= set(known):
         return None
     for variable in spec.variables:
         missing = set(known[variable.name].parents) - set(variable.parents)

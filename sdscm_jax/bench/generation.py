@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from .. import checks
 from ..dsl.couple import couple
-from ..dsl.coupling import parse_coupling
+from ..dsl.couplings.registry import parse_coupling
 from ..dsl.graph import Graph, graph
-from ..dsl.scoring import parse_scoring
+from ..dsl.scorings.registry import parse_scoring
 from ..durable import make_directory, put
 from ..engine.manifest import PACKAGES
 from ..engine.many import loaded_lm
@@ -195,7 +195,7 @@ def dataset_frame(recipe: Recipe, i: int) -> pd.DataFrame:
     """The table of data set i, one row a unit."""
     family, wording = recipe.family, i % recipe.wordings
     member = family.member(wording, recipe.scoring)
-    model = member if recipe.coupling == "gumbel" else couple(member, recipe.coupling)
+    model = couple(member, recipe.coupling)
     worlds = worlds_of(family)
     assert family.treatment
     assert family.arms

@@ -16,7 +16,7 @@ from ..audit import AUDITS, AuditResult, AuditSpec, audit_cost, audit_plan, audi
 from ..audit import audit as run_audit
 from ..audit.report.rows import groups, mean_over_wordings
 from ..audit.report.spoken import near_limit
-from ..dsl.scoring import parse_scoring
+from ..dsl.scorings.registry import parse_scoring
 from ..errors import AuditError
 from ..terminal import PlainConsole
 from ..vignettes import hiring

@@ -20,8 +20,8 @@ from ..bench.held_out import HeldOut
 from ..bench.metrics import parse_interval_of
 from ..bench.opening import parse_outcome
 from ..bench.read_own import Columns
-from ..dsl.coupling import parse_coupling
-from ..dsl.scoring import parse_scoring
+from ..dsl.couplings.registry import parse_coupling
+from ..dsl.scorings.registry import parse_scoring
 from ..engine.spread import parse_backend
 from ..errors import DataError
 from ..families import FAMILIES

@@ -66,8 +66,10 @@ class around(Messenger):
 class _Otherwise(around):
     """The same for a run in another world: there, a site that an intervention reaches has not the value it is given."""
 
-    def __init__(self, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any]):
-        self.world, self.call = frozenset(world), (fn, args, kwargs)
+    def __init__(
+        self, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any], also: tuple[type, ...] = ()
+    ):
+        self.world, self.call, self.also = frozenset(world), (fn, args, kwargs), also
         super().__init__()
 
     @cached_property
@@ -81,10 +83,8 @@ class _Otherwise(around):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         name, before = msg.get("name"), dict(msg)
-        if name in self.world:
-            self.kinds = _SHAPING
+        self.kinds = (*self.also, *_SHAPING, *(() if name in self.world else _GIVING))
         super().process_message(msg)
-        self.kinds = (*_SHAPING, *_GIVING)
         given = msg["type"] == "sample" and msg["value"] is not None and not msg.get("_control_flow_done")
         observed = before.get("is_observed") is True or before.get("value") is None
         if given and observed and name not in self.world and name in self.reached:
@@ -94,16 +94,17 @@ class _Otherwise(around):
             )
 
 
-def values_apart(
-    model: Callable, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Values of a unit's sites in another world, which handlers around do not see.
+def sites_apart(
+    model: Callable, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any], *also: type
+) -> dict[str, dict[str, Any]]:
+    """The messages of a unit's sites in another world, which handlers around do not see.
 
     Args:
         model: the model function in that world, with its noise.
         fn: the model function.
         world: the sites that are set there.
         args, kwargs: arguments of the model.
+        *also: kinds of handlers around that act on them besides those that say what a site is.
 
     Raises:
         EvidenceError: a site is observed, or given a value by a handler around, that the world changes; or NumPyro
@@ -111,9 +112,16 @@ def values_apart(
     """
     if sums_out():
         raise EvidenceError("NumPyro sums sites out, so their values in another world of the same unit are not known")
-    with _Otherwise(fn, world, args, kwargs):
-        trace = handlers.trace(model).get_trace(*args, **kwargs)
-    return {name: msg["value"] for name, msg in trace.items() if "value" in msg}
+    with _Otherwise(fn, world, args, kwargs, also):
+        return dict(handlers.trace(model).get_trace(*args, **kwargs))
+
+
+def values_apart(
+    model: Callable, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Values of a unit's sites in another world; see ``sites_apart``."""
+    found = sites_apart(model, fn, world, args, kwargs)
+    return {name: msg["value"] for name, msg in found.items() if "value" in msg}
 
 
 def gives_values() -> bool:

@@ -13,7 +13,9 @@ import numpyro.distributions as dist
 from jax import Array
 
 from ..errors import EvidenceError
-from .coupling import posterior_noise, respond
+from .couplings.base import Coupling
+from .couplings.gumbel import Gumbel
+from .couplings.inverse_cdf import InverseCDF
 from .intervened import Fixed, Intervened, natural
 from .mechanism import with_mechanism
 from .residual import core, moved, same
@@ -53,7 +55,7 @@ class Residual:
     value: Array
     distribution: dist.Distribution
     cell: Any
-    coupling: str = field(default="inverse_cdf", metadata={"static": True})
+    coupling: Coupling = field(default=InverseCDF(), metadata={"static": True})
 
     def carried_to(self, fn: dist.Distribution, name: str) -> dist.Distribution:
         """The site's distribution with this noise at hand."""
@@ -94,7 +96,7 @@ class Carried(dist.Distribution):
         noise = self.noise
         if noise.cell is not None:
             support, log_probs = _support(self.base_dist)
-            return support[respond(noise.coupling, log_probs, noise.cell)]
+            return support[noise.coupling.respond(log_probs, noise.cell)]
         found = moved(noise.distribution, self.base_dist, noise.value)
         if found is None:
             return jnp.where(same(noise.distribution, self.base_dist), noise.value, untold(noise.value.dtype))
@@ -149,9 +151,10 @@ def residual_noise(fn: dist.Distribution, value: Array, key: Array) -> Residual:
     except (NotImplementedError, jax.errors.ConcretizationTypeError):  # none, or they depend on other sites
         return Residual(value, fn, None)
     place = jnp.argmax(value[..., None] == support, axis=-1)
-    coupling = "gumbel" if isinstance(fn, dist.CategoricalProbs | dist.CategoricalLogits) else "inverse_cdf"
+    gumbels = isinstance(fn, dist.CategoricalProbs | dist.CategoricalLogits)
+    coupling: Coupling = Gumbel() if gumbels else InverseCDF()
     values = tuple(map(str, range(log_probs.shape[-1])))
-    return Residual(value, fn, posterior_noise(coupling, key, values, log_probs, place), coupling)
+    return Residual(value, fn, coupling.posterior(key, values, log_probs, place), coupling)
 
 
 def enumerable(fn: dist.Distribution) -> bool:

@@ -122,7 +122,7 @@ def _possible(fn: dist.Distribution, value: Array) -> Array:
         log_prob, mechanism = fn.log_prob(value), mechanism_of(fn)
     if mechanism is None:
         return jnp.where(fn.support(value), log_prob, -jnp.inf)
-    if mechanism.coupling == "inverse_cdf":
+    if mechanism.coupling.of_cells:
         # The cell is a probability, not its logarithm.
         return jnp.where(log_prob > LEAST, log_prob, -jnp.inf)
     return log_prob

@@ -17,15 +17,16 @@ from numpyro.distributions.kl import kl_divergence
 from ..checks import flag
 from ..errors import OptionError, ScoreError, SiteError
 from ..models.language_model import LanguageModel, absent_lm
-from ..models.options import OptionTokens, option_tokens
+from ..models.options import OptionTokens
 from .context import check_boundaries, check_written
-from .coupling import COUPLINGS, draw_noise, posterior_noise, respond
+from .couplings.base import Coupling
+from .couplings.registry import COUPLINGS
 from .encoding import Encoding, ScoredTree, choose, score_tree
 from .mechanism import Mechanism
 from .phrase import Phrase, option_numbers
 from .question import Question
 from .scores import as_bias, tempered, without_probabilities
-from .scoring import option_scores, parse_scoring, scored_tree
+from .scorings.registry import parse_scoring
 from .template import Template, parse_options
 from .tree import OptionTree
 
@@ -56,13 +57,15 @@ class Choice(Mechanism):
             ``given`` (Holtzman et al. 2021, arXiv 2104.08315): what the context adds.
             ``"reference"``: what the authors' published code computes: the mean over the
             option's tokens of their log-probability in the one distribution *after* the option.
-            ``"uniform"``: 0, the language model is not asked.
+            ``"uniform"``: 0, the language model is not asked. Or a ``Scoring`` of your own.
         temperature: positive scalar or array; broadcasts with the batch shape.
         coupling: how worlds share the noise (``docs/counterfactuals.md``).
             ``"gumbel"``: ``argmax(log p + G)``, one Gumbel an option. ``"inverse_cdf"``: one
             uniform, options in their listed order: monotone, for ordinal options.
             ``"independent"``: Gumbels that are drawn anew in every world whose intervention is
-            upstream (the paper's Algorithm 1). Probabilities in a world do not depend on it.
+            upstream (the paper's Algorithm 1). ``"maximal"``: each world agrees with the factual
+            one as often as their probabilities allow; it asks for the factual ones too.
+            Probabilities in a world do not depend on it. Or a ``Coupling`` of your own.
         bias: added to the log-probabilities after the temperature, ``[..., K]``, in nats;
             calibrates the language model to observed frequencies. None: nothing.
 
@@ -90,7 +93,6 @@ class Choice(Mechanism):
     pytree_aux_fields = ("template", "options", "texts", "scoring", "coupling")
     has_enumerate_support = True
     kind = "choice"
-    couplings = COUPLINGS
 
     def __init__(
         self,
@@ -110,13 +112,13 @@ class Choice(Mechanism):
         items = self._set_given(given)
         self._set_model(lm, temperature, coupling)
         scoring = parse_scoring(scoring, repr(str(self.template)))
-        if scoring == "reference" and lm.chat is not None:
+        if not scoring.in_chat and lm.chat is not None:
             raise OptionError(f"{str(self.template)!r}: the published code knows no chat; use another scoring than it")
         bias = None if bias is None else as_bias(bias, len(self.options), repr(str(self.template)))
         self.scoring, self.bias, self.known_scores = scoring, bias, None
         # Asked instead of the language model; see ``asking``.
         self._answer: Callable[[Choice], Array] | None = None
-        if scoring != "uniform" and not lm.absent:
+        if scoring.asks_lm and not lm.absent:
             self._check_said(tuple(map(self.template.fill, self.options)))
             self._check_length(len(self._blank.shared) + max(map(len, self._blank.rows)))
             # In a chat, the site's text does not follow those that it is given.
@@ -131,6 +133,11 @@ class Choice(Mechanism):
         validate_args = None if validate_args is None else flag(validate_args, f"{str(self.template)!r}: validate_args")
         super().__init__(batch_shape, (), validate_args=validate_args)
 
+    @property
+    def couplings(self) -> tuple[Coupling, ...]:
+        """All that there are."""
+        return tuple(COUPLINGS)
+
     # -- static structure -----------------------------------------------------------------------
 
     @property
@@ -140,27 +147,21 @@ class Choice(Mechanism):
 
     @property
     def _leading_space(self) -> bool:
-        # The reference puts a space before every text, the first one too.
-        return self.scoring == "reference"
+        return self.scoring.leading_space
 
     @property
     def _blank(self) -> OptionTokens:
-        codec, first = self.lm.codec, not self.texts
-        if self.scoring == "reference":
-            return _reference_tokens(self.lm, self.template, self.options, first)
-        blank = option_tokens(codec, *_around(self), with_suffix=self.scoring != "option", first=first)
+        blank = self.scoring.tokens(self.lm, self.template, self.options, first=not self.texts)
         return blank if self.lm.chat is None else replace(blank, shared=self._without_joint(blank.shared))
 
     @property
     def _tree(self) -> OptionTree:
-        return scored_tree(self.scoring, self._blank.rows)
+        return self.scoring.tree(self._blank.rows)
 
     @property
     def question(self) -> Question:
         """What is asked of the language model."""
-        alone = None
-        if self.scoring == "pmi":
-            alone = Choice(self.lm, self.template, self.options, scoring="sequence").question
+        alone = None if (choice := self._alone) is None else choice.question
         blank = self._blank
         return Question(
             start=self._start(),
@@ -202,9 +203,9 @@ class Choice(Mechanism):
             own = len(blank.shared)
             edges, after = score_tree(self.lm, self._text(own), blank.shared, tree)
             self._remember(after.text, own)
-            scores = option_scores(self.scoring, tree, edges)
-            if self.scoring == "pmi":
-                scores = scores - self._without_context() if self.texts else jnp.zeros_like(scores)
+            scores = self.scoring.scores(tree, edges)
+            if (alone := self._alone) is not None:
+                scores = scores - alone.scores if self.texts else jnp.zeros_like(scores)
             inside = self._given_inside()
             if inside is not None:
                 # What is after a phrase that is none of its options is not known.
@@ -223,15 +224,18 @@ class Choice(Mechanism):
             memo["answered"] = state, answer(self)
         return memo["answered"][1]
 
-    def _without_context(self) -> Array:
-        return Choice(self.lm, self.template, self.options, scoring="sequence").scores
+    @property
+    def _alone(self) -> Choice | None:
+        """The same choice without what it is given, where the scoring takes its scores off."""
+        scoring = self.scoring.less_alone
+        return None if scoring is None else Choice(self.lm, self.template, self.options, scoring=scoring)
 
     @property
     def scores(self) -> Array:
         """Unnormalised scores, float32 ``[..., K]``: nats, before temperature and bias."""
         if self.known_scores is not None:
             return self.known_scores
-        if self.scoring == "uniform":
+        if not self.scoring.asks_lm:
             return jnp.zeros((*self.batch_shape, len(self.options)), jnp.float32)
         answer = self.__dict__.get("_answer")
         return self._score()[0] if answer is None else self._answered(answer)
@@ -257,7 +261,7 @@ class Choice(Mechanism):
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.inputs))
         if not (traced or self.__dict__.get("_in_trace")):
             return super().tree_flatten()
-        asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring != "uniform"
+        asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring.asks_lm
         choice = self if self.known_scores is not None or not asked else self._with_known(self.scores)
         # Nor the strings that it was given, which may differ between the branches of a cond.
         return super(Choice, choice.replace(texts=(None,) * len(self.phrases))._spread()).tree_flatten()
@@ -292,8 +296,8 @@ class Choice(Mechanism):
         return constraints.integer_interval(0, len(self.options) - 1)
 
     def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
-        """Prior noise: float32 ``[*shape, K]``, or a ``Double`` ``[*shape]`` for ``"inverse_cdf"``."""
-        return draw_noise(self.coupling, key, self.options, shape)
+        """Prior noise, as the coupling has it."""
+        return self.coupling.draw(key, self.options, shape)
 
     def respond(self, noise: Array) -> Array:
         """The option numbers that the noise picks, int32; -1 where it is NaN, or the options have no probabilities.
@@ -306,16 +310,14 @@ class Choice(Mechanism):
         unknown = jnp.isnan(logits).any(-1)
         if not isinstance(unknown, jax.core.Tracer) and unknown.any():
             raise ScoreError(f"{str(self.template)!r}: {without_probabilities(self.given)}")
-        # A uniform is a pair of float32 (which come last in a cell); of Gumbels there is one for each option.
-        last = jax.tree.leaves(noise)[-1]
-        nothing = unknown | jnp.isnan(last if self.coupling == "inverse_cdf" else last[..., 0])
-        return jnp.where(nothing, jnp.int32(-1), respond(self.coupling, logits, noise))
+        nothing = unknown | self.coupling.unknown(noise)
+        return jnp.where(nothing, jnp.int32(-1), self.coupling.respond(logits, noise))
 
     def posterior_noise(self, key: Array, value: Array) -> Array:
         """Noise given the option numbers ``value`` ``[*batch_shape]``; NaN where they are those of no option."""
         value = jnp.asarray(value)
         inside = (value >= 0) & (value < len(self.options))
-        noise = posterior_noise(self.coupling, key, self.options, self.logits, jnp.where(inside, value, 0))
+        noise = self.coupling.posterior(key, self.options, self.logits, jnp.where(inside, value, 0))
         nan = jnp.where(inside, 0.0, jnp.nan)
         return jax.tree.map(
             lambda x: x + nan.reshape(*nan.shape, *(1,) * (x.ndim - nan.ndim)) if x.dtype.kind == "f" else x, noise
@@ -378,19 +380,3 @@ def _kl_divergence(p: Choice, q: Choice) -> Array:
 def _promote(choice: Choice) -> Choice:
     # What NumPyro asks of a site that a loop has stacked.
     return choice.replace(_batch_shape=choice._shape_of_inputs())
-
-
-def _around(choice: Choice) -> tuple[str, tuple[str, ...], str]:
-    return choice.template.prefix, choice.options, choice.template.suffix
-
-
-def _reference_tokens(lm: LanguageModel, template: Template, options: tuple[str, ...], first: bool) -> OptionTokens:
-    """The reference's tokens: prefix and option apart, BOS before each where the tokenizer has it."""
-    codec = lm.codec
-    encode = (lambda text: codec.encode(" " + text)) if first else codec.encode_after
-    return OptionTokens(
-        shared=encode(template.prefix),
-        rows=tuple((*codec.begin, *codec.encode(option)) for option in options),
-        sentences=tuple(encode(template.fill(option)) for option in options),
-        needs_start=False,
-    )

@@ -11,7 +11,7 @@ from numpyro.primitives import Messenger
 from ..checks import function, items, takes, text, told
 from ..errors import OptionError, SiteError, nearest
 from .control_flow import wrap_bodies
-from .coupling import parse_coupling
+from .couplings.registry import parse_coupling
 from .mechanism import mechanism_of, with_mechanism
 
 
@@ -20,8 +20,8 @@ class couple(Messenger):
 
     Args:
         fn: the model function.
-        coupling: ``"gumbel"``, ``"inverse_cdf"`` (choices only) or ``"independent"``; see
-            ``Choice`` and ``docs/counterfactuals.md``.
+        coupling: ``"gumbel"``, ``"independent"``, or of choices only ``"inverse_cdf"`` or ``"maximal"``;
+            see ``Choice`` and ``docs/counterfactuals.md``.
         sites: names of the sites; None: all that can have it. The innermost ``couple`` around a site is applied
             first, so an outer one that names it holds.
 
@@ -70,7 +70,8 @@ class couple(Messenger):
         if msg["type"] == "control_flow":
             wrap_bodies(msg, lambda body: partial(self._run_inside, body))
         noise_of = msg["infer"].get("noise_of") if msg["type"] == "sample" else None
-        if noise_of and self.coupling != "gumbel" and (self.sites is None or noise_of in self.sites):
+        shares_gumbels = self.coupling.gumbels and not self.coupling.redraws
+        if noise_of and not shares_gumbels and (self.sites is None or noise_of in self.sites):
             raise OptionError(f"site {msg['name']!r} is the Gumbel noise of a choice: it has no other coupling")
         if msg["type"] != "sample" or (mechanism := mechanism_of(msg["fn"])) is None:
             return

@@ -13,7 +13,7 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..checks import function, takes, told
 from ..errors import EvidenceError, InterventionError, nearest
-from .around import values_apart
+from .around import sites_apart, values_apart
 from .asked import NotSeparable, asked
 from .control_flow import count_steps, has_steps, wrap_bodies
 from .exogenous import exogenous, next_key, unit_noise
@@ -30,8 +30,9 @@ from .intervention import (
     is_callable,
     slot_of,
 )
-from .lineage import Words, added, redraw, signature, where
+from .lineage import Upstream, Words, added, redraw, signature, where
 from .mechanism import mechanism_of
+from .structure import looked_at
 
 # In place of True while a message goes outward: an observation by an outer handler overwrites it.
 _HERE = "intervened"
@@ -92,12 +93,16 @@ class do(Messenger):
         self._scanned: set[str] = set()
         self._earlier = Earlier()
         self._signatures: dict[str, Words] = {}
+        # The sites of the same unit without these interventions, where a coupling asked for them.
+        self._twin: dict[str, Any] | None = None
         # The loops around this handler's sites: the step, and how many there are.
         self._steps: tuple[tuple[Any, int], ...] = ()
         # By message: its name here (outer handlers may put another before it), and the handlers that it has
         # passed while it was held.
         self._names: dict[int, str] = {}
         self._held: dict[int, list[Messenger]] = {}
+        # By message: what it had as intermediates before anyone drew it.
+        self._undrawn: dict[int, Any] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fn is None:
@@ -139,11 +144,12 @@ class do(Messenger):
         if msg["type"] == "sample" and of_natural and mechanism_of(msg["fn"]) is not None:
             # Asked only where it matters: finding descendants takes a look at the whole model. A site that is
             # intervened on may have its natural value in some worlds, or be set to what is made of that.
-            upstream = partial(self._upstream, name)
+            above = Upstream(partial(self._upstream, name), partial(self._factual, name))
             if msg["kwargs"].get("rng_key") is not None:
-                redraw(msg, upstream)
+                redraw(msg, above)
             elif msg["value"] is None:
-                msg["redraw"] = [*msg.get("redraw", ()), upstream]
+                msg["redraw"] = [*msg.get("redraw", ()), above]
+                self._undrawn[id(msg)] = msg["intermediates"]
         if name not in self.data:
             return
         if isinstance(value, Nested):
@@ -216,6 +222,10 @@ class do(Messenger):
             given = not known and not found.drawn
             if given and not found.has_enumerate_support and not isinstance(found, Beside):
                 raise no_density(name)
+        # (A draw puts another list in the place of this one.)
+        drawn = msg.get("intermediates") is not self._undrawn.pop(id(msg), msg.get("intermediates"))
+        if drawn and msg.get("redraw") and self._needs_unit(name, msg["fn"]):
+            raise _needs_exogenous(name, "its coupling")
         self._earlier.add(name, msg)
         if name in self.data:
             done = signature(name, msg["value"])
@@ -238,9 +248,7 @@ class do(Messenger):
             model = exogenous(model, *unit)
         elif next_key() is not None:
             # numpyro.handlers.seed would give each run other noise.
-            raise InterventionError(
-                f"site {name!r}: a nested intervention runs the same unit twice, which needs handlers.exogenous"
-            )
+            raise _needs_exogenous(name, "a nested intervention")
         values = values_apart(model, self.fn, value.world, args, kwargs)
         if name not in values:
             raise InterventionError(f"the model has no site {name!r}; {nearest(name, list(values))}")
@@ -253,7 +261,7 @@ class do(Messenger):
         if self._descendants is None:
             if self._arguments is None or self.fn is None:
                 raise InterventionError(
-                    f"site {name!r} has the coupling 'independent': what is drawn anew depends on the graph; "
+                    f"site {name!r} has a coupling that asks what is upstream, which depends on the graph; "
                     "write do(fn, data) rather than with do(data=…)"
                 )
             args, kwargs = self._arguments
@@ -261,6 +269,31 @@ class do(Messenger):
             self._descendants = {site: found.descendants(site) for site in self.data if site in found.names}
         done = [s for site, s in self._signatures.items() if name in self._descendants.get(site, ())]
         return added(done) if done else None
+
+    def _needs_unit(self, name: str, fn: Any) -> bool:
+        """Is a site's noise relative to the factual world, and nobody has given it the noise of a unit?"""
+        mechanism = mechanism_of(fn)
+        relative = mechanism is not None and mechanism.coupling.relative and mechanism.noise is None
+        return relative and self._upstream(name) is not None
+
+    def _factual(self, name: str) -> tuple[Any, Any] | None:
+        """The mechanism and the value that a site has without this handler's interventions, if they are upstream."""
+        if looked_at() or self._upstream(name) is None:
+            return None
+        if not self._strict:
+            raise InterventionError(
+                f"site {name!r} is inside scan or cond, where what it is in the factual world is not at hand; give it "
+                "a coupling that does not ask for that, or write the loop in Python"
+            )
+        if self._twin is None:
+            assert self.fn is not None
+            assert self._arguments is not None
+            unit = unit_noise()
+            if unit is None:
+                raise _needs_exogenous(name, "its coupling")
+            args, kwargs = self._arguments
+            self._twin = sites_apart(exogenous(self.fn, *unit), self.fn, (), args, kwargs, asked)
+        return mechanism_of(self._twin[name]["fn"]), self._twin[name]["value"]
 
     def _run_inside(self, body: Callable, step: tuple[Any, int] | None, *args: Any) -> Any:
         inner = do(data=self.data)
@@ -275,6 +308,10 @@ class do(Messenger):
         self._seen |= inner._seen
         self._scanned |= inner._seen & set(self.data)
         return result
+
+
+def _needs_exogenous(name: str, what: str) -> InterventionError:
+    return InterventionError(f"site {name!r}: {what} runs the same unit twice, which needs handlers.exogenous")
 
 
 def _is_array(value: Any) -> bool:

@@ -1,10 +1,10 @@
-"""Which interventions are upstream of a draw, as a number: what the coupling ``"independent"`` keys
-its fresh noise by, so that a world of the same interventions draws the same."""
+"""What couplings want to know of the interventions upstream of a draw: which they are, as a number that keys fresh
+noise (so that a world of the same interventions draws the same), and what the site is without them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,16 +41,40 @@ def added(several: Sequence[Words]) -> Words:
     return first, second
 
 
-def redraw(msg: dict[str, Any], find: Callable[[], Words | None]) -> None:
-    """Give a site with the coupling ``"independent"`` fresh noise where interventions are upstream.
+class Upstream(NamedTuple):
+    """What a handler knows of the interventions above a site; asked only where the site's coupling wants to know.
+
+    Attributes:
+        words: the sum of their signatures; None where there are none.
+        factual: the site's mechanism and value in the factual world of the unit; None where there are none.
+    """
+
+    words: Callable[[], Words | None]
+    factual: Callable[[], tuple[Any, Array] | None]
+
+
+def redraw(msg: dict[str, Any], above: Upstream) -> None:
+    """Give a site whose coupling does not share its noise as it is the noise that it has below interventions.
 
     Args:
         msg: message of a sample site whose key and noise are known.
-        find: finds the sum of the signatures upstream; it is asked at such sites only.
+        above: the interventions that are upstream.
     """
-    mechanism, fn = mechanism_of(msg["fn"]), msg["fn"]
-    if mechanism is None or mechanism.coupling != "independent" or (upstream := find()) is None:
+    mechanism = mechanism_of(msg["fn"])
+    if mechanism is None:
         return
+    if mechanism.coupling.relative and mechanism.noise is None and (found := above.factual()) is not None:
+        # (Noise that is at hand was made of the factual world already, or of what was observed there.)
+        own, value = found
+        key = natural_key(msg["fn"], msg["kwargs"]["rng_key"])
+        noise = own.posterior_noise(key, value)
+        msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(noise=noise))
+    if mechanism.coupling.redraws and (words := above.words()) is not None:
+        _draw_anew(msg, mechanism, words)
+
+
+def _draw_anew(msg: dict[str, Any], mechanism: Any, upstream: Words) -> None:
+    fn = msg["fn"]
     own = natural_key(fn, msg["kwargs"]["rng_key"])
     done = (upstream[0] | upstream[1]) != 0
     key = chosen_key(done, fold_in(fold_in(stream(own, "redraw"), upstream[0]), upstream[1]), own)

@@ -65,7 +65,7 @@ class LookUp(Messenger):
         return choice.asking(lambda asked: _looked_up(self.table_of(name, asked), asked, name))
 
     def _with_scores(self, choice: Mechanism, name: str) -> Mechanism:
-        if isinstance(choice, Choice) and (choice.known_scores is not None or choice.scoring == "uniform"):
+        if isinstance(choice, Choice) and (choice.known_scores is not None or not choice.scoring.asks_lm):
             # (A loop sends its sites on, after the scores of every step were looked up.)
             return choice
         table = self.table_of(name, choice)

@@ -34,7 +34,8 @@ from .context import (
     pending_tokens,
     same_items,
 )
-from .coupling import parse_coupling
+from .couplings.base import Coupling
+from .couplings.registry import parse_coupling
 from .encoding import Encoding
 from .phrase import Phrase
 from .scores import check_temperature
@@ -75,13 +76,12 @@ class Mechanism(dist.Distribution):
     has_rsample = False
 
     kind: str
-    couplings: tuple[str, ...]
     lm: LanguageModel
     template: Template
     phrases: tuple[Phrase, ...]
     texts: tuple[str | None, ...]
     temperature: Any
-    coupling: str
+    coupling: Coupling
     noise: Any
 
     def _set_given(self, given: Any) -> Given:
@@ -114,6 +114,11 @@ class Mechanism(dist.Distribution):
     @abstractmethod
     def inputs(self) -> Any:
         """What the distribution depends on, besides the language model."""
+
+    @property
+    @abstractmethod
+    def couplings(self) -> tuple[Coupling, ...]:
+        """Those that the site may have."""
 
     # -- the text before the template -----------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..models.codec import Tokens
-from .scoring import scored_tree
+from .scorings.base import Scoring
 from .tree import OptionTree
 
 
@@ -31,13 +31,13 @@ class Question:
     varying: tuple[int, ...]
     shared: Tokens
     rows: tuple[Tokens, ...]
-    scoring: str
+    scoring: Scoring
     alone: Question | None = None
 
     @cached_property
     def tree(self) -> OptionTree:
         """The options as a tree of tokens."""
-        return scored_tree(self.scoring, self.rows)
+        return self.scoring.tree(self.rows)
 
     @property
     def sizes(self) -> tuple[int, ...]:

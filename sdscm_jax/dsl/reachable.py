@@ -314,7 +314,7 @@ class _Reading(Messenger):
             if name in self.found:
                 self.found[name].indices = [phrase.index for phrase in mechanism.phrases]
             return
-        if mechanism.scoring == "uniform":
+        if not mechanism.scoring.asks_lm:
             return
         natural = has_mechanism(msg["fn"])
         scores = jnp.zeros((*mechanism.batch_shape, len(mechanism.options)), jnp.float32)

@@ -15,7 +15,7 @@ from numpyro.primitives import _PYRO_STACK
 from ..errors import SiteError
 from .asked import NotSeparable, asked
 from .choice import Choice
-from .coupling import truncated_gumbels
+from .couplings.gumbel import truncated_gumbels
 from .exogenous import exogenous
 from .intervened import Changed, Drawn, Fixed, intervened
 from .mechanism import mechanism_of
@@ -89,7 +89,7 @@ class GumbelReparam(Reparam):
             return fn, obs
         if isinstance(done, Changed):
             raise SiteError(f"site {name!r} has a soft intervention; put GumbelReparam inside of do")
-        if not isinstance(choice, Choice) or choice.coupling != "gumbel":
+        if not isinstance(choice, Choice) or not choice.coupling.gumbels or choice.coupling.redraws:
             raise SiteError(
                 f"site {name!r} is no choice with Gumbel noise that worlds share; GumbelReparam cannot take it apart"
             )

@@ -10,15 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpyro
 from numpyro.ops.provenance import eval_provenance
-from numpyro.primitives import Messenger
+from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..checks import shallow, takes
 from ..errors import ProgramError, SiteError
+from .couplings.base import Coupling
 from .exogenous import exogenous
 from .fit import is_static
 from .intervened import Changed, Drawn, Fixed, Intervened, intervened, natural
 from .mechanism import mechanism_of
 from .phrase import Phrase
+from .scorings.base import Scoring
 from .template import Template
 
 
@@ -50,7 +52,7 @@ class Site:
     parents: tuple[str, ...] = ()
     template: Template | None = None
     options: tuple[str, ...] = ()
-    scoring: str | None = None
+    scoring: Scoring | None = None
     exogenous: bool = False
     observed: bool = False
     shape: tuple[int, ...] = ()
@@ -58,7 +60,7 @@ class Site:
     phrase: Phrase | None = field(default=None, repr=False, compare=False)
     looped: bool = False
     text_parents: tuple[str, ...] = ()
-    coupling: str | None = None
+    coupling: Coupling | None = None
     random: bool = False
     event_dim: int = 0
     support: Any = field(default=None, repr=False, compare=False)
@@ -70,6 +72,11 @@ class _Placeholders(Messenger):
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "sample" and msg["value"] is None and mechanism_of(msg["fn"]) is not None:
             msg["value"], msg["stand_in"] = jnp.zeros(msg["fn"].shape(), jnp.int32), True
+
+
+def looked_at() -> bool:
+    """Is a program run to see which sites it has, and not for their values?"""
+    return any(isinstance(handler, _Placeholders) for handler in _PYRO_STACK)
 
 
 class _Replaced(Messenger):

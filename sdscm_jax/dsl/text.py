@@ -20,7 +20,9 @@ from ..models.codec import Tokens
 from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
 from .context import check_written
-from .coupling import truncated_gumbels
+from .couplings.base import Coupling
+from .couplings.gumbel import truncated_gumbels
+from .couplings.registry import COUPLINGS
 from .encoding import Encoding, read_along, read_on
 from .mechanism import Mechanism
 from .noise import fold_in, gumbels, stream, token_gumbels
@@ -79,7 +81,6 @@ class Text(Mechanism):
     pytree_data_fields = ("lm", "phrases", "temperature", "noise")
     pytree_aux_fields = ("template", "form", "texts", "top_k", "top_p", "coupling")
     kind = "text"
-    couplings = ("gumbel", "independent")
 
     def __init__(
         self,
@@ -128,6 +129,11 @@ class Text(Mechanism):
         check_written(lm.codec, items, (prefix, self.template.suffix), where)
         batch_shape = jnp.broadcast_shapes(jnp.shape(temperature), *(phrase.batch_shape for phrase in self.phrases))
         super().__init__(batch_shape, (int(max_tokens),), validate_args=validate_args)
+
+    @property
+    def couplings(self) -> tuple[Coupling, ...]:
+        """Those whose noise is Gumbels: of a text there is one for each position and token."""
+        return tuple(coupling for coupling in COUPLINGS if coupling.gumbels)
 
     @property
     def inputs(self) -> Any:

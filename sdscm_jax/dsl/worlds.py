@@ -314,7 +314,8 @@ def _grid(worlds: Sequence[World], found: Sequence[dict[str, _Constant]], struct
     names = [site.name for site in structure if worlds and site.name in worlds[0]]
     start = min((i for i, site in enumerate(structure) if site.name in names), default=0)
     # A site whose noise depends on what is upstream breaks consistency.
-    if not names or any(site.coupling == "independent" for site in structure[start + 1 :]):
+    below = [site.coupling for site in structure[start + 1 :] if site.coupling is not None]
+    if not names or any(coupling.redraws or coupling.relative for coupling in below):
         return None
     sites = [site for site in structure if site.name in names]
     if any(site.kind != "choice" or site.shape or site.looped for site in sites):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import instance
-from ..dsl.coupling import parse_coupling
+from ..dsl.couplings.base import Coupling
+from ..dsl.couplings.registry import parse_coupling
 from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
 from .copies import Copies, Target
@@ -43,7 +44,7 @@ class Exact(Sites):
         instance(self.network, Network, "network", EffectError)
         instance(self.limits, Limits, "limits", EffectError)
         if self.coupling is not None:
-            parse_coupling(self.coupling, "effects.exact", EffectError)
+            object.__setattr__(self, "coupling", parse_coupling(self.coupling, "effects.exact", EffectError))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,9 +67,10 @@ class Exact(Sites):
         """May the site not be intervened on?"""
         return self.network[site].exogenous
 
-    def coupling_of(self, site: str) -> str | None:
+    def coupling_of(self, site: str) -> Coupling | None:
         """How worlds share the site's noise; None: it is not known."""
-        return self.coupling or self.network[site].coupling
+        found = self.coupling or self.network[site].coupling
+        return None if found is None else parse_coupling(found)
 
     def table(self, site: str) -> pd.DataFrame:
         """``P(site | its parents)``: what the language model said in each context, after scoring and temperature.
@@ -137,15 +139,16 @@ class Exact(Sites):
     ) -> list[tuple[np.ndarray, Sequence[int]]]:
         """The law of every version that is needed, given those that it reads; but for those of one site."""
         operands: list[tuple[np.ndarray, Sequence[int]]] = []
-        for site, versions in copies.responses(wanted).items():
+        for site, versions in self._with_factual(copies, wanted).items():
             if site == without:
                 continue
             tables = [self.given_constants(copies, version) for version in versions]
             coupling = self.coupling_of(site)
-            if len(versions) == 1 or coupling == "independent":
+            if len(versions) == 1 or (coupling is not None and coupling.redraws):
                 operands += [(table, [*axes, v]) for (table, axes), v in zip(tables, versions, strict=True)]
                 continue
-            if len(versions) > 2:
+            relative = coupling is not None and coupling.relative
+            if len(versions) > 2 + relative:
                 raise EffectError(
                     f"site {site!r} has {len(versions)} versions whose noise is shared, and exact effects know two; "
                     "use effects.sampled"
@@ -155,20 +158,42 @@ class Exact(Sites):
                     f"how worlds share the noise of site {site!r} is not known; say it with "
                     "effects.exact(…, coupling=…), or use effects.sampled"
                 )
-            axes = list(dict.fromkeys([*tables[0][1], *tables[1][1]]))
-            p, q = (_aligned(table, own, axes) for table, own in tables)
-            size = float(np.prod(np.broadcast_shapes(p.shape, q.shape))) * p.shape[-1]
+            axes = list(dict.fromkeys(axis for _, own in tables for axis in own))
+            laws = [_aligned(table, own, axes) for table, own in tables]
+            size = float(np.prod(np.broadcast_shapes(*(p.shape for p in laws)))) * laws[0].shape[-1] ** (len(laws) - 1)
             if size > self.limits.largest:
                 raise EffectError(
                     f"the exact effect needs an array of {size:.2g} numbers for the two versions of site {site!r}, "
                     f"more than {self.limits.largest:.2g}; use effects.sampled, or raise limits="
                 )
-            joint = joint_responses(coupling, p, q)
+            joint = joint_responses(coupling, *laws)
             joint = np.broadcast_to(
-                joint, (*(len(self.options(copies.copies[a].site)) for a in axes), *joint.shape[-2:])
+                joint, (*(len(self.options(copies.copies[a].site)) for a in axes), *joint.shape[-len(laws) :])
             )
             operands.append((joint, [*axes, *versions]))
         return operands
+
+    def _with_factual(self, copies: Copies, wanted: Sequence[int]) -> dict[str, list[int]]:
+        """Versions by site; of a site whose noise is relative the factual one leads, wherever it has several."""
+        needed, found = list(wanted), copies.responses(wanted)
+        while True:
+            lacking = [
+                factual
+                for site, versions in found.items()
+                if len(versions) > 1
+                and (coupling := self.coupling_of(site)) is not None
+                and coupling.relative
+                and (factual := copies.of(Target(site))) not in versions
+            ]
+            if not lacking:
+                break
+            needed += lacking
+            found = copies.responses(needed)
+        for site, versions in found.items():
+            if len(versions) > 1 and (coupling := self.coupling_of(site)) is not None and coupling.relative:
+                factual = copies.of(Target(site))
+                versions.sort(key=lambda version, factual=factual: version != factual)
+        return found
 
     def given_constants(self, copies: Copies, version: int) -> tuple[np.ndarray, list[int]]:
         """The table of a version, without the parents that are set to a constant; and the others."""

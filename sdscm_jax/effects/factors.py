@@ -17,7 +17,7 @@ from numpyro.primitives import Messenger
 
 from ..checks import flag, instance, items, one_of, text, told
 from ..dsl.asked import language_models
-from ..dsl.coupling import parse_coupling
+from ..dsl.couplings.registry import parse_coupling
 from ..dsl.exogenous import exogenous
 from ..dsl.intervened import Fixed, Intervened, unmasked
 from ..dsl.mechanism import Mechanism
@@ -80,7 +80,7 @@ class Factor:
             raise SiteError(f"{what}: its table is of probabilities, got {told(self.table)}")
         flag(self.exogenous, f"{what}: exogenous", SiteError)
         if self.coupling is not None:
-            parse_coupling(self.coupling, f"site {self.site!r}", EffectError)
+            object.__setattr__(self, "coupling", parse_coupling(self.coupling, f"site {self.site!r}", EffectError))
 
 
 @dataclass(frozen=True, eq=False)

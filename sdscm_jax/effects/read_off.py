@@ -103,7 +103,7 @@ def _tabled(fn: Any, sites: Mapping[int, str]) -> Tabled | None:
 
 def _scores(fn: Choice, contexts: int) -> np.ndarray | None:
     """Scores ``[C, K]`` of a choice in all contexts, where they are known."""
-    if fn.scoring == "uniform" and fn.known_scores is None:
+    if not fn.scoring.asks_lm and fn.known_scores is None:
         return np.zeros((contexts, len(fn.options)))
     table = fn.table if isinstance(fn, TabledChoice) else None
     return table.scores if table is not None and table.is_dense else None

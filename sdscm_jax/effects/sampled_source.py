@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..dsl.along import along
+from ..dsl.couplings.base import Coupling
+from ..dsl.couplings.independent import Independent
 from ..dsl.graph import Graph
 from ..dsl.intervention import Nested
 from ..dsl.noise import as_key
@@ -171,8 +173,26 @@ class Sampled(Sites):
         first = [next(t for t in targets if copies.of(t) == copy) for copy in wanted]
         laws = [self.probabilities(target) for target in first]
         # A site without a coupling has no laws but what was drawn, and of single values any coupling is the product.
-        joint = laws[0] if len(laws) == 1 else joint_responses(self._site(own).coupling or "independent", *laws)
+        coupling = self._site(own).coupling or Independent()
+        if len(laws) == 1:
+            joint = laws[0]
+        elif not coupling.relative:
+            joint = joint_responses(coupling, *laws)
+        else:
+            joint = self._beside_factual(copies, coupling, wanted, laws, own)
         return with_axes(joint, [wanted.index(copies.of(target)) for target in targets])
+
+    def _beside_factual(
+        self, copies: Copies, coupling: Coupling, wanted: Sequence[int], laws: Sequence[np.ndarray], own: str
+    ) -> np.ndarray:
+        """The joint law of two versions whose noise is relative to that of the factual one."""
+        factual = copies.of(Target(own))
+        if factual == wanted[0]:
+            return joint_responses(coupling, *laws)
+        if factual == wanted[1]:
+            return joint_responses(coupling, *reversed(laws)).swapaxes(-1, -2)
+        self.prepare([Target(own)])
+        return joint_responses(coupling, self.probabilities(Target(own)), *laws).sum(-3)
 
     def prior_noise(self, site: str) -> bool:
         """Does nothing that was observed of the units tell of the site's noise?"""

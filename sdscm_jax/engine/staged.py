@@ -14,7 +14,6 @@ import numpy as np
 from ..dsl.asked import Visit, language_models
 from ..dsl.run_worlds import WorldResults
 from ..dsl.scores import check_scores
-from .answers import scores_of
 from .program import Outputs, Program, compiled, digest
 from .run import Progress, Run, joined
 from .scorer import Counts, Scorer
@@ -139,7 +138,8 @@ class Staged:
         scorer = self._scorers[visit.lm]
         flat = _flat(contexts)
         before = replace(scorer.counts)
-        scores = scores_of(visit.question, scorer.edges(visit.question, flat))
+        edges = scorer.edges(visit.question, flat)
+        scores = visit.question.scoring.scores_on_host(visit.question.tree, edges)
         lm = language_models(self.run.args)[visit.lm]
         check_scores(scores, f"site {visit.site!r}", lambda row: visit.question.context(flat[row], lm.codec.decode), lm)
         # What has no value has no text: its row is refused by name once all is run.

@@ -13,7 +13,6 @@ from ..dsl.choice import Choice
 from ..dsl.question import Question
 from ..dsl.table import unique_contexts
 from ..models.language_model import LanguageModel
-from .answers import scores_of
 from .forward import token_bytes
 from .memory import default_memory
 from .packing import rounded
@@ -74,7 +73,7 @@ class TrieScorer:
         Raises:
             SDSCMError: the memory does not hold one text.
         """
-        question = choice.question if choice.scoring != "uniform" else None
+        question = choice.question if choice.scoring.asks_lm else None
         # As with the same texts twice: without a context there is nothing to compare.
         if question is None or (question.alone is not None and not question.pieces):
             return np.zeros((len(indices), len(choice.options)), np.float32)
@@ -101,7 +100,7 @@ class TrieScorer:
         asked.note_reference(question, contexts, 1)
         if asked.store is not None:
             asked.store.flush()
-        return scores_of(question, edges)[which]
+        return question.scoring.scores_on_host(question.tree, edges)[which]
 
     def _asked_of(self, lm: LanguageModel) -> _Growing:
         if id(lm) not in self._scorers:

@@ -16,6 +16,7 @@ import pandas as pd
 from .. import checks
 from ..dsl.choice import Choice
 from ..dsl.phrase import Phrase
+from ..dsl.scorings.registry import SCORINGS, parse_scoring
 from ..dsl.tabulate import score_contexts
 from ..errors import DataError, ProgramError
 from ..models.adapters import Adapter
@@ -27,8 +28,6 @@ from ..models.training import Batch, OnStep, train_lm
 from .members import Family, Member
 from .table import Conditional, Data, Weights, conditionals
 
-# What these ask for is the law of the text that is trained on.
-FITTED = ("sequence", "option", "masked")
 # Rows have at least so many tokens: several short documents each.
 LENGTH = 128
 
@@ -154,8 +153,9 @@ def table_batches(
     seed = checks.seed(seed, error=DataError)
     checks.instance(lm, LanguageModel, "lm", ProgramError)
     checks.instance(program, (Member, Family), "program", DataError)
-    if isinstance(program, Member) and program.scoring not in FITTED:
-        raise DataError(f"scoring={program.scoring!r} is not the law of a text; it is one of {', '.join(FITTED)}")
+    if isinstance(program, Member) and not parse_scoring(program.scoring).learnt:
+        learnt = ", ".join(scoring for scoring in SCORINGS if scoring.learnt)
+        raise DataError(f"scoring={program.scoring!r} is not the law of a text; it is one of {learnt}")
     family = program.family if isinstance(program, Member) else program
     writer = TableWriter(lm.codec, program, conditionals(family, data, weights))
     length = max(LENGTH, writer.length) if length is None else length

@@ -13,7 +13,7 @@ from .. import checks
 from ..checks import instance, items
 from ..dsl.choice import Choice
 from ..dsl.phrase import Phrase
-from ..dsl.scoring import parse_scoring
+from ..dsl.scorings.registry import parse_scoring
 from ..dsl.site import sample
 from ..dsl.template import Template
 from ..errors import FamilyError

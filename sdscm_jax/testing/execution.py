@@ -11,7 +11,7 @@ import numpyro
 
 from ..checks import count, items, one_of, real
 from ..dsl.asked import language_models
-from ..dsl.coupling import draw_noise
+from ..dsl.couplings.gumbel import Gumbel
 from ..dsl.exogenous import exogenous
 from ..dsl.graph import Graph
 from ..dsl.noise import as_key, fold_in, fold_text
@@ -178,12 +178,8 @@ def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _lead(site: Site, key: Any, log_probs: np.ndarray) -> float:
     """By how much, in nats, the option that a unit's noise picks is ahead of the next one."""
-    noise: Any = draw_noise(site.coupling or "gumbel", fold_text(key, site.name), site.options, ())
-    if site.coupling == "inverse_cdf":
-        edges = np.exp(log_probs).cumsum()[:-1]
-        return float(np.abs(edges - float(noise.high)).min(initial=np.inf))
-    best = np.sort(log_probs + np.asarray(noise))
-    return float(best[-1] - best[-2]) if len(best) > 1 else np.inf
+    coupling = site.coupling or Gumbel()
+    return float(coupling.lead(jnp.asarray(log_probs), coupling.draw(fold_text(key, site.name), site.options, ())))
 
 
 def _table(model: Callable, args: tuple) -> Tabulated | None:

@@ -145,7 +145,7 @@ def _at_choices(program: Callable, lm: LanguageModel, args: tuple, wanted: Calla
 
 def _question(choice: Choice) -> Question | str:
     """What a choice asks, or why that cannot be answered by what is written down."""
-    if choice.scoring not in ("sequence", "option", "masked"):
+    if not choice.scoring.learnt:
         return f"scoring={choice.scoring!r}"
     if any(isinstance(phrase, TextPhrase) for phrase in choice.phrases):
         return "a site that is given free text"

@@ -34,16 +34,15 @@ class _Relisted(Messenger):
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         choice = msg["fn"] if msg["type"] == "sample" and not msg["is_observed"] else None
-        if not isinstance(choice, Choice) or choice.coupling == "inverse_cdf" or choice.lm.absent:
+        if not isinstance(choice, Choice) or choice.coupling.ordered or choice.lm.absent:
             return
         key = msg["kwargs"]["rng_key"]
         count = len(choice.options)
         orders = {"in reverse order": list(reversed(range(count)))}
         # The walk of constrained decoding depends on all options.
-        if choice.scoring != "masked" and LOSER not in choice.options:
+        if choice.scoring.odds_by_themselves and LOSER not in choice.options:
             orders[f"with {LOSER!r} beside them"] = [count, *range(count)]
-        total = jnp.sort(choice.logits + choice.draw_noise(key, choice.batch_shape), axis=-1)
-        clear = total[..., -1] - total[..., -2] > self.tolerance if count > 1 else jnp.ones(choice.batch_shape, bool)
+        clear = choice.coupling.lead(choice.logits, choice.draw_noise(key, choice.batch_shape)) > self.tolerance
         self.options[msg["name"]] = (*choice.options, LOSER)
         self.found[msg["name"]] = {}
         for name, order in orders.items():

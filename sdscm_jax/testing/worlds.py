@@ -37,7 +37,7 @@ class Worlds:
     def redrawn(self, number: int) -> set[str]:
         """Those whose noise is another one there: ``coupling="independent"``, and what is downstream of that."""
         graph = self.data.graph
-        anew = {name for name in self.below(number) if graph[name].coupling == "independent"}
+        anew = {name for name in self.below(number) if getattr(graph[name].coupling, "redraws", False)}
         return anew | {name for other in anew for name in graph.descendants(other)}
 
     def factual(self, number: int) -> np.ndarray:
@@ -145,13 +145,14 @@ def unreached(worlds: Worlds) -> int:
 def stable(worlds: Worlds) -> int:
     """An option whose odds fall against no other stays; the number of choices below an intervention where they did not.
 
-    Of choices with ``coupling="gumbel"`` whose log-probabilities were kept.
+    Of choices with a ``stable`` coupling (such as ``"gumbel"``) whose log-probabilities were kept.
     """
     data, looked = worlds.data, 0
     rows = np.arange(len(data))
     for number, world in enumerate(worlds.worlds, 1):
         for site in worlds.below(number) - set(world):
-            if data.graph[site].coupling != "gumbel" or site not in data.log_probs or data.values[site].ndim != 2:
+            coupling = data.graph[site].coupling
+            if coupling is None or not coupling.stable or site not in data.log_probs or data.values[site].ndim != 2:
                 continue
             chosen, there = data.values[site][:, 0], data.values[site][:, number]
             log_probs = data.log_probs[site]

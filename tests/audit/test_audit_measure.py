@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sdscm_jax.audit.measure import COUPLINGS, measure, measure_couplings
+from sdscm_jax.audit.measure import compared_couplings, measure, measure_couplings
 from sdscm_jax.audit.roles import Roles
 from sdscm_jax.effects import Factor, Network
 
@@ -77,7 +77,7 @@ def test_shares_that_change(seed: int) -> None:
     rng = np.random.default_rng(9)
     found = measure_couplings(net, ROLES, 1)
     c = rng.choice(3, n, p=net["c"].table)
-    for coupling in COUPLINGS:
+    for coupling in compared_couplings():
         worlds = []
         shared = {name: noise(rng, coupling, n, net[name].table.shape[-1]) for name in "lmy"}
         for a in (0, 1):

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.coupling import COUPLINGS, Cell, draw_noise, posterior_noise, respond
+from sdscm_jax.dsl.couplings.inverse_cdf import Cell
+from sdscm_jax.dsl.couplings.registry import COUPLINGS, parse_coupling
 from sdscm_jax.dsl.double import Double, double, less, minus, running_sums, times
 from sdscm_jax.dsl.handlers import couple, exogenous
 
@@ -37,6 +38,8 @@ def agreement(coupling: str) -> float:
         low, high = (np.concatenate([[0], np.cumsum(p)]) for p in (P, Q))
         overlap = np.minimum(low[1:], high[1:]) - np.maximum(low[:-1], high[:-1])
         return float(np.maximum(overlap, 0).sum())
+    if coupling == "maximal":
+        return float(np.minimum(P, Q).sum())
     # Both pick k: G_k exceeds all G_j + max(log p_j/p_k, log q_j/q_k).
     return float(sum(1 / np.maximum(P / P[k], Q / Q[k]).sum() for k in range(3)))
 
@@ -81,8 +84,8 @@ def test_couplings_mix(lm: sd.LanguageModel) -> None:
 @partial(jax.jit, static_argnums=0)
 def replayed(coupling: str, key: jax.Array, logits: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
     keys = jax.random.split(key, 50)
-    noise = jax.vmap(lambda key: posterior_noise(coupling, key, tuple("abcd"), logits, index))(keys)
-    return noise, respond(coupling, logits, noise)
+    noise = jax.vmap(lambda key: parse_coupling(coupling).posterior(key, tuple("abcd"), logits, index))(keys)
+    return noise, parse_coupling(coupling).respond(logits, noise)
 
 
 @given(
@@ -102,7 +105,7 @@ def test_posterior_noise_replays_its_evidence(weights: list[float], coupling: st
         logits = jnp.log(jnp.asarray(probs, jnp.float32))
     for index in np.flatnonzero(probs > 0):
         noise, again = replayed(coupling, jax.random.key(seed), logits, jnp.int32(index))
-        if coupling != "inverse_cdf":
+        if parse_coupling(coupling).gumbels:
             assert np.isfinite(noise).all()
         assert (again == index).all()
 
@@ -118,7 +121,9 @@ def test_moments_of_truncated_gumbels() -> None:
     keys = jax.random.split(jax.random.key(0), DRAWS)
     error = 4 * np.pi / np.sqrt(6 * DRAWS)
     for k in range(3):
-        noise = np.asarray(jax.vmap(lambda key, k=k: posterior_noise("gumbel", key, FACES, logits, jnp.int32(k)))(keys))
+        noise = np.asarray(
+            jax.vmap(lambda key, k=k: parse_coupling("gumbel").posterior(key, FACES, logits, jnp.int32(k)))(keys)
+        )
         # The maximum of log p + G is a standard Gumbel whichever option has it.
         np.testing.assert_allclose(noise[:, k].mean(), EULER - np.log(P[k]), atol=error)
         np.testing.assert_allclose(noise[:, k].var(), np.pi**2 / 6, rtol=0.08)
@@ -131,8 +136,8 @@ def test_moments_of_truncated_gumbels() -> None:
 
         def again(key: jax.Array, coupling: str = coupling) -> jax.Array:
             first, second = jax.random.split(key)
-            value = respond(coupling, logits, draw_noise(coupling, first, FACES, ()))
-            return posterior_noise(coupling, second, FACES, logits, value)
+            value = parse_coupling(coupling).respond(logits, parse_coupling(coupling).draw(first, FACES, ()))
+            return parse_coupling(coupling).posterior(second, FACES, logits, value)
 
         noise = jax.vmap(again)(keys)
         noise = place(noise) if coupling == "inverse_cdf" else np.asarray(noise)
@@ -145,7 +150,7 @@ def test_moments_of_truncated_gumbels() -> None:
 def test_the_posterior_of_the_inverse_cdf_is_uniform_in_the_cell() -> None:
     keys = jax.random.split(jax.random.key(1), DRAWS)
     logits = jnp.log(jnp.asarray(P, jnp.float32))
-    noise = place(jax.vmap(lambda key: posterior_noise("inverse_cdf", key, FACES, logits, jnp.int32(1)))(keys))
+    noise = place(jax.vmap(lambda key: parse_coupling("inverse_cdf").posterior(key, FACES, logits, jnp.int32(1)))(keys))
     assert float(noise.min()) >= 0.2
     assert float(noise.max()) < 0.7
     np.testing.assert_allclose([noise.mean(), noise.var()], [0.45, 0.5**2 / 12], atol=0.005)
@@ -173,9 +178,9 @@ def test_an_unlikely_option_in_the_middle_has_its_cell() -> None:
     logits = jnp.log(jnp.array([0.5, 1e-9, 0.5]))
     # They add up to 1 + 1e-9, so the cell is 1e-9 wide around 1/2.
     low = jnp.array([-6e-10, -4e-10, 4e-10, 6e-10], jnp.float32)
-    found = respond("inverse_cdf", logits, Double(jnp.full(4, 0.5, jnp.float32), low))
+    found = parse_coupling("inverse_cdf").respond(logits, Double(jnp.full(4, 0.5, jnp.float32), low))
     assert found.tolist() == [0, 1, 1, 2]
-    draws = draw_noise("inverse_cdf", jax.random.key(0), FACES, (100_000,))
+    draws = parse_coupling("inverse_cdf").draw(jax.random.key(0), FACES, (100_000,))
     np.testing.assert_allclose(np.asarray(draws.low).mean() * 2.0**25, 1.0, atol=0.01)
     # Evidence on it: replayed, and in another world where the exact uniform is.
     keys = jax.random.split(jax.random.key(1), 2000)
@@ -183,17 +188,19 @@ def test_an_unlikely_option_in_the_middle_has_its_cell() -> None:
         index = int(np.argmin(probs))
         logits = jnp.log(jnp.array(probs))
         noise = jax.vmap(
-            lambda key, logits=logits, index=index: posterior_noise("inverse_cdf", key, (), logits, jnp.int32(index))
+            lambda key, logits=logits, index=index: parse_coupling("inverse_cdf").posterior(
+                key, (), logits, jnp.int32(index)
+            )
         )(keys)
-        assert (respond("inverse_cdf", logits, noise) == index).all()
+        assert (parse_coupling("inverse_cdf").respond(logits, noise) == index).all()
         start = float(np.cumsum([0, *probs])[index])
         for other in ([0.2, 0.2, 0.6], [0.7, 0.1, 0.2], [0.0, 0.6, 0.4]):
             there = min(2, int(np.searchsorted(np.cumsum(other), start, side="right")))
-            assert (respond("inverse_cdf", jnp.log(jnp.array(other)), noise) == there).all()
+            assert (parse_coupling("inverse_cdf").respond(jnp.log(jnp.array(other)), noise) == there).all()
     # Upper tails: an option of 1e-30 that has 1e-28 in another world stays the last.
     tails = [jnp.log(jnp.array([1.0, p, p])) for p in (1e-30, 1e-28)]
-    noise = jax.vmap(lambda key: posterior_noise("inverse_cdf", key, (), tails[0], jnp.int32(1)))(keys)
-    assert (respond("inverse_cdf", tails[1], noise) == 2).all()
+    noise = jax.vmap(lambda key: parse_coupling("inverse_cdf").posterior(key, (), tails[0], jnp.int32(1)))(keys)
+    assert (parse_coupling("inverse_cdf").respond(tails[1], noise) == 2).all()
 
 
 @pytest.mark.parametrize("gap", [1e3, 1e7, 1e12])
@@ -201,7 +208,7 @@ def test_gumbels_below_a_far_top_keep_their_own_noise(gap: float) -> None:
     """An option that was impossible said nothing of its noise: in another world it is drawn as if unseen."""
     logits, other = jnp.array([0.0, -gap], jnp.float32), jnp.log(jnp.array([0.4, 0.6]))
     keys = jax.random.split(jax.random.key(2), DRAWS)
-    noise = jax.vmap(lambda key: posterior_noise("gumbel", key, ("a", "b"), logits, jnp.int32(0)))(keys)
-    assert (respond("gumbel", logits, noise) == 0).all()
-    share = float((respond("gumbel", other, noise) == 0).mean())
+    noise = jax.vmap(lambda key: parse_coupling("gumbel").posterior(key, ("a", "b"), logits, jnp.int32(0)))(keys)
+    assert (parse_coupling("gumbel").respond(logits, noise) == 0).all()
+    share = float((parse_coupling("gumbel").respond(other, noise) == 0).mean())
     np.testing.assert_allclose(share, 0.4, atol=4 * 0.5 / np.sqrt(DRAWS))

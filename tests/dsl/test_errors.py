@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.scoring import edge_sums, scored_tree
+from sdscm_jax.dsl.scorings.base import Scoring
+from sdscm_jax.dsl.scorings.registry import SCORINGS, parse_scoring
 from sdscm_jax.dsl.template import Template
+from sdscm_jax.testing import mock_lm
 
 from .test_choice import count_tokens
 
@@ -152,14 +154,18 @@ def test_phrases() -> None:
         jax.jit(lambda p: len(p.text))(level)
 
 
-@pytest.mark.parametrize("scoring", ["sequense", "masked", "uniform", "", None])
-def test_no_sum_answers_for_a_scoring_that_adds_nothing_up(scoring: object) -> None:
-    """On the host and in a trace, scores of a definition that is not known are no scores of another one."""
-    tree = scored_tree("sequence", ((1, 2), (3,)))
-    edges = np.log(np.full((1, 3), 0.5, np.float32))
-    assert edge_sums("sequence", tree, edges, np.where).shape == (1, 2)
-    with pytest.raises(sd.OptionError, match="unknown sum of edges"):
-        edge_sums(scoring, tree, edges, np.where)  # type: ignore[arg-type]
-    if scoring not in ("masked", "uniform"):
-        with pytest.raises(sd.OptionError, match="unknown scoring"):
-            scored_tree(scoring, ((1, 2), (3,)))  # type: ignore[arg-type]
+@pytest.mark.parametrize("scoring", ["sequense", "", None, 3])
+def test_a_scoring_that_is_not_known_has_no_scores(scoring: object) -> None:
+    with pytest.raises(sd.OptionError, match="unknown scoring"):
+        parse_scoring(scoring)
+    with pytest.raises(sd.OptionError, match="unknown scoring"):
+        sd.Choice(mock_lm(), "It is {}.", ["up", "low"], scoring=scoring)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_scores_on_the_host_are_those_on_the_device(scoring: Scoring) -> None:
+    tree = scoring.tree(((1, 2), (1, 3, 4), (1,), (5,)))
+    edges = np.log(np.random.default_rng(0).dirichlet(np.ones(9), 3)[:, : len(tree.edge_rows)]).astype(np.float32)
+    found = scoring.scores_on_host(tree, edges)
+    assert (found.shape, found.dtype) == ((3, 4), np.float32)
+    np.testing.assert_allclose(found, scoring.scores(tree, jax.numpy.asarray(edges)), rtol=1e-6)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sdscm_jax.dsl.couplings import registry
 from sdscm_jax.effects import Factor, Network
 
 Values = dict[str, int]
 Edges = frozenset[tuple[str, str]]
-COUPLINGS = ("gumbel", "inverse_cdf", "independent")
+COUPLINGS = tuple(registry.COUPLINGS)
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,29 @@ class Units:
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
         shape = {name: (self.n, self.model.size(name)) for name in self.model.names}
-        if self.coupling == "gumbel":
+        self.factual: dict[str, np.ndarray] | None = None
+        if self.coupling in ("gumbel", "maximal"):
             self.noise = {name: rng.gumbel(size=shape[name]) for name in self.model.names}
         else:
             self.noise = {name: rng.random(self.n) for name in self.model.names}
+        if self.coupling == "maximal":
+            self.threshold = {name: rng.random(self.n) for name in self.model.names}
+            self.rest = {name: rng.gumbel(size=shape[name]) for name in self.model.names}
+            self.factual = self.world({})
 
     def respond(self, name: str, read: Mapping[str, np.ndarray]) -> np.ndarray:
         """The value of a site given what it reads, int ``[n]``."""
         probs = self.model.tables[name][tuple(read[p] for p in self.model.parents[name])]
         probs = np.broadcast_to(probs, (self.n, probs.shape[-1]))
-        if self.coupling == "gumbel":
+        if self.factual is not None:
+            own = self.model.tables[name][tuple(self.factual[p] for p in self.model.parents[name])]
+            own, option = np.broadcast_to(own, probs.shape), self.factual[name]
+            rows = np.arange(self.n)
+            stays = self.threshold[name] * own[rows, option] < probs[rows, option]
+            with np.errstate(divide="ignore"):
+                other = np.argmax(np.log(np.maximum(probs - own, 0.0)) + self.rest[name], -1)
+            return np.where(stays, option, other)
+        if self.coupling in ("gumbel", "maximal"):
             with np.errstate(divide="ignore"):
                 return np.argmax(np.log(probs) + self.noise[name], -1)
         return np.minimum((self.noise[name][:, None] >= probs.cumsum(-1)).sum(-1), probs.shape[-1] - 1)

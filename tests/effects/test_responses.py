@@ -6,20 +6,17 @@ import dataclasses
 from typing import Any
 
 import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from sdscm_jax.dsl.coupling import draw_noise, respond
+from sdscm_jax.dsl.couplings.registry import COUPLINGS, parse_coupling
 from sdscm_jax.effects import Factor, Network, exact, pns
 from sdscm_jax.effects.responses import joint_responses, with_axes
 from sdscm_jax.errors import EffectError, OptionError
 
 N = 400_000
-COUPLINGS = ("gumbel", "inverse_cdf", "independent")
 LAWS = [
     ([0.5, 0.3, 0.2], [0.1, 0.3, 0.6]),
     ([0.5, 0.5, 0.0], [0.0, 0.4, 0.6]),
@@ -54,6 +51,9 @@ def draws(coupling: str, p: np.ndarray, q: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
             first = np.argmax(np.log(p) + noise[0], -1)
             second = np.argmax(np.log(q) + noise[0 if coupling == "gumbel" else 1], -1)
+            if coupling == "maximal":
+                stays = rng.random(N) * p[first] < q[first]
+                second = np.where(stays, first, np.argmax(np.log(np.maximum(q - p, 0.0)) + noise[1], -1))
     return np.bincount(first * size + second, minlength=size * size).reshape(size, size) / N
 
 
@@ -77,17 +77,21 @@ def test_laws(laws: tuple[np.ndarray, np.ndarray], coupling: str) -> None:
     chex.assert_trees_all_close(joint.sum(0), q, atol=1e-12, rtol=0)
     # The two worlds can be named in either order.
     chex.assert_trees_all_close(joint_responses(coupling, q, p), joint.T, atol=1e-12, rtol=0)
-    if coupling != "independent":
+    if not parse_coupling(coupling).redraws:
         chex.assert_trees_all_close(joint_responses(coupling, p, p), np.diag(p), atol=1e-12, rtol=0)
     if coupling == "inverse_cdf":
         # The distribution function of the pair is the smaller one: no coupling agrees more often in order.
         least = np.minimum(p.cumsum()[:, None], q.cumsum()[None, :])
         chex.assert_trees_all_close(joint.cumsum(0).cumsum(1), least, atol=1e-12, rtol=0)
-    if coupling == "gumbel":
+    if coupling == "maximal":
+        # No coupling agrees more often.
+        assert np.trace(joint) == pytest.approx(np.minimum(p, q).sum(), abs=1e-12)
+    if not parse_coupling(coupling).ordered:
         order = np.random.default_rng(len(p)).permutation(len(p))
         chex.assert_trees_all_close(
             joint_responses(coupling, p[order], q[order]), joint[np.ix_(order, order)], atol=1e-12, rtol=0
         )
+    if parse_coupling(coupling).stable:
         # Nobody leaves an option for one whose odds against it fall.
         falls = q[None, :] * p[:, None] < p[None, :] * q[:, None]
         assert (joint[falls] == 0).all()
@@ -117,9 +121,7 @@ def test_no_law_answers_for_a_coupling_that_there_is_not(wrong: Any) -> None:
     with pytest.raises(EffectError, match="unknown coupling"):
         joint_responses(wrong, p, q)
     with pytest.raises(OptionError, match="unknown coupling"):
-        draw_noise(wrong, jax.random.key(0), ("a", "b"), ())
-    with pytest.raises(OptionError, match="unknown coupling"):
-        respond(wrong, jnp.log(jnp.array([0.4, 0.6])), jnp.array([0.1, 0.2]))
+        parse_coupling(wrong)
 
 
 def test_necessity_and_sufficiency_by_counting_answers_to_the_same_noise() -> None:

@@ -19,7 +19,7 @@ from numpyro.handlers import trace
 import sdscm_jax as sd
 from sdscm_jax.dsl.handlers import do, exogenous
 from sdscm_jax.dsl.mechanism import mechanism_of
-from sdscm_jax.dsl.scoring import SCORINGS
+from sdscm_jax.dsl.scorings.registry import SCORINGS
 from sdscm_jax.dsl.tabulate import Scorer, score_contexts
 from sdscm_jax.engine import tabulation
 from sdscm_jax.engine.forward import token_bytes

@@ -9,10 +9,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.coupling import COUPLINGS
+from sdscm_jax.dsl.couplings.registry import COUPLINGS
+from sdscm_jax.dsl.scorings import registry
 
 WORDS = ("sun", "rain", "low", "high", "a long run", "home", "25", "grade 1", "Bob", "날씨")
-SCORINGS = ("sequence", "option", "mean", "masked", "pmi", "reference")
+SCORINGS = tuple(scoring for scoring in registry.SCORINGS if scoring.asks_lm)
 TEMPLATES = ("It is {}.", "She is {} years old", "We saw {} today.", "Today {} was there!", "Her score: {}%")
 
 
@@ -46,7 +47,7 @@ class Program:
 def programs(
     draw: Callable[..., Any],
     max_sites: int = 6,
-    couplings: tuple[str, ...] = COUPLINGS,
+    couplings: tuple[str, ...] = tuple(COUPLINGS),
     scorings: tuple[str, ...] = SCORINGS,
 ) -> Program:
     count = draw(st.integers(2, max_sites))

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
+from sdscm_jax.dsl.couplings.registry import parse_coupling
 from sdscm_jax.dsl.intervention import Alternatives
 from sdscm_jax.dsl.run_worlds import WorldResults, run_once, run_worlds
+from sdscm_jax.dsl.scorings.registry import parse_scoring
 from sdscm_jax.dsl.structure import structure
 from sdscm_jax.dsl.worlds import as_worlds
 from sdscm_jax.testing import check_abduction, check_execution, check_independence, check_options
@@ -44,7 +46,7 @@ def test_worlds(
     below = {
         coupling for name, coupling in zip(program.names, program.couplings, strict=True) if name in worlds.below(1)
     }
-    assert (stable(worlds) > 0) == ("gumbel" in below)
+    assert (stable(worlds) > 0) == any(parse_coupling(coupling).stable for coupling in below)
 
 
 @given(program=programs(max_sites=5), data=st.data(), seed=st.integers(0, 3))
@@ -68,9 +70,9 @@ def test_tabulated_is_staged(lm: sd.LanguageModel, program: Program) -> None:
 @given(program=programs(max_sites=2))
 @few
 def test_listing_options_otherwise_changes_no_value(lm: sd.LanguageModel, program: Program) -> None:
-    listings = 1 if program.scoring == "masked" else 2
-    gumbels = sum(coupling != "inverse_cdf" for coupling in program.couplings or ())
-    assert check_options(program, 5, lm, units=UNITS) == listings * gumbels * UNITS
+    listings = 1 + parse_scoring(program.scoring).odds_by_themselves
+    unordered = sum(not parse_coupling(coupling).ordered for coupling in program.couplings or ())
+    assert check_options(program, 5, lm, units=UNITS) == listings * unordered * UNITS
 
 
 THREE = Program(((), (0,), (0, 1)), (("sun", "rain"), ("low", "high", "home"), ("Bob", "25")), ("It is {}.",) * 3)

@@ -18,7 +18,7 @@ from .families import FAMILIES
 from .language import Choice, Number, Place, Program, World, descendants, places
 from .noise import Key
 from .scores import PlainLM
-from .specification import Refused, Unit, fit
+from .specification import Refused, Unit, fit, matched
 
 Known = dict[str, np.ndarray]
 
@@ -127,10 +127,20 @@ def _chosen(value: np.ndarray, rng: np.random.Generator) -> Callable[..., int]:
             option, u, own = held[member]
             # The very option where nothing has changed, however small its cell is.
             return option if np.array_equal(own, log_p) else int((u >= edges[1:-1]).sum())
+        if s.coupling == "maximal":
+            if member not in held:
+                held[member] = log_p, rng.uniform(), rng.gumbel(size=len(log_p))
+            law, threshold, rest = held[member]
+            return matched(wanted, law, log_p, threshold, rest)[0]
+        assert s.coupling in ("gumbel", "independent"), "the specification does not know it"
         if member not in held:
-            if log_p[wanted] < -14:
-                raise Impossible("too unlikely for rejection")
-            while True:
+            if log_p[wanted] < -9:
+                # Too unlikely for rejection: the first of exponential clocks rang at a time of rate 1, and the others
+                # have no memory of having waited for it.
+                rung, waits = rng.exponential(), rng.exponential(size=len(log_p))
+                waits[wanted] = 0.0
+                held[member] = -np.log(np.exp(log_p) * rung + waits)
+            while member not in held:
                 gumbels = rng.gumbel(size=(4096, len(log_p)))
                 hit = np.flatnonzero((log_p + gumbels).argmax(-1) == wanted)
                 if len(hit):

@@ -8,6 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from sdscm_jax.dsl.couplings import registry as couplings
+from sdscm_jax.dsl.scorings import registry as scorings
+
 from .families import FAMILIES
 from .language import (
     LAST,
@@ -43,16 +46,17 @@ WORDS = ("up", "to", "it", "go", "so", "a", "ab", "low", "lot")
 TEMPLATES = ("It is {}.", "We go {} now", "{}, so", "Be {}")
 # Strings among what is given: some are options, some sentences that phrases may be.
 STRINGS = ("Now.", "up", "it", "It is up.", "Be to")
-SCORINGS = ("mean", "sequence", "option", "masked", "pmi", "reference", "uniform")
-COUPLINGS = ("gumbel", "inverse_cdf", "independent")
+# All that are registered: one that the specification has no meaning of fails there. (Programs shrink to the first.)
+SCORINGS = tuple(sorted(map(str, scorings.SCORINGS), key=lambda scoring: scoring != "mean"))
+COUPLINGS = tuple(map(str, couplings.COUPLINGS))
 SITES = "abcdefgh"
 NATURAL = ("normal", "bernoulli", "categorical", "poisson", "exponential", "lognormal", "laplace", "gamma", "beta")
 
 # What a search may leave out while a known fault hides others.
 FEATURES = frozenset((
-    "strings", "independent", "plate", "crossed", "scope", "mask", "scan", "cond", "reparam",
+    *COUPLINGS[1:], "strings", "plate", "crossed", "scope", "mask", "scan", "cond", "reparam",
     "numbers", "whole", "said", "computed", "obs", "temperature", "bias", "two_lms", "exogenous",
-    "inverse_cdf", "worlds", "uniform", "random", "soft", "policy", "nested", "per_unit", "members",
+    "worlds", "uniform", "random", "soft", "policy", "nested", "per_unit", "members",
     "forms", "bool", "misfit", "keys", "tails", "unlikely", "nested_plate", "x64", "scorings",
     "repeat",
 ))  # fmt: skip
@@ -121,6 +125,9 @@ class _Writer:
             on = self.draw(st.sampled_from([p for p in readable if not p.plates] or readable))
             # (Nested worlds refuse noise that is a site of a branch.)
             true = Choice(**{**vars(self.choice(plates, ())), "reparam": ""})
+            if couplings.parse_coupling(true.coupling).relative:
+                # (What a branch is in the factual world is not at hand in another one.)
+                true = Choice(**{**vars(true), "coupling": COUPLINGS[0]})
             false = Choice(
                 **{**vars(true), "given": tuple(self.pick(*STRINGS) if isinstance(g, str) else g for g in true.given)}
             )
@@ -162,11 +169,7 @@ class _Writer:
         if self.may("strings", 3):
             given.insert(self.draw(st.integers(0, len(given))), self.pick(*STRINGS))
         options = like.options if like else self.options()
-        coupling = "gumbel"
-        if first == () and self.may("inverse_cdf", 4):
-            coupling = "inverse_cdf"
-        elif first == () and self.may("independent", 4):
-            coupling = "independent"
+        coupling = next((other for other in COUPLINGS[1:] if first == () and self.may(other, 4)), COUPLINGS[0])
         return Choice(
             self.name(),
             options,

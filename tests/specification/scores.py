@@ -66,6 +66,7 @@ class PlainLM:
             before = [self.tokenizer.eos_token_id]
         if scoring == "masked":
             return [self._walk(before, row, rows) for row in rows]
+        assert scoring in ("sequence", "option", "mean"), "the specification does not know it"
         sums = [sum(self.next_token(before + row[:i])[row[i]] for i in range(len(row))) for row in rows]
         return [total / len(row) if scoring == "mean" else total for total, row in zip(sums, rows, strict=True)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -222,7 +223,9 @@ class _World:
         """``argmax(log p + G)``, or the cell of the cumulative distribution that one uniform falls in."""
         indices = np.zeros(shape, int)
         log_probs = np.zeros((*shape, len(s.options)))
-        redrawn = s.coupling == "independent" and name in self.below and s.obs is None
+        below = name in self.below and s.obs is None
+        redrawn = s.coupling == "independent" and below
+        factual = self.factual if s.coupling == "maximal" and below else None
         if redrawn:
             # With another stream; which one, the language does not say.
             key = noise.stream(key, "redrawn")
@@ -230,11 +233,18 @@ class _World:
             log_p = log_probs[at] = self.law(s, shape, at, values)
             if name in self.unit.given_noise and not redrawn:
                 indices[at] = self.unit.given_noise[name](s, member, log_p)
+            elif factual is not None:
+                threshold = noise.uniform(noise.stream(key, "threshold"), member)
+                rest = [noise.option_gumbel(noise.stream(key, "rest"), option, member) for option in s.options]
+                option, law = int(factual.values[name][at]), factual.log_probs[name][at]
+                indices[at], lead = matched(option, law, log_p, threshold, np.array(rest))
+                self.sure(min(lead, factual.lead))
             elif s.coupling == "inverse_cdf":
                 edges, u = np.exp(log_p).cumsum()[:-1], noise.uniform(key, member)
                 indices[at] = (u >= edges).sum()
                 self.sure(10 * np.abs(edges - u).min(initial=np.inf))
             else:
+                assert s.coupling in ("gumbel", "independent", "maximal"), "the specification does not know it"
                 perturbed = log_p + [noise.option_gumbel(key, option, member) for option in s.options]
                 indices[at] = perturbed.argmax()
                 best = np.sort(perturbed)
@@ -263,6 +273,11 @@ class _World:
         scores = self.unit.lms[s.lm].scores(texts, s.template, s.options, s.scoring)
         logits = np.array(scores) / s.temperature + (0.0 if s.bias is None else np.array(s.bias))
         return logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+
+    @cached_property
+    def factual(self) -> Run:
+        """The same unit with no intervention."""
+        return self.unit.run()
 
     def sure(self, lead: float) -> None:
         self.told.lead = min(self.told.lead, float(lead))
@@ -304,6 +319,21 @@ class _World:
                 self.sure(other.lead)
                 return other.values[place.name]
         raise TypeError(change)
+
+
+def matched(option: int, law: np.ndarray, log_p: np.ndarray, threshold: float, rest: np.ndarray) -> tuple[int, float]:
+    """The option of a world whose law is ``log_p``, where the factual one has another law: it stays with chance
+    ``p / law`` of its probabilities, and else is drawn from ``(p - law)+``; and how far from coming out otherwise."""
+    if np.array_equal(law, log_p):
+        return option, math.inf
+    fallen = log_p[option] - law[option] - np.log(max(threshold, 1e-30))
+    if fallen > 0:
+        return option, abs(fallen)
+    with np.errstate(divide="ignore"):
+        perturbed = np.log(np.maximum(np.exp(log_p) - np.exp(law), 0.0)) + rest
+    best = np.sort(perturbed)
+    # A small difference of probabilities is lost to rounding before its logarithm is taken.
+    return int(perturbed.argmax()), min(abs(fallen), best[-1] - best[-2], 0.1 * np.exp((best - rest.max())[-1]))
 
 
 def fit(place: Place, value: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -14,7 +14,6 @@ from flax import nnx
 from jax import Array
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.coupling import draw_noise
 from sdscm_jax.models.decoder import KeyValues, Rows
 from sdscm_jax.testing.mock_decoder import HashDecoder
 
@@ -77,7 +76,7 @@ class Forgetful(sd.Choice):
     """Does not look at the evidence."""
 
     def posterior_noise(self, key: Array, value: Array) -> Array:
-        return draw_noise(self.coupling, key, self.options, jnp.shape(value))
+        return self.coupling.draw(key, self.options, jnp.shape(value))
 
 
 class Unstable(sd.Choice):

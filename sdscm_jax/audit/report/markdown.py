@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ...dsl.couplings.registry import COUPLINGS
+from ...dsl.scorings.registry import SCORINGS
 from ...durable import make_directory, put
 from ...page.markdown_text import code_span as _code
 from ...page.markdown_text import plain_markdown as _safe
@@ -21,11 +23,9 @@ from .words import (
     ASKED,
     BOUNDS,
     CHATS,
-    COUPLINGS,
     EFFECTS,
     PAIRS,
     SCORING,
-    SCORINGS,
     SECTIONS,
     VARIANCE,
     limits,

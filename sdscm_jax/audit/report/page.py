@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from ...dsl.couplings.registry import COUPLINGS
+from ...dsl.scorings.registry import SCORINGS
 from ...durable import make_directory, put
 from ...page.document import document, figure, legend
 from ...page.drawing import Panel, Pictures
@@ -22,11 +24,9 @@ from .words import (
     ASKED,
     BOUNDS,
     CHATS,
-    COUPLINGS,
     EFFECTS,
     PAIRS,
     SCORING,
-    SCORINGS,
     SECTIONS,
     VARIANCE,
     limits,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import pandas as pd
 
+from ...dsl.registered import Registered
 from .spoken import listed
 
 SECTIONS = {
@@ -154,29 +155,19 @@ def limits(chatting: tuple[str, ...]) -> list[str]:
     return [text.replace("{}", around) for text in LIMITS]
 
 
-COUPLINGS = {
-    "gumbel": "each option’s luck is shared between the worlds",
-    "inverse_cdf": "one number for luck is shared, with the options in their listed order",
-    "independent": "luck is drawn anew",
-}
-
-SCORINGS = {
-    "sequence": "probability of the option and of the rest of its sentence",
-    "option": "probability of the option’s own words",
-    "mean": "average per token, so that long options are not charged for their length",
-    "masked": "token by token among what still leads to an option",
-    "pmi": "probability compared with that without context",
-    "reference": "as in the code of the paper on SD-SCMs",
-}
-
-
-def told_of(words: Mapping[str, str], table: pd.DataFrame, column: str) -> dict[str, str]:
+def told_of(known: Iterable[Registered], table: pd.DataFrame, column: str) -> dict[str, str]:
     """Meaning of the words that a column holds.
 
-    >>> told_of({"mean": "average per token", "pmi": "..."}, pd.DataFrame({"scoring": ["mean", "mine"]}), "scoring")
-    {'mean': 'average per token'}
+    Args:
+        known: couplings or scorings.
+        table: a table of an audit.
+        column: of it.
+
+    >>> from sdscm_jax.dsl.scorings.registry import SCORINGS
+    >>> told_of(SCORINGS, pd.DataFrame({"scoring": ["option", "mine"]}), "scoring")
+    {'option': 'probability of the option’s own words'}
     """
-    return {} if table.empty else {name: told for name, told in words.items() if (table[column] == name).any()}
+    return {} if table.empty else {str(one): one.says for one in known if (table[column] == one).any()}
 
 
 VARIANCE = (

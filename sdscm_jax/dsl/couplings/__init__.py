@@ -1,0 +1,1 @@
+"""Couplings: how worlds share the noise of a choice. One class a file; ``registry`` finds them."""

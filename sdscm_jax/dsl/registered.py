@@ -1,0 +1,107 @@
+"""Names of an open set, each of which is the thing that it names; and the registry that finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+
+from ..checks import one_of, told
+from ..errors import OptionError, SDSCMError
+
+
+class Registered(str):
+    """One thing of an open set. It equals, hashes as, prints as and is kept as its name, whose ``str`` it is.
+
+    So what holds one (the static part of a ``Choice``, a manifest, a column of a table) holds a text, and whoever has
+    to know what the text stands for asks the object.
+
+    Attributes:
+        name: how users spell it.
+        says: what it is, in a few words, for tables and reports.
+    """
+
+    name: ClassVar[str]
+    says: ClassVar[str] = ""
+
+    def __new__(cls, *_: Any) -> Self:
+        return super().__new__(cls, cls.name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+T = TypeVar("T", bound=Registered)
+
+
+class Registry(Sequence[T], Generic[T]):
+    """The things of one open set, in the order in which they are listed; a sequence of names that are objects.
+
+    Args:
+        base: the class that they all are of.
+        what: what one is called in messages.
+        group: other packages add theirs under this group of entry points: ``my_name = "my_package.module:MyClass"``.
+        own: those of this package.
+    """
+
+    def __init__(self, base: Any, what: str, group: str, own: Sequence[T]):
+        self.base, self.what, self.group = base, what, group
+        self._known: dict[str, T] = {}
+        self._looked = False
+        for one in own:
+            self.register(one)
+
+    def register(self, one: type[T] | T) -> Any:
+        """Make a name known; a class stands for its one instance, so this decorates a class too.
+
+        Returns:
+            what was given.
+
+        Raises:
+            OptionError: it is nothing of this set, or has no name; or another one has its name, and what was compiled
+                for that would be found for this.
+        """
+        made = one() if isinstance(one, type) and issubclass(one, self.base) else one
+        if not isinstance(made, self.base) or not made:
+            raise OptionError(f"a {self.what} is a {self.base.__name__} with a name, got {told(one)}")
+        known = self._known.setdefault(str(made), made)
+        if type(known) is not type(made):
+            raise OptionError(f"the {self.what} {str(made)!r} is that of {type(known).__module__}; take another name")
+        return one
+
+    def forget(self, name: str) -> None:
+        """Take a name out again; for tests, which leave nothing behind."""
+        del self._known[name]
+
+    def parse(self, value: Any, where: str | None, error: type[SDSCMError]) -> T:
+        """The thing of a name, or a thing itself (which is known from then on).
+
+        Raises:
+            SDSCMError: it is none; the message has the nearest name.
+        """
+        if isinstance(value, self.base):
+            self.register(value)
+        if not (isinstance(value, str) and value in self._known) and not self._looked:
+            self._looked = True
+            for point in entry_points(group=self.group):
+                self.register(point.load())
+        return self._known[one_of(value, self._known, self.what, error, where)]
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, place: Any) -> Any:
+        return tuple(self._known.values())[place]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._known
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(tuple(self._known.values()))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __repr__(self) -> str:
+        return repr(tuple(map(str, self)))

@@ -1,0 +1,1 @@
+"""Scorings: what the score of an option is. One class a file; ``registry`` finds them."""

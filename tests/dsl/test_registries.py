@@ -1,0 +1,226 @@
+"""Couplings and scorings are objects: nobody else asks which name one has, and users add their own."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+import sdscm_jax as sd
+from sdscm_jax import effects, testing
+from sdscm_jax.dsl.couplings.gumbel import races, truncated_gumbels
+from sdscm_jax.dsl.couplings.registry import COUPLINGS, parse_coupling
+from sdscm_jax.dsl.noise import gumbels, option_gumbels, stream
+from sdscm_jax.dsl.registered import Registered
+from sdscm_jax.dsl.scorings.registry import SCORINGS, parse_scoring
+from sdscm_jax.dsl.tree import OptionTree
+from sdscm_jax.extend import Coupling, Scoring, register
+
+ROOT = Path(sd.__file__).parent
+ROOMS = ("dsl/couplings/", "dsl/scorings/")
+# Words that are the name of something else too: a file's, a column's, an intervention's.
+OTHERS = {
+    ("families/file.py", "uniform"),
+    ("dsl/intervention.py", "uniform"),
+}
+
+
+def dispatches(source: str, names: set[str]) -> Iterator[tuple[int, set[str]]]:
+    """Lines that compare something with a name, look one up among several, or have a case for one."""
+
+    def texts(*nodes: ast.AST | None) -> set[str]:
+        inside = [n for node in nodes if node is not None for n in ast.walk(node)]
+        return {n.value for n in inside if isinstance(n, ast.Constant) and isinstance(n.value, str)} & names
+
+    for node in ast.walk(ast.parse(source)):
+        several = isinstance(node, ast.Dict | ast.Tuple | ast.List | ast.Set)
+        match node:
+            case ast.Compare():
+                asked = texts(node.left, *node.comparators)
+            case ast.MatchValue():
+                asked = texts(node.value)
+            case ast.Dict():
+                asked = texts(*node.keys)
+            case ast.Tuple() | ast.List() | ast.Set():
+                asked = texts(*node.elts)
+            case _:
+                continue
+        if len(asked) > several:
+            yield node.lineno, asked
+
+
+def test_nobody_asks_which_coupling_or_scoring_it_is() -> None:
+    names = {str(one) for one in (*COUPLINGS, *SCORINGS)}
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        where = path.relative_to(ROOT).as_posix()
+        if where.startswith(ROOMS):
+            continue
+        for line, asked in dispatches(path.read_text(), names):
+            if not all((where, name) in OTHERS for name in asked):
+                found.append((f"{where}:{line}", sorted(asked)))
+    # (An audit's example of scorings in its file is a default, not a question.)
+    assert [place for place in found if not place[0].startswith("audit/declaration.py")] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_one"),
+    [
+        ('if choice.coupling == "gumbel": ...', True),
+        ('if self.scoring not in ("sequence", "option"): ...', True),
+        ('KNOWN = ("gumbel", "independent")', True),
+        ('LAWS = {"gumbel": 1, "independent": 2}', True),
+        ('match c:\n    case "gumbel": ...', True),
+        ("if choice.coupling.redraws: ...", False),
+        ('Choice(lm, "It is {}.", options, coupling="gumbel")', False),
+    ],
+)
+def test_what_asks_for_a_name(source: str, is_one: bool) -> None:
+    assert bool(list(dispatches(source, {"gumbel", "independent", "sequence", "option"}))) == is_one
+
+
+@pytest.mark.parametrize("one", [*COUPLINGS, *SCORINGS])
+def test_an_object_is_its_name(one: Registered) -> None:
+    name = one.name
+    assert one == name
+    assert {name: 1}[one] == 1
+    assert (f"{one}", repr(one), json.dumps({"is": one})) == (name, repr(name), json.dumps({"is": name}))
+    assert one.says
+    for other in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one), copy.copy(one)):
+        assert (type(other), other) == (type(one), one)
+
+
+def test_doors_take_a_name_or_the_object() -> None:
+    lm = testing.mock_lm()
+    by_name, by_object = (
+        sd.Choice(lm, "It is {}.", ["up", "low"], scoring=scoring, coupling=coupling)
+        for scoring, coupling in (("mean", "inverse_cdf"), (parse_scoring("mean"), parse_coupling("inverse_cdf")))
+    )
+    assert jax.tree.structure(by_name) == jax.tree.structure(by_object)
+    assert by_name.coupling == "inverse_cdf"
+    assert by_name.scoring == "mean"
+
+
+# -- one of each, from outside ------------------------------------------------------------------------------
+
+
+class Clocks(Coupling):
+    """The first of K exponential clocks, of a stream of its own."""
+
+    name = "clocks"
+    says = "each option has a clock"
+    stable = True
+
+    def draw(self, key: Array, options: tuple[str, ...], shape: tuple[int, ...]) -> Array:
+        return jnp.exp(-option_gumbels(stream(key, "clocks"), options, shape))
+
+    def respond(self, logits: Array, noise: Array) -> Array:
+        return jnp.argmin(jnp.log(noise) - logits, axis=-1).astype(jnp.int32)
+
+    def posterior(self, key: Array, options: tuple[str, ...], logits: Array, index: Array) -> Array:
+        logits = jnp.broadcast_to(logits, (*index.shape, logits.shape[-1]))
+        observed = jax.nn.one_hot(index, logits.shape[-1], dtype=bool)
+        fresh, top = -jnp.log(self.draw(key, options, index.shape)), gumbels(stream(key, "first"), index.shape)
+        return jnp.exp(-truncated_gumbels(fresh, top, logits, observed))
+
+    def joint(self, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+        return races(p, q)
+
+    def unknown(self, noise: Array) -> Array:
+        return jnp.isnan(noise[..., 0])
+
+    def lead(self, log_probs: Array, noise: Array) -> Array:
+        best = jnp.sort(log_probs - jnp.log(noise), axis=-1)
+        return best[..., -1] - best[..., -2] if best.shape[-1] > 1 else jnp.full(best.shape[:-1], jnp.inf)
+
+
+class Least(Scoring):
+    """The least likely of an option's tokens."""
+
+    name = "least"
+    says = "the least likely of its tokens"
+
+    def scores(self, tree: OptionTree, edges: Array) -> Array:
+        return jnp.stack([edges[..., list(scored)].min(-1) for scored in tree.scored], axis=-1)
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    register(Clocks)
+    register(Least)
+    yield
+    COUPLINGS.forget("clocks")
+    SCORINGS.forget("least")
+
+
+def clinic(lm: sd.LanguageModel) -> sd.Phrase:
+    how = {"scoring": "least", "coupling": "clocks"}
+    t = sd.sample("t", sd.Choice(lm, "It is {}.", ["up", "low"], **how))
+    m = sd.sample("m", sd.Choice(lm, "We go {} now", ["it", "to go", "so"], given=[t], **how))
+    return sd.sample("y", sd.Choice(lm, "Be {}", ["a lot", "ab"], given=[t, m], **how))
+
+
+@pytest.mark.usefixtures("own")
+def test_one_of_each_that_a_user_adds_obeys_the_laws() -> None:
+    lm, units = testing.mock_lm(clinic), 24
+    worlds = [{"t": "up"}, {"t": "low"}]
+    ways = testing.check_execution(clinic, 2, lm, units=8, worlds=worlds, ways=["in_graph", "tabulated"])
+    assert ways == ("staged", "in_graph", "tabulated")
+    assert testing.check_consistency(clinic, 3, lm, units=units) > 0
+    assert testing.check_options(clinic, 4, lm, units=units) == 2 * 3 * units
+    assert testing.check_abduction(clinic, 5, lm, units=units, hidden=("m",), sites=["t"]) == 2 * units
+    assert "least" in {site.scoring for site in sd.graph(clinic, lm).sites}
+
+
+@pytest.mark.usefixtures("own")
+def test_what_a_user_adds_passes_through_simulation_and_exact_effects() -> None:
+    lm = testing.mock_lm(clinic)
+    table = sd.tabulate(clinic, lm)
+    source = effects.exact(table)
+    n = 20_000
+    units = sd.simulate(table, 1, n, worlds=[{"t": "up"}, {"t": "low"}], logp=[])
+    drawn = units.values["y"]
+    np.testing.assert_allclose((drawn[:, 1] == 1).mean(), _chance(source, "up"), atol=4 * 0.5 / np.sqrt(n))
+    pns = effects.pns(source, "t", "y", "low", "up", option="ab")
+    np.testing.assert_allclose(float(pns), ((drawn[:, 1] == 1) & (drawn[:, 2] != 1)).mean(), atol=4 * 0.5 / np.sqrt(n))
+    # Scores are what its one method says: the least edge.
+    logits = sd.Choice(lm, "It is {}.", ["up", "low"], scoring="least").scores
+    assert logits.shape == (2,)
+    with pytest.raises(sd.OptionError, match="did you mean 'clocks'"):
+        sd.Choice(lm, "It is {}.", ["up", "low"], coupling="clock")
+
+
+def _chance(source: effects.Exact, level: str) -> float:
+    p, y = source.table("m").loc[level].to_numpy(), source.table("y").loc[level].to_numpy()
+    return float(p @ y[:, 1])
+
+
+def test_an_object_that_is_given_is_known_from_then_on() -> None:
+    choice = sd.Choice(testing.mock_lm(), "It is {}.", ["up", "low"], coupling=Clocks(), scoring=Least())
+    assert (choice.coupling, choice.scoring) == ("clocks", "least")
+    COUPLINGS.forget("clocks")
+    SCORINGS.forget("least")
+
+
+def test_what_cannot_be_registered() -> None:
+    class Other(Least):
+        name = "sequence"
+
+    class Nameless(Least):
+        name = ""
+
+    with pytest.raises(sd.OptionError, match="scoring 'sequence' is that of"):
+        register(Other)
+    with pytest.raises(sd.OptionError, match="with a name"):
+        register(Nameless)
+    with pytest.raises(sd.OptionError, match="a class of Coupling or Scoring, got 3"):
+        register(3)  # type: ignore[type-var]
