@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import sdscm_jax as sd
 from sdscm_jax.dsl.coupling import COUPLINGS, Cell, draw_noise, posterior_noise, respond
 from sdscm_jax.dsl.double import Double, double, less, minus, running_sums, times
-from sdscm_jax.dsl.handlers import couple, exogenous
+from sdscm_jax.handlers import couple, exogenous
 
 from ..dice import FACES, die
 
