@@ -156,5 +156,7 @@ def test_guides_import_what_is_public(page: str) -> None:
 
 
 def test_private_imports_of_a_page_are_found() -> None:
-    text = "Say\n\n    from sdscm_jax.models.chat import Chat\n>>> from sdscm_jax import engine, sample\nimport sdscm_jax.dsl"
-    assert imported(text) - PUBLIC == {"sdscm_jax.models.chat", "sdscm_jax.engine", "sdscm_jax.dsl"}
+    text = (
+        "Say\n\n    from sdscm_jax.models.chat import Chat\n>>> from sdscm_jax import dsl, Text\nimport sdscm_jax.page"
+    )
+    assert imported(text) - PUBLIC == {"sdscm_jax.models.chat", "sdscm_jax.dsl", "sdscm_jax.page"}
