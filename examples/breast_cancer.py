@@ -15,8 +15,7 @@ from pathlib import Path
 import jax
 
 import sdscm_jax as sd
-from sdscm_jax.effects import contrast
-from sdscm_jax.effects.plot import plot_contrast
+from sdscm_jax.effects import contrast, plot_contrast
 from sdscm_jax.families import Family
 
 

@@ -12,12 +12,12 @@ from ..checks import as_path
 from ..errors import AuditError, nearest
 from ..families import Family, FamilyVariable
 from ..families.variables import in_causal_order
+from ..shipped import AUDITS
 from ..vignettes import Vignette
 from .declaration import Declaration, Proxy
 from .spec_check import check_spec, structure
 from .spec_file import from_content, read, to_dict, to_yaml
 
-AUDITS = ("hiring", "hiring_gender", "triage", "headline", "loan")
 _SPECS = Path(__file__).parent / "specs"
 
 

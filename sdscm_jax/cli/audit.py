@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 from rich.table import Table
 
-from .. import checks
-from ..audit import AUDITS, AuditResult, AuditSpec, audit_cost, audit_plan, audit_spec, write_audit
-from ..audit import audit as run_audit
-from ..audit.report.rows import groups, mean_over_wordings
-from ..audit.report.spoken import near_limit
-from ..dsl.scorings.registry import parse_scoring
 from ..errors import AuditError
+from ..shipped import AUDITS
 from ..terminal import PlainConsole
-from ..vignettes import hiring
 from .errors import checked_out, one_line_errors
 from .load import load_object
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..audit import AuditResult, AuditSpec
 
 console = PlainConsole()
 # Wordings of each proxy in a first look: the fewest of which repetitions have an interval that says something.
@@ -53,6 +51,12 @@ def audit(
     ] = False,
 ) -> None:
     """Which effect has an attribute on a decision, according to a language model? Writes a report."""
+    from .. import checks
+    from ..audit import audit as run_audit
+    from ..audit import audit_cost, audit_plan, write_audit
+    from ..dsl.scorings.registry import parse_scoring
+    from ..vignettes import hiring
+
     with one_line_errors(2):
         wordings = checks.count(wordings, "--wordings", AuditError, least=2)
         option_wordings = checks.count(option_wordings, "--option-wordings", AuditError)
@@ -141,6 +145,10 @@ def _findable(value: float) -> str:
 
 def _told(result: AuditResult) -> Iterator[str]:
     """What the numbers are of."""
+    from ..audit import audit_plan
+    from ..audit.report.rows import groups, mean_over_wordings
+    from ..audit.report.spoken import near_limit
+
     settings = result.settings
     plan = audit_plan(
         result.spec, wordings=settings["wordings"], option_wordings=settings["option_wordings"], spreads=[1.0]
@@ -163,6 +171,8 @@ def _told(result: AuditResult) -> Iterator[str]:
 
 
 def _spec(name: str) -> AuditSpec:
+    from ..audit import AuditSpec, audit_spec
+
     if ":" not in name:
         return audit_spec(name)
     found = load_object(name, "a specification")

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.table import Table
 
-from .. import checks
-from ..bench.dataset import parse_encoding, parse_settings
-from ..bench.estimators.registry import chosen
-from ..bench.evaluation import QUICK, QUICK_DATASETS, Evaluation
-from ..bench.evaluation import evaluate as evaluate_benchmark
-from ..bench.generation import generate as write_benchmark
-from ..bench.held_out import HeldOut
-from ..bench.metrics import parse_interval_of
-from ..bench.opening import parse_outcome
-from ..bench.read_own import Columns
-from ..dsl.couplings.registry import parse_coupling
-from ..dsl.scorings.registry import parse_scoring
-from ..engine.spread import parse_backend
 from ..errors import DataError
-from ..families import FAMILIES
-from ..families import family as find_family
+from ..shipped import FAMILIES
 from ..terminal import PlainConsole
 from .errors import checked_out, one_line_errors
 from .load import import_from_here
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..bench.evaluation import Evaluation
+    from ..bench.read_own import Columns
 
 console = PlainConsole()
 
@@ -50,6 +42,13 @@ def generate(
     backend: Annotated[str | None, typer.Option(help=_BACKEND)] = None,
 ) -> None:
     """Write a benchmark: data sets of a family, with the true effect on every individual."""
+    from .. import checks
+    from ..bench.generation import generate as write_benchmark
+    from ..dsl.couplings.registry import parse_coupling
+    from ..dsl.scorings.registry import parse_scoring
+    from ..engine.spread import parse_backend
+    from ..families import family as find_family
+
     with one_line_errors(2):
         out = checked_out(out)
         datasets, units = checks.count(datasets, "--datasets"), checks.count(units, "--units")
@@ -130,6 +129,16 @@ def evaluate(
     backend: Annotated[str | None, typer.Option(help=_BACKEND)] = None,
 ) -> None:
     """Score estimators of treatment effects on a benchmark; writes leaderboard.csv and report.html."""
+    from .. import checks
+    from ..bench.dataset import parse_encoding, parse_settings
+    from ..bench.estimators.registry import chosen
+    from ..bench.evaluation import QUICK, QUICK_DATASETS
+    from ..bench.evaluation import evaluate as evaluate_benchmark
+    from ..bench.held_out import HeldOut
+    from ..bench.metrics import parse_interval_of
+    from ..bench.opening import parse_outcome
+    from ..engine.spread import parse_backend
+
     with one_line_errors(2):
         out = checked_out(out)
         level, seed = checks.share(level, "--level"), checks.seed(seed, "--seed")
@@ -184,6 +193,8 @@ def evaluate(
 
 
 def _jobs(asked: int | None, tasks: int) -> int:
+    from .. import checks
+
     return max(1, min(os.cpu_count() or 1, tasks)) if asked is None else checks.count(asked, "--jobs")
 
 
@@ -196,6 +207,8 @@ def _columns(
     propensity: str | None,
 ) -> Columns | None:  # fmt: skip
     """The columns of a table of one's own, which ``--treatment`` says it is."""
+    from ..bench.read_own import Columns
+
     if treatment is None:
         for option, value in (("--arms", arms), ("--effects", effects), ("--propensity", propensity)):
             if value is not None:
@@ -239,5 +252,5 @@ def _board(leaderboard: pd.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in leaderboard.to_dict("records"):
         numbers = [row[name] for name in columns]
-        table.add_row(row["estimator"], row["covariates"], *("" if pd.isna(x) else f"{x:.3g}" for x in numbers))
+        table.add_row(row["estimator"], row["covariates"], *("" if math.isnan(x) else f"{x:.3g}" for x in numbers))
     return table

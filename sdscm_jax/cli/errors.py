@@ -11,11 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
 import typer
 from typer.core import TyperGroup
 
-from .. import checks
 from ..errors import SDSCMError
 from ..terminal import PlainConsole
 
@@ -74,7 +72,9 @@ def checked_out(out: Path) -> Path:
     Raises:
         SDSCMError: it is a file, or a place where nothing can be written.
     """
-    out = checks.as_path(out, "--out")
+    from ..checks import as_path
+
+    out = as_path(out, "--out")
     if out.exists() and not out.is_dir():
         raise SDSCMError(f"--out {out} is a file; it is the directory to write")
     above = next(place for place in (out, *out.absolute().parents) if place.exists())
@@ -91,7 +91,7 @@ def _said(error: Exception) -> str:
         said = str(error)
     elif isinstance(error, OSError) and error.strerror:
         said = f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
-    elif isinstance(error, jax.errors.ConcretizationTypeError):
+    elif _is_concretization(error):
         said = (
             "a value that differs between units stands where Python needs one of its own (in an if, say): compare and "
             "choose with jnp.where or jax.lax.cond, and let every unit have every site"
@@ -103,6 +103,12 @@ def _said(error: Exception) -> str:
         return f"{said} ({place})"
     known = isinstance(error, SDSCMError | ImportError | OSError)
     return said if known else f"{said} (a fault of sdscm-jax, or of what it uses; --debug shows where)"
+
+
+def _is_concretization(error: Exception) -> bool:
+    """Has a program asked a traced value for its value? (Who has not loaded JAX has not.)"""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(error, jax.errors.ConcretizationTypeError)
 
 
 def user_place(trace: TracebackType | None) -> str | None:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import jax
 import typer
 from rich.table import Column, Table
 
-from .. import checks
-from ..dsl.graph import graph
-from ..effects.individual import Contrast, contrast
-from ..effects.plot import plot_contrast
-from ..engine.simulate import simulate
-from ..families import Family
-from ..models.known_models import rows as known_model_rows
-from ..models.language_model import load_lm
+from .. import __version__
 from ..terminal import PlainConsole
-from ..vignettes import oncology
 from .audit import audit
 from .benchmark import evaluate, generate
 from .errors import OneLine, checked_out, one_line_errors
 from .load import load_object
+
+if TYPE_CHECKING:
+    from ..effects.individual import Contrast
 
 app = typer.Typer(
     cls=OneLine,
@@ -34,9 +28,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"sdscm {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def every(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """What every command takes; ``OneLine`` looks at it."""
 
@@ -55,6 +58,16 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the wording and of the individuals.")] = 0,
 ) -> None:
     """Simulate the 14-variable oncology model: each individual in two worlds, PD-L1 low and high."""
+    import jax
+
+    from .. import checks
+    from ..effects.individual import contrast
+    from ..effects.plot import plot_contrast
+    from ..engine.simulate import simulate
+    from ..families import Family
+    from ..models.language_model import load_lm
+    from ..vignettes import oncology
+
     with one_line_errors(2):
         units, seed = checks.count(units, "--units"), checks.seed(seed, "--seed")
         out = checked_out(out)
@@ -89,6 +102,9 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Draw the graph into this file (.svg, .png, .pdf).")] = None,
 ) -> None:
     """Print (and draw) the causal graph of a model function of one argument, the language model."""
+    from ..dsl.graph import graph
+    from ..models.language_model import load_lm
+
     with one_line_errors():
         found = graph(load_object(model, "a model"), load_lm(lm))
         table = Table("site", "kind", "parents", "template", "options")
@@ -106,6 +122,8 @@ def show(
 @app.command()
 def models() -> None:
     """List the language models that load, on which weights they were tried, and which are refused."""
+    from ..models.known_models import rows as known_model_rows
+
     table = Table(Column("model_type", no_wrap=True), "", "models", "tried on", "in GGUF")
     for row in known_model_rows():
         table.add_row(*row)

@@ -1,4 +1,6 @@
-"""Effect handlers: what runs a model function in another way. They nest with NumPyro's own."""
+"""The former place of ``sdscm_jax.handlers``."""
+
+import warnings
 
 from .abduct import abduct
 from .counterfactual import counterfactual
@@ -8,3 +10,5 @@ from .exogenous import exogenous
 from .intervention import nested
 
 __all__ = ["abduct", "counterfactual", "couple", "do", "exogenous", "nested"]
+
+warnings.warn("sdscm_jax.dsl.handlers is now sdscm_jax.handlers", DeprecationWarning, stacklevel=2)

@@ -15,8 +15,9 @@ from .average import ate
 from .estimand import Estimand, Probability, Product, product, text, total
 from .exact_source import Exact
 from .observational import observational
+from .query import Query
 from .separation import backdoor_criterion, frontdoor_criterion, without_effects
-from .source import Score, as_source, contrasted, outcome_labels, scored
+from .source import Score, as_source, scored
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,8 @@ def naive(
     check_roles(exact.names, treatment, outcome, ())
     valid, reason = backdoor_criterion(exact.network.dag, treatment, outcome, ())
     estimand = Probability((outcome,), (treatment,))
-    return compared(exact, "no adjustment", (), estimand, treatment, outcome, low, high, score, valid, reason)
+    q = Query.of(exact, treatment, outcome, low, high, score=score)
+    return compared(q, "no adjustment", (), estimand, valid=valid, reason=reason)
 
 
 def backdoor(
@@ -134,8 +136,8 @@ def backdoor(
     valid, reason = backdoor_criterion(exact.network.dag, treatment, outcome, names)
     weight = Probability(names) if names else Product(())
     estimand = total(names, product([weight, Probability((outcome,), (treatment, *names))]))
-    method = "back-door adjustment"
-    return compared(exact, method, names, estimand, treatment, outcome, low, high, score, valid, reason)
+    q = Query.of(exact, treatment, outcome, low, high, score=score)
+    return compared(q, "back-door adjustment", names, estimand, valid=valid, reason=reason)
 
 
 def frontdoor(
@@ -174,8 +176,8 @@ def frontdoor(
     inner = total((treatment,), product([Probability((treatment,)), Probability((outcome,), (treatment, *names))]))
     reached = Probability(names, (treatment,)) if names else Product(())
     estimand = total(names, product([reached, inner]))
-    method = "front-door adjustment"
-    return compared(exact, method, names, estimand, treatment, outcome, low, high, score, valid, reason)
+    q = Query.of(exact, treatment, outcome, low, high, score=score)
+    return compared(q, "front-door adjustment", names, estimand, valid=valid, reason=reason)
 
 
 def adjustment_sets(
@@ -223,21 +225,21 @@ def adjustment_sets(
 
 
 def compared(
-    source: Exact, method: str, adjust: tuple[str, ...], estimand: Estimand, treatment: str, outcome: str, low: Any,
-    high: Any, score: Score, valid: bool, reason: str, others: Sequence[tuple[str, int]] = (),
+    q: Query, method: str, adjust: tuple[str, ...], estimand: Estimand, *, valid: bool, reason: str,
+    others: Sequence[tuple[str, int]] = (),
 ) -> Adjustment:  # fmt: skip
     """The value of an estimand and the truth; ``others`` are values of sites that it mentions besides."""
-    low, high = contrasted(source, treatment, low, high)
-    numbers = scored(source, outcome, score)
+    source = exact_source(q.source)
+    numbers = scored(source, q.outcome, q.score)
     laws = [
-        observational(source, estimand, outcome, {treatment: source.number(treatment, level), **dict(others)})
-        for level in (low, high)
+        observational(source, estimand, q.outcome, {q.treatment: source.number(q.treatment, level), **dict(others)})
+        for level in (q.low, q.high)
     ]
     value = laws[1] - laws[0]
-    truth = ate(source, treatment, outcome, low, high, score=score).value
-    contrast, labels = f"{treatment}={high} minus {treatment}={low}", outcome_labels(source, outcome, score)
+    truth = ate(source, q.treatment, q.outcome, q.low, q.high, score=q.score).value
+    contrast = f"{q.treatment}={q.high} minus {q.treatment}={q.low}"
     value = value if numbers is None else np.atleast_1d(value @ numbers)
-    return Adjustment(method, adjust, contrast, text(estimand), labels, value, truth, valid, reason)
+    return Adjustment(method, adjust, contrast, text(estimand), q.labels, value, truth, valid, reason)
 
 
 def exact_source(source: Any) -> Exact:

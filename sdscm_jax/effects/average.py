@@ -11,21 +11,10 @@ import numpy as np
 from ..checks import items, mapping, real, told
 from ..errors import EffectError
 from .copies import Target
-from .effect import Effect, effect, parse_level
+from .effect import Effect, parse_level
 from .estimate import Estimate, errors, stack
-from .source import (
-    Score,
-    as_source,
-    check_outcome,
-    contrasted,
-    difference,
-    formula_of,
-    law,
-    outcome_labels,
-    prepare,
-    shared_noise,
-    span,
-)
+from .query import Query
+from .source import Score, as_source, check_outcome
 
 
 def ate(
@@ -55,17 +44,10 @@ def ate(
       yes  +0.5000
       exact, 4 operations planned
     """
-    level = parse_level(level)
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
-    worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
-    prepare(source, worlds)
-    found = difference(source, worlds, score)
-    formula = f"P({outcome} | do({treatment}={high})) - P({outcome} | do({treatment}={low}))"
-    formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
-    coupling = shared_noise(source, *([world] for world in worlds))
-    return effect("ATE", formula, labels, found, level, inside=span(source, outcome, score), coupling=coupling)
+    q = Query.of(source, treatment, outcome, low, high, score=score, level=level)
+    above, below = q.world(q.high), q.world(q.low)
+    formula = f"P({outcome} | do({treatment}={q.high})) - P({outcome} | do({treatment}={q.low}))"
+    return q.answer("ATE", formula, q.difference(above, below), [above], [below])
 
 
 def att(
@@ -76,18 +58,10 @@ def att(
 
     Arguments and errors are those of ``ate``.
     """
-    level = parse_level(level)
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
-    natural = [(Target(treatment), source.number(treatment, high))]
-    worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
-    prepare(source, [*worlds, Target(treatment)])
-    found = difference(source, worlds, score, natural)
-    formula = f"P({outcome}_{{{treatment}={high}}} | {treatment}={high}) - P({outcome}_{{{treatment}={low}}} | …)"
-    formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
-    coupling = shared_noise(source, *([world] for world in worlds))
-    return effect("ATT", formula, labels, found, level, inside=span(source, outcome, score), coupling=coupling)
+    q = Query.of(source, treatment, outcome, low, high, score=score, level=level)
+    above, below = q.world(q.high), q.world(q.low)
+    formula = f"P({outcome}_{{{treatment}={q.high}}} | {treatment}={q.high}) - P({outcome}_{{{treatment}={q.low}}} | …)"
+    return q.answer("ATT", formula, q.difference(above, below, q.natural(q.high)), [above], [below])
 
 
 def cate(
@@ -107,10 +81,8 @@ def cate(
     Raises:
         EffectError: a covariate is caused by the treatment, so that it differs between the worlds; or there is none.
     """
-    level = parse_level(level)
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
+    q = Query.of(source, treatment, outcome, low, high, score=score, level=level)
+    source = q.source
     names = items(by, "by=", EffectError, single=str)
     if not names:
         raise EffectError("by= names no covariate that could make groups; the effect on everybody is ate")
@@ -123,21 +95,18 @@ def cate(
             )
         if not source.options(name):
             raise EffectError(f"covariate {name!r} has no options that could make groups")
-    worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
-    prepare(source, worlds)
+    above, below = q.world(q.high), q.world(q.low)
     parts, labels = [], []
     for group in itertools.product(*(range(len(source.options(name))) for name in names)):
         evidence = [(Target(name), k) for name, k in zip(names, group, strict=True)]
-        parts.append(difference(source, worlds, score, evidence))
+        parts.append(q.difference(above, below, evidence))
         told = ", ".join(f"{name}={source.options(name)[k]}" for name, k in zip(names, group, strict=True))
-        labels += [f"{told}: {label}" for label in outcome_labels(source, outcome, score)]
+        labels += [f"{told}: {label}" for label in q.labels]
     formula = (
-        f"P({outcome} | do({treatment}={high}), {', '.join(names)}) - "
-        f"P({outcome} | do({treatment}={low}), {', '.join(names)})"
+        f"P({outcome} | do({treatment}={q.high}), {', '.join(names)}) - "
+        f"P({outcome} | do({treatment}={q.low}), {', '.join(names)})"
     )
-    formula, coupling = formula_of(source, outcome, formula, score), shared_noise(source, *([w] for w in worlds))
-    inside = span(source, outcome, score)
-    return effect("CATE", formula, labels, stack(parts), level, inside=inside, coupling=coupling)
+    return q.answer("CATE", formula, stack(parts), [above], [below], labels=labels)
 
 
 def contrasts(
@@ -177,7 +146,7 @@ def contrasts(
         ]
     if len(chosen) < 2:
         raise EffectError(f"contrasts of {treatment!r} need two levels or more, got {chosen}")
-    contrasted(source, treatment, chosen[0], chosen[1])
+    q = Query.of(source, treatment, outcome, chosen[0], chosen[1], score=score, level=level)
     matrix = np.zeros((len(weights), len(chosen)))
     for row, (name, of) in enumerate(weights.items()):
         for value, weight in of.items():
@@ -185,9 +154,9 @@ def contrasts(
             matrix[row, chosen.index(options[source.number(treatment, value)])] += weight
         if abs(matrix[row].sum()) > 1e-9:
             raise EffectError(f"the weights of contrast {name!r} sum to {matrix[row].sum():g}, not to 0")
-    worlds = [Target(outcome, {treatment: value}) for value in chosen]
-    prepare(source, worlds)
-    means = stack([law(source, world, score) for world in worlds])
+    worlds = [q.world(value) for value in chosen]
+    q.prepare(worlds)
+    means = stack([q.law(world) for world in worlds])
     value = np.tensordot(matrix, means.value, 1)
     influence = None if means.influence is None else np.moveaxis(np.tensordot(means.influence, matrix, (1, 1)), -1, 1)
     copies = source.copies()
@@ -195,14 +164,14 @@ def contrasts(
     settled = np.array([alike or bool(np.all(means.settled | (row == 0))) for row in matrix])
     units = None if means.units is None else np.full(len(matrix), means.units.min())
     found = Estimate(value, influence, means.cost, units, settled)
-    labels = [f"{name}: {label}" for name in weights for label in outcome_labels(source, outcome, score)]
-    formula = formula_of(source, outcome, f"contrasts of P({outcome} | do({treatment}=…))", score)
-    coupling, quantile = shared_noise(source, *([world] for world in worlds)), _simultaneous(found, level)
-    width = span(source, outcome, score)
+    labels = [f"{name}: {label}" for name in weights for label in q.labels]
+    width = q.inside
     # A contrast with weights that sum to 0 is at most half their absolute sum times the width of the outcome's range.
     reach = None if width is None else np.repeat(np.abs(matrix).sum(1) / 2 * width[1], value.size // len(matrix))
-    inside = None if reach is None else (-reach, reach)
-    return effect("contrasts", formula, labels, found, level, inside=inside, quantile=quantile, coupling=coupling)
+    return q.answer(
+        "contrasts", f"contrasts of P({outcome} | do({treatment}=…))", found, *([world] for world in worlds),
+        labels=labels, inside=None if reach is None else (-reach, reach), quantile=_simultaneous(found, level),
+    )  # fmt: skip
 
 
 def _simultaneous(estimate: Estimate, level: float) -> float | None:

@@ -7,20 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .copies import Target
-from .effect import Effect, finished, parse_level
+from .effect import Effect, finished
 from .estimate import Estimate, errors, unseen, unvaried
-from .source import (
-    Score,
-    as_source,
-    check_outcome,
-    choice_options,
-    contrasted,
-    difference,
-    prepare,
-    scored,
-    shared_noise,
-)
+from .query import Query
+from .source import Score, choice_options, scored
 
 
 def total_variation(
@@ -35,9 +25,8 @@ def total_variation(
     Args:
         source, treatment, outcome, low, high, level: see ``ate``.
     """
-    return _distance(
-        "total variation", source, treatment, outcome, low, high, lambda x: 0.5 * np.abs(x).sum(-1), 1.0, level
-    )
+    q = Query.of(source, treatment, outcome, low, high, level=level)
+    return _distance(q, "total variation", lambda x: 0.5 * np.abs(x).sum(-1), 1.0)
 
 
 def wasserstein(
@@ -50,38 +39,29 @@ def wasserstein(
         source, treatment, outcome, low, high, level: see ``ate``; the interval is as in ``total_variation``.
         score: where each option stands; None: options are in their order, one apart.
     """
-    level = parse_level(level)
-    source = as_source(source)
-    numbers = scored(source, outcome, score)
-    places = np.arange(len(choice_options(source, outcome)), dtype=float) if numbers is None else numbers
+    q = Query.of(source, treatment, outcome, low, high, level=level)
+    numbers = scored(q.source, outcome, score)
+    places = np.arange(len(q.options), dtype=float) if numbers is None else numbers
     order = np.argsort(places)
     gaps = np.diff(places[order])
 
     def distance(x: np.ndarray) -> np.ndarray:
         return np.asarray(np.abs(np.cumsum(x[..., order], -1)[..., :-1]) @ gaps)
 
-    return _distance("Wasserstein-1", source, treatment, outcome, low, high, distance, float(gaps.sum()), level)
+    return _distance(q, "Wasserstein-1", distance, float(gaps.sum()))
 
 
-def _distance(
-    name: str, source: Any, treatment: str, outcome: str, low: Any, high: Any,
-    distance: Callable[[np.ndarray], np.ndarray], most: float, level: float,
-) -> Effect:  # fmt: skip
-    level = parse_level(level)
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
-    choice_options(source, outcome)
-    worlds = [Target(outcome, {treatment: value}) for value in (high, low)]
-    prepare(source, worlds)
-    found = difference(source, worlds, None)
-    value = np.atleast_1d(distance(found.value))
-    radius = _radius(found, distance, most, level)
-    formula = f"between P({outcome} | do({treatment}={high})) and P({outcome} | do({treatment}={low}))"
+def _distance(q: Query, name: str, distance: Callable[[np.ndarray], np.ndarray], most: float) -> Effect:
+    """A distance of the outcome's laws, which is ``most`` at most; an outcome without options has none."""
+    choice_options(q.source, q.outcome)
+    above, below = q.world(q.high), q.world(q.low)
+    estimate = q.difference(above, below)
+    value = np.atleast_1d(distance(estimate.value))
+    radius = _radius(estimate, distance, most, q.level)
+    formula = f"between P({q.outcome} | do({q.treatment}={q.high})) and P({q.outcome} | do({q.treatment}={q.low}))"
     lower, upper = np.maximum(value - radius, 0.0), np.minimum(value + radius, most)
-    return finished(
-        name, formula, [name], found, value, lower, upper, level, shared_noise(source, *([world] for world in worlds))
-    )
+    coupling = q.coupling([above], [below])
+    return finished(name, formula, [name], estimate, value, lower, upper, q.level, coupling)
 
 
 def _radius(found: Estimate, distance: Callable[[np.ndarray], np.ndarray], most: float, level: float) -> float:

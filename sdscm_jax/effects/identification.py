@@ -12,7 +12,8 @@ from ..errors import EffectError
 from .adjustment import Adjustment, check_roles, compared, exact_source
 from .estimand import ONE, Estimand, Fraction, Probability, free, latex, product, text, total
 from .mixed import Mixed, latent_projection
-from .source import Score, contrasted
+from .query import Query
+from .source import Score
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -73,15 +74,13 @@ class Identified:
             raise EffectError(f"P({self.outcome} | do({self.treatment})) is not identifiable: {self.reason}")
         exact = exact_source(source)
         check_roles(exact.names, self.treatment, self.outcome, self.hidden)
-        low, high = contrasted(exact, self.treatment, low, high)
+        q = Query.of(exact, self.treatment, self.outcome, low, high, score=score)
         options = [range(len(exact.options(name))) for name in self.others]
         refused: list[EffectError] = []
         for values in itertools.product(*options):
             try:
-                return compared(
-                    exact, "identification", (), self.estimand, self.treatment, self.outcome, low, high, score, True,
-                    self.reason, list(zip(self.others, values, strict=True)),
-                )  # fmt: skip
+                others = list(zip(self.others, values, strict=True))
+                return compared(q, "identification", (), self.estimand, valid=True, reason=self.reason, others=others)
             except EffectError as error:  # another option may occur in every group
                 refused.append(error)
         raise refused[0]

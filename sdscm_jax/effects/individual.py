@@ -11,9 +11,9 @@ from ..checks import instance, one_of
 from ..dsl.worlds import world_label
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
-from .copies import Target
+from .query import Query
 from .sampled_source import Sampled
-from .source import as_source, check_outcome, choice_options, contrasted, prepare, shared_noise
+from .source import as_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +79,18 @@ def ite(source: Any, treatment: str, outcome: str, low: Any = None, high: Any = 
     source = as_source(source)
     if not isinstance(source, Sampled):
         raise EffectError("exact sources have no units; potential_outcomes gives the joint law of both outcomes")
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
-    options = choice_options(source, outcome)
-    worlds = [Target(outcome, {treatment: value}) for value in (low, high)]
-    prepare(source, worlds)
+    q = Query.of(source, treatment, outcome, low, high)
+    options, worlds = q.options, [q.world(q.low), q.world(q.high)]
+    q.prepare(worlds)
     return IndividualEffects(
         treatment,
         outcome,
-        low,
-        high,
+        q.low,
+        q.high,
         options,
         np.stack([source.probabilities(world) for world in worlds], 1),
         np.stack([source.values(world) for world in worlds], 1),
-        shared_noise(source, worlds),
+        q.coupling(worlds),
     )
 
 

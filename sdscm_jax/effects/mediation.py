@@ -13,23 +13,11 @@ from ..dsl.intervention import nested
 from ..errors import EffectError, nearest
 from .bounds import transport_bounds
 from .copies import PathWorld, Target
-from .effect import Effect, effect, parse_level
+from .effect import Effect
 from .exact_source import Exact
+from .query import Query
 from .sampled_source import Sampled
-from .source import (
-    Score,
-    Source,
-    as_source,
-    check_outcome,
-    contrasted,
-    difference,
-    formula_of,
-    law,
-    outcome_labels,
-    prepare,
-    shared_noise,
-    span,
-)
+from .source import Score, Source
 
 
 def cde(
@@ -45,22 +33,15 @@ def cde(
     Raises:
         EffectError: the treatment, the outcome or an exogenous site is among the mediators.
     """
-    level = parse_level(level)
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
+    q = Query.of(source, treatment, outcome, low, high, score=score, level=level)
     for name in mapping(mediators, "mediators", EffectError):
-        if name in (treatment, outcome) or source.exogenous(name):
-            what = "exogenous" if source.exogenous(name) else "the treatment or the outcome"
+        if name in (treatment, outcome) or q.source.exogenous(name):
+            what = "exogenous" if q.source.exogenous(name) else "the treatment or the outcome"
             raise EffectError(f"{name!r} is {what}; it is no mediator")
-    worlds = [Target(outcome, {treatment: value, **mediators}) for value in (high, low)]
-    prepare(source, worlds)
-    found = difference(source, worlds, score)
+    above, below = q.world(q.high, mediators), q.world(q.low, mediators)
     fixed = "".join(f", {name}={value}" for name, value in mediators.items())
-    formula = f"P({outcome} | do({treatment}={high}{fixed})) - P({outcome} | do({treatment}={low}{fixed}))"
-    formula, labels = formula_of(source, outcome, formula, score), outcome_labels(source, outcome, score)
-    coupling = shared_noise(source, *([world] for world in worlds))
-    return effect("CDE", formula, labels, found, level, inside=span(source, outcome, score), coupling=coupling)
+    formula = f"P({outcome} | do({treatment}={q.high}{fixed})) - P({outcome} | do({treatment}={q.low}{fixed}))"
+    return q.answer("CDE", formula, q.difference(above, below), [above], [below])
 
 
 def nde(
@@ -76,7 +57,8 @@ def nde(
     Raises:
         EffectError: a mediator is on no path from the treatment to the outcome.
     """
-    return _natural("NDE", source, treatment, outcome, low, high, mediators, score, level)
+    q = Query.of(source, treatment, outcome, low, high, score=score, level=level)
+    return _natural(q, "NDE", q.high, q.low, mediators)
 
 
 def nie(
@@ -87,7 +69,8 @@ def nie(
 
     The total effect is ``nde(low, high) - nie(high, low)``, not the sum of both. Arguments are those of ``nde``.
     """
-    return _natural("NIE", source, treatment, outcome, low, high, mediators, score, level)
+    q = Query.of(source, treatment, outcome, low, high, score=score, level=level)
+    return _natural(q, "NIE", q.low, q.high, mediators)
 
 
 def path_effect(
@@ -108,25 +91,22 @@ def path_effect(
     """
     import networkx as nx
 
-    level = parse_level(level)
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
+    q = Query.of(source, treatment, outcome, low, high, score=score, level=level)
     pairs = [items(edge, "an edge", EffectError) for edge in items(_listed(edges), "edges", EffectError)]
     if not all(len(pair) == 2 and all(isinstance(end, str) for end in pair) for pair in pairs):
         raise EffectError(f"edges are pairs of sites, (parent, child), got {checks.told(edges)}")
     chosen = frozenset((parent, child) for parent, child in pairs)
-    known = {(parent, name) for name in source.names for parent in source.parents(name)}
+    known = {(parent, name) for name in q.source.names for parent in q.source.parents(name)}
     for parent, child in sorted(chosen - known):
         hint = nearest(f"{parent} -> {child}", sorted(f"{a} -> {b}" for a, b in known))
         raise EffectError(f"the model has no edge {parent!r} -> {child!r}; {hint}")
     graph = nx.DiGraph(list(chosen))
     if not (graph.has_node(treatment) and graph.has_node(outcome) and nx.has_path(graph, treatment, outcome)):
         raise EffectError(f"the edges make no path from {treatment!r} to {outcome!r}")
-    along = Target(outcome, PathWorld({treatment: low}, {treatment: high}, chosen))
+    along = Target(outcome, PathWorld({treatment: q.low}, {treatment: q.high}, chosen))
     told = ", ".join(f"{a} -> {b}" for a, b in sorted(chosen))
-    formula = f"P({outcome} where only {told} feel {treatment}={high}) - P({outcome} | do({treatment}={low}))"
-    return _against(source, "path-specific effect", formula, along, {treatment: low}, score, level)
+    formula = f"P({outcome} where only {told} feel {treatment}={q.high}) - P({outcome} | do({treatment}={q.low}))"
+    return _against(q, "path-specific effect", formula, along)
 
 
 def _listed(edges: Any) -> Any:
@@ -146,43 +126,32 @@ def mediators_between(source: Source, treatment: str, outcome: str) -> tuple[str
     return tuple(n for n in source.descendants(treatment) if n in above and n != outcome)
 
 
-def _natural(
-    name: str, source: Any, treatment: str, outcome: str, low: Any, high: Any, mediators: Sequence[str] | None,
-    score: Score, level: float,
-) -> Effect:  # fmt: skip
-    level = parse_level(level)
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
-    between = mediators_between(source, treatment, outcome)
+def _natural(q: Query, name: str, level: str, others: str, mediators: Sequence[str] | None) -> Effect:
+    """The outcome under a level of the treatment with mediators as under another one, less that under ``low``."""
+    between = mediators_between(q.source, q.treatment, q.outcome)
     names = between if mediators is None else items(mediators, "mediators", EffectError, single=str)
     for site in names:
         if site not in between:
-            found = ", ".join(map(repr, between)) or "none"
+            known = ", ".join(map(repr, between)) or "none"
             raise EffectError(
-                f"mediator {checks.told(site)} is on no path from {treatment!r} to {outcome!r}; mediators are: {found}"
+                f"mediator {checks.told(site)} is on no path from {q.treatment!r} to {q.outcome!r}; mediators are: "
+                f"{known}"
             )
-    own, others = (high, low) if name == "NDE" else (low, high)
-    world = {treatment: own, **{site: nested({treatment: others}) for site in names}}
+    target = q.world(level, {site: nested({q.treatment: others}) for site in names})
     told = ", ".join(names) or "no mediator"
-    formula = f"P({outcome}({treatment}={own}, {told} as under {others})) - P({outcome} | do({treatment}={low}))"
-    return _against(source, name, formula, Target(outcome, world), {treatment: low}, score, level)
+    formula = (
+        f"P({q.outcome}({q.treatment}={level}, {told} as under {others})) - P({q.outcome} | do({q.treatment}={q.low}))"
+    )
+    return _against(q, name, formula, target)
 
 
-def _against(
-    source: Source, name: str, formula: str, target: Target, base: dict[str, Any], score: Score, level: float
-) -> Effect:
-    """The law of an outcome in a world less that in a base world."""
-    below = Target(target.site, base)
-    prepare(source, [target, below])
-    found = difference(source, [target, below], score)
-    coupling, bounds = shared_noise(source, [target], [below]), None
-    if coupling is not None:
-        bounds = transport_bounds(source, target, score)
+def _against(q: Query, name: str, formula: str, target: Target) -> Effect:
+    """The law of the outcome in a world less that under ``low``, with bounds over couplings."""
+    below, bounds = q.world(q.low), None
+    estimate = q.difference(target, below)
+    if q.coupling([target], [below]) is not None:
+        bounds = transport_bounds(q.source, target, q.score)
         if bounds is not None:
-            basis = law(source, below, score)
-            bounds = np.asarray(bounds[0] - basis.value), np.asarray(bounds[1] - basis.value)
-    labels = outcome_labels(source, target.site, score)
-    formula = formula_of(source, target.site, formula, score)
-    inside = span(source, target.site, score)
-    return effect(name, formula, labels, found, level, inside=inside, coupling=coupling, bounds=bounds)
+            basis = q.law(below).value
+            bounds = np.asarray(bounds[0] - basis), np.asarray(bounds[1] - basis)
+    return q.answer(name, formula, estimate, [target], [below], bounds=bounds)

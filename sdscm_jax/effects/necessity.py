@@ -11,10 +11,10 @@ from ..checks import mapping
 from ..errors import EffectError
 from .bounds import Event, event_bounds
 from .copies import Target
-from .effect import Effect, effect, parse_level
+from .effect import Effect
 from .estimate import Estimate
+from .query import Query
 from .sampled_source import Sampled
-from .source import Source, as_source, check_outcome, choice_options, contrasted, prepare, shared_noise
 
 
 def pns(
@@ -28,14 +28,13 @@ def pns(
         source, treatment, outcome, low, high, level: see ``ate``.
         option: the option of the outcome that makes the event.
     """
-    level = parse_level(level)
-    source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
-    with_it, without = (Target(outcome, {treatment: value}) for value in (high, low))
-    prepare(source, [with_it, without])
-    found = source.joint([with_it, without]).linear(lambda x: x[..., k, rest].sum(-1))
-    y = source.options(outcome)[k]
-    formula = f"P({outcome}_{{{treatment}={high}}} = {y}, {outcome}_{{{treatment}={low}}} != {y})"
-    return _effect("PNS", formula, ["PNS"], found, level, source, treatment, [((with_it, [k]), (without, rest))])
+    q = Query.of(source, treatment, outcome, low, high, level=level)
+    k, rest, y = _event(q, option)
+    with_it, without = q.world(q.high), q.world(q.low)
+    q.prepare([with_it, without])
+    estimate = q.source.joint([with_it, without]).linear(lambda x: x[..., k, rest].sum(-1))
+    formula = f"P({outcome}_{{{treatment}={q.high}}} = {y}, {outcome}_{{{treatment}={q.low}}} != {y})"
+    return _effect(q, "PNS", formula, ["PNS"], estimate, [((with_it, [k]), (without, rest))])
 
 
 def pn(
@@ -46,18 +45,15 @@ def pn(
     Of units in which treatment and event occurred: would the event not have, without it? Arguments are those of
     ``pns``.
     """
-    level = parse_level(level)
-    source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
-    factual, other = Target(outcome), Target(outcome, {treatment: low})
-    natural = [(Target(treatment), source.number(treatment, high))]
-    prepare(source, [factual, other])
-    joint = source.joint([factual, other], natural)
-    found = joint.linear(lambda x: x[..., k, rest].sum(-1)) / joint.linear(lambda x: x[..., k, :].sum(-1))
+    q = Query.of(source, treatment, outcome, low, high, level=level)
+    k, rest, y = _event(q, option)
+    factual, other, natural = Target(outcome), q.world(q.low), q.natural(q.high)
+    q.prepare([factual, other])
+    joint = q.source.joint([factual, other], natural)
+    estimate = joint.linear(lambda x: x[..., k, rest].sum(-1)) / joint.linear(lambda x: x[..., k, :].sum(-1))
     scale = float(joint.value[k].sum())
-    y = source.options(outcome)[k]
-    formula = f"P({outcome}_{{{treatment}={low}}} != {y} | {treatment} = {high}, {outcome} = {y})"
-    events = (factual, [k]), (other, rest)
-    return _effect("PN", formula, ["PN"], found, level, source, treatment, [events], natural, scale)
+    formula = f"P({outcome}_{{{treatment}={q.low}}} != {y} | {treatment} = {q.high}, {outcome} = {y})"
+    return _effect(q, "PN", formula, ["PN"], estimate, [((factual, [k]), (other, rest))], natural, scale)
 
 
 def ps(
@@ -68,18 +64,15 @@ def ps(
     Of units in which neither treatment nor event occurred: would the event have, with it? Arguments are those of
     ``pns``.
     """
-    level = parse_level(level)
-    source, low, high, k, rest = _checked(source, treatment, outcome, low, high, option)
-    factual, other = Target(outcome), Target(outcome, {treatment: high})
-    natural = [(Target(treatment), source.number(treatment, low))]
-    prepare(source, [factual, other])
-    joint = source.joint([factual, other], natural)
-    found = joint.linear(lambda x: x[..., rest, k].sum(-1)) / joint.linear(lambda x: x[..., rest, :].sum((-2, -1)))
+    q = Query.of(source, treatment, outcome, low, high, level=level)
+    k, rest, y = _event(q, option)
+    factual, other, natural = Target(outcome), q.world(q.high), q.natural(q.low)
+    q.prepare([factual, other])
+    joint = q.source.joint([factual, other], natural)
+    estimate = joint.linear(lambda x: x[..., rest, k].sum(-1)) / joint.linear(lambda x: x[..., rest, :].sum((-2, -1)))
     scale = float(joint.value[rest].sum())
-    y = source.options(outcome)[k]
-    formula = f"P({outcome}_{{{treatment}={high}}} = {y} | {treatment} = {low}, {outcome} != {y})"
-    events = (factual, rest), (other, [k])
-    return _effect("PS", formula, ["PS"], found, level, source, treatment, [events], natural, scale)
+    formula = f"P({outcome}_{{{treatment}={q.high}}} = {y} | {treatment} = {q.low}, {outcome} != {y})"
+    return _effect(q, "PS", formula, ["PS"], estimate, [((factual, rest), (other, [k]))], natural, scale)
 
 
 def potential_outcomes(
@@ -98,56 +91,46 @@ def potential_outcomes(
     Raises:
         EffectError: evidence of what the treatment causes; abduct it, ``effects.sampled(…, evidence=…)``.
     """
-    level = parse_level(level)
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
-    options = choice_options(source, outcome)
-    given = []
-    for name, value in ({} if evidence is None else mapping(evidence, "evidence", EffectError)).items():
-        if name in source.descendants(treatment):
+    q = Query.of(source, treatment, outcome, low, high, level=level)
+    options, given = q.options, []
+    observed = {} if evidence is None else mapping(evidence, "evidence", EffectError)
+    for name, value in observed.items():
+        if name in q.source.descendants(treatment):
             raise EffectError(
                 f"evidence on {name!r}, which {treatment!r} causes, tells of the noise; abduct it: "
                 "effects.sampled(model, key, n, …, evidence=…, draws=…)"
             )
-        given.append((Target(name), source.number(name, value)))
-    worlds = [Target(outcome, {treatment: value}) for value in (low, high)]
-    prepare(source, [*worlds, *(target for target, _ in given)])
-    joint = source.joint(worlds, given)
+        given.append((Target(name), q.source.number(name, value)))
+    worlds = [q.world(q.low), q.world(q.high)]
+    q.prepare(worlds, given)
+    joint = q.source.joint(worlds, given)
     total = joint.linear(lambda x: x.sum((-2, -1), keepdims=True))
-    found = joint / total
     scale = float(total.value.ravel()[0])
-    told = "".join(
-        f", {name}={value}"
-        for name, value in ({} if evidence is None else mapping(evidence, "evidence", EffectError)).items()
-    ).replace(", ", " | ", 1)
-    formula = f"P({outcome}_{{{treatment}={low}}}, {outcome}_{{{treatment}={high}}}{told})"
+    told = "".join(f", {name}={value}" for name, value in observed.items()).replace(", ", " | ", 1)
+    formula = f"P({outcome}_{{{treatment}={q.low}}}, {outcome}_{{{treatment}={q.high}}}{told})"
     labels = [f"{a} -> {b}" for a in options for b in options]
     numbers = range(len(options))
     cells = [((worlds[0], [a]), (worlds[1], [b])) for a in numbers for b in numbers]
-    return _effect("potential outcomes", formula, labels, found, level, source, treatment, cells, given, scale)
+    return _effect(q, "potential outcomes", formula, labels, joint / total, cells, given, scale)
 
 
-def _checked(
-    source: Any, treatment: str, outcome: str, low: Any, high: Any, option: Any
-) -> tuple[Source, str, str, int, list[int]]:
-    source = as_source(source)
-    low, high = contrasted(source, treatment, low, high)
-    check_outcome(source, treatment, outcome)
-    options, k = choice_options(source, outcome), source.number(outcome, option)
-    return source, low, high, k, [i for i in range(len(options)) if i != k]
+def _event(q: Query, option: Any) -> tuple[int, list[int], str]:
+    """The number of the option that makes the event, those of all others, and its text."""
+    options, k = q.options, q.source.number(q.outcome, option)
+    return k, [i for i in range(len(options)) if i != k], options[k]
 
 
 def _effect(
-    name: str, formula: str, labels: list[str], found: Estimate, level: float, source: Source, treatment: str,
-    cells: Sequence[tuple[Event, Event]], evidence: Sequence[tuple[Target, int]] = (), scale: float = 1.0,
+    q: Query, name: str, formula: str, labels: list[str], estimate: Estimate, cells: Sequence[tuple[Event, Event]],
+    evidence: Sequence[tuple[Target, int]] = (), scale: float = 1.0,
 ) -> Effect:  # fmt: skip
     """Probabilities of pairs of events, each over ``scale``, with bounds over couplings."""
-    coupling = shared_noise(source, [cells[0][0][0], cells[0][1][0]])
+    worlds = [target for target, _ in cells[0]]
     # The law of what was observed of units below the treatment has a coupling in it already.
-    below = isinstance(source, Sampled) and set(source.evidence) & set(source.descendants(treatment))
+    below = isinstance(q.source, Sampled) and set(q.source.evidence) & set(q.source.descendants(q.treatment))
     bounds = None
-    if coupling is not None and not below:
-        ends = np.array([event_bounds(source, treatment, *events, evidence) for events in cells])
-        bounds = (ends[:, 0] / scale, np.minimum(ends[:, 1] / scale, 1.0)) if scale > 0 else (found.value, found.value)
-    return effect(name, formula, labels, found, level, inside=(0.0, 1.0), coupling=coupling, bounds=bounds)
+    if q.coupling(worlds) is not None and not below:
+        ends = np.array([event_bounds(q.source, q.treatment, *events, evidence) for events in cells])
+        value = estimate.value
+        bounds = (ends[:, 0] / scale, np.minimum(ends[:, 1] / scale, 1.0)) if scale > 0 else (value, value)
+    return q.answer(name, formula, estimate, worlds, labels=labels, inside=(0.0, 1.0), bounds=bounds)

@@ -127,25 +127,30 @@ class Sampled(Sites):
         self.prepare([*targets, *(target for target, _ in evidence)])
         copies = self.copies()
         # Of one site, two versions' laws given all else are known; what is not of that site is seen or not.
-        own = targets[0].site if targets else evidence[0][0].site
-        known = [(t, v) for t, v in evidence if t.site == own]
+        site = targets[0].site if targets else evidence[0][0].site
+        known = [(t, v) for t, v in evidence if t.site == site]
+        others = [(t, v) for t, v in evidence if t.site != site]
         wanted = list(dict.fromkeys(copies.of(t) for t in [*targets, *(t for t, _ in known)]))
-        others = [target for target, _ in evidence if target.site != own]
-        averaged = (
-            all(target.site == own for target in targets)
-            and len(wanted) <= 2
-            and self.prior_noise(own)
-            and not any(target.site in self.descendants(own) for target in others)
-        )
-        seen = self.seen([(t, v) for t, v in evidence if t.site != own or not averaged])
+        averaged = len(wanted) <= 2 and self._has_law(site, targets, [t for t, _ in others])
         settled = self._settled(copies, wanted, [t for t, _ in evidence], averaged)
-        if not averaged:
-            arrays = [_one_hot(self.values(t), len(self.options(t.site))) for t in targets]
-            return self._mean(_outer(arrays, self._rows()) * seen.reshape(-1, *(1,) * len(targets)), settled)
-        law = self._law(copies, [*targets, *(t for t, _ in known)], wanted, own)
-        for _, value in reversed(known):
-            law = law[..., value]
-        return self._mean(law * seen.reshape(-1, *(1,) * (law.ndim - 1)), settled)
+        if averaged:
+            each = self._law(copies, [*targets, *(t for t, _ in known)], wanted, site)
+            for _, value in reversed(known):
+                each = each[..., value]
+            seen = self.seen(others)
+        else:
+            each = _outer([_one_hot(self.values(t), len(self.options(t.site))) for t in targets], self._rows())
+            seen = self.seen(evidence)
+        return self._mean(each * seen.reshape(-1, *(1,) * (each.ndim - 1)), settled)
+
+    def _has_law(self, site: str, targets: Sequence[Target], others: Sequence[Target]) -> bool:
+        """Is each unit's law of a site known, given all else that is looked at?"""
+        below = self.descendants(site)
+        return (
+            all(target.site == site for target in targets)
+            and self.prior_noise(site)
+            and not any(target.site in below for target in others)
+        )
 
     def mean(self, target: Target, evidence: Sequence[tuple[Target, int]] = ()) -> Estimate:
         """Mean of a number given evidence, a scalar."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,12 +99,6 @@ def choice_options(source: Source, site: str) -> tuple[str, ...]:
     return options
 
 
-def outcome_labels(source: Source, outcome: str, score: Score) -> tuple[str, ...]:
-    """What the numbers of an effect on an outcome are of."""
-    options = source.options(outcome)
-    return options if options and score is None else (f"mean {outcome}",)
-
-
 def scored(source: Source, outcome: str, score: Score) -> np.ndarray | None:
     """The number of each option of an outcome, float64 ``[K]``; None: options stay apart.
 
@@ -141,26 +134,6 @@ def law(source: Source, target: Target, score: Score, evidence: Sequence[tuple[T
     return wanted / total
 
 
-def span(source: Source, outcome: str, score: Score) -> tuple[float, float] | None:
-    """The range of what a unit may add to an effect on an outcome; None where the outcome is a number."""
-    if not source.options(outcome):
-        return None
-    numbers = scored(source, outcome, score)
-    width = 1.0 if numbers is None else float(np.ptp(numbers))
-    return -width, width
-
-
-def difference(
-    source: Source, worlds: Sequence[Target], score: Score, evidence: Sequence[tuple[Target, int]] = ()
-) -> Estimate:
-    """The law of an outcome (see ``law``) in the first of two worlds less that in the second."""
-    above, below = worlds
-    copies = source.copies()
-    found = law(source, above, score, evidence) - law(source, below, score, evidence)
-    # The same version of the site in both worlds differs in no unit.
-    return replace(found, settled=True) if copies.of(above) == copies.of(below) else found
-
-
 def shared_noise(source: Source, *laws: Sequence[Target]) -> str | None:
     """How worlds share the noise of the sites that have several versions in one of some joint laws; None: no site has.
 
@@ -173,14 +146,3 @@ def shared_noise(source: Source, *laws: Sequence[Target]) -> str | None:
         versions = copies.responses([copies.of(target) for target in [*targets, *observed]])
         found |= dict.fromkeys(source.coupling_of(site) for site, several in versions.items() if len(several) > 1)
     return ", ".join(coupling for coupling in found if coupling) or None
-
-
-def formula_of(source: Source, outcome: str, formula: str, score: Score) -> str:
-    """A formula of probabilities, or of means where the outcome is a number."""
-    return formula if score is None and source.options(outcome) else formula.replace("P(", "E(")
-
-
-def prepare(source: Source, targets: Sequence[Target]) -> None:
-    """Have all worlds that are needed simulated together."""
-    if isinstance(source, Sampled):
-        source.prepare(targets)

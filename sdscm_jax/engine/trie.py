@@ -65,22 +65,17 @@ class Trie:
         self.size = new + 1
         return new
 
-    def above(self, nodes: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
-        """The nodes and their ancestors, without the root, in ascending order.
-
-        Args:
-            nodes: int ``[...]``.
-            known: bool ``[size]``; where it is True nothing above is wanted, nor the node itself.
-        """
-        seen = np.zeros(self.size, bool) if known is None else known.copy()
-        before = seen.copy()
-        seen[ROOT] = before[ROOT] = True
+    def above(self, nodes: np.ndarray) -> np.ndarray:
+        """The nodes ``[...]`` and their ancestors, without the root, in ascending order."""
+        seen = np.zeros(self.size, bool)
+        seen[ROOT] = True
         current = np.unique(nodes)
         while current.size:
             current = current[~seen[current]]
             seen[current] = True
             current = np.unique(self._parent[current])
-        return np.flatnonzero(seen & ~before)
+        seen[ROOT] = False
+        return np.flatnonzero(seen)
 
     def path(self, node: int) -> np.ndarray:
         """Tokens from the root to a node, int32."""

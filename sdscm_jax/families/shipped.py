@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import vignettes
 from ..checks import as_path
 from ..errors import FamilyError, nearest
+from ..shipped import FAMILIES
 from .members import Family
 
 _DATA = Path(__file__).parent / "data"
@@ -101,12 +102,6 @@ def _school() -> Family:
     return Family.from_json(_DATA / "school.json")
 
 
-_SHIPPED: Mapping[str, Callable[[], Family]] = {
-    "oncology": _oncology,
-    "hiring": _hiring,
-    "confounder": _confounder,
-    "collider": _collider,
-    "court": _court,
-    "school": _school,
-}
-FAMILIES: tuple[str, ...] = tuple(_SHIPPED)
+_SHIPPED: Mapping[str, Callable[[], Family]] = dict(
+    zip(FAMILIES, (_oncology, _hiring, _confounder, _collider, _court, _school), strict=True)
+)

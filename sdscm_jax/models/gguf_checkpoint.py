@@ -25,10 +25,9 @@ def config_of(file: GGUFFile) -> dict[str, Any]:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    name, row = find_architecture(file.metadata)
+    row, metadata = _described(file)
     if "token_embd.weight" not in file.tensors:
         raise LoadError("it has no token_embd.weight")
-    metadata = Metadata(file.metadata, name, {key: block.shape for key, block in file.tensors.items()})
     try:
         options = row.options(metadata)
         if ROPE_FACTORS in file.tensors:
@@ -40,7 +39,9 @@ def config_of(file: GGUFFile) -> dict[str, Any]:
     except (TypeError, ValueError, ArithmeticError) as error:
         raise LoadError(f"its metadata cannot be used: {type(error).__name__}: {error}") from error
     if unread := metadata.unread():
-        raise LoadError(f"its metadata say {', '.join(f'{name}.{key}' for key in unread)}, which is not supported")
+        raise LoadError(
+            f"its metadata say {', '.join(f'{metadata.architecture}.{key}' for key in unread)}, which is not supported"
+        )
     ids = {key: file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("bos", "eos")}
     content = {"model_type": row.model_type, **options, **{f"{key}_token_id": number for key, number in ids.items()}}
     check_raw(content)
@@ -50,6 +51,12 @@ def config_of(file: GGUFFile) -> dict[str, Any]:
         return dict(config.to_dict())
     except Exception as error:  # transformers raises many kinds here
         raise LoadError(f"its metadata cannot be used: {error}") from error
+
+
+def _described(file: GGUFFile) -> tuple[Architecture, Metadata]:
+    """The row of a file's architecture, and what the file says under its name."""
+    name, row = find_architecture(file.metadata)
+    return row, Metadata(file.metadata, name, {key: block.shape for key, block in file.tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,8 @@ class GGUFTensors:
         from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
         self.file, self.place = file, file.path
-        name, row = find_architecture(file.metadata)
-        metadata = Metadata(file.metadata, name, {key: block.shape for key, block in file.tensors.items()})
-        number = next(number for number, own in MODEL_ARCH_NAMES.items() if own == name)
+        row, metadata = _described(file)
+        number = next(number for number, name in MODEL_ARCH_NAMES.items() if name == metadata.architecture)
         names = get_tensor_name_map(number, layers)
         family = FAMILIES[row.model_type]
         self.entries: dict[str, _Named] = {}

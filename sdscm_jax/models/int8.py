@@ -110,11 +110,6 @@ def rounded(kernel: Array, inverse: Any) -> Array:
     return jnp.rint(kernel.astype(jnp.float32) * inverse[..., None, :]).astype(jnp.int8)
 
 
-def dequantized(kernel: Array, scale: Array) -> Array:
-    """The kernel that int8 weights stand for: float32 ``[..., inputs, outputs]``."""
-    return kernel.astype(jnp.float32) * scale[..., None, :]
-
-
 def is_int8(params: Any) -> bool:
     """Are there int8 weights among parameters?"""
     return any(leaf.dtype == jnp.int8 for leaf in jax.tree.leaves(params))

@@ -202,68 +202,106 @@ def train_lm(
         params, build = _trained(lm, adapter)
         prompt = jax.eval_shape(build, params, lm).prompt
         gradients, update = _programs(build, optimizer, average)
-        # Another training of such a model, by such an optimizer, compiles nothing.
-        sums_of, updated = LookedUp(gradients), LookedUp(update)
         state = State(params, optimizer.init(params), None if average is None else Mean(params, jnp.zeros(())))
-        losses: list[Any] = []
-        groups, saved, done, read, expected = _groups(batches, accumulate), None, 0, "", ""
+        run, groups = _Run(lm, build, gradients, update, state), _groups(batches, accumulate)
         if checkpoint is not None and (first := next(groups, None)) is not None:
             groups = chain([first], groups)
-            sums = jax.eval_shape(gradients, params, lm, first[0])
-            programs = gradients.lower(params, lm, first[0]), update.lower(state, sums)
-            manifest = {
-                "language model": lm.fingerprint(),
-                "start of what is trained": hash_arrays(state),
-                "program of a step (adapter, shape of a batch, optimizer, average)": hash_programs(programs),
-                "accumulate": accumulate,
-            }
-            saved = stack.enter_context(SavedTraining(checkpoint, manifest))
-            if (latest := saved.latest(state)) is not None:
-                done, (state, found, expected) = latest
-                losses = list(found)
-
-        def current() -> LanguageModel:
-            return build(state.params if state.mean is None else state.mean.params, lm)
-
-        def save(step: int) -> None:
-            nonlocal done
-            _check_finite(losses, state)
-            losses[:] = np.array(losses, np.float32)
-            if saved is not None and step > done:
-                saved.save(step, Save(state, np.array(losses, np.float32), read))
-                done = step
-
+            saved = SavedTraining(checkpoint, {**run.manifest(first[0]), "accumulate": accumulate})
+            run.resume(stack.enter_context(saved))
         number, group = 0, list[Batch]()
         for number, group in enumerate(groups, start=1):
             if len(group) < accumulate:
                 # This step is not saved: with more batches it would be another one.
-                save(number - 1)
-            if saved is not None:
-                read = hash_arrays(group, read)
-            if number == done and read != expected:
-                raise ResumeError(f"{checkpoint} is of another run: other batches made its {done} steps")
-            if number <= done:
+                run.save(number - 1)
+            if run.has_made(number, group):
                 continue
             for batch in group:
                 _check_length(batch, prompt, lm.config.max_positions)
             _check_weight(group, f"step {number}")
-            sums = reduce(_added, (sums_of(state.params, lm, batch) for batch in group))
-            state, loss = updated(state, sums)
-            losses.append(loss)
+            loss = run.step(group)
             if number % every == 0 and len(group) == accumulate:
-                save(number)
+                run.save(number)
             if on_step is not None:
-                on_step(number, float(loss), current)
-        if number < done:
+                on_step(number, float(loss), run.current)
+        if number < run.done:
             raise ResumeError(
-                f"{checkpoint} is of a longer run: it has made {done} steps, and there are batches for {number}"
+                f"{checkpoint} is of a longer run: it has made {run.done} steps, and there are batches for {number}"
             )
         if len(group) == accumulate:
-            save(number)
-        _check_finite(losses, state)
-        if saved is not None:
-            saved.write_losses(np.array(losses, np.float32))
-        return current()
+            run.save(number)
+        run.finish()
+        return run.current()
+
+
+class _Run:
+    """A training under way: what has been reached, and where it is kept, if anywhere.
+
+    Attributes:
+        state, losses: after the steps so far.
+        done: steps that the last save has.
+    """
+
+    def __init__(self, lm: LanguageModel, build: Build, gradients: Any, update: Any, state: State):
+        self._lm, self._build, self._gradients, self._update = lm, build, gradients, update
+        # Another training of such a model, by such an optimizer, compiles nothing.
+        self._sums_of, self._updated = LookedUp(gradients), LookedUp(update)
+        self.state, self.losses, self.done = state, list[Any](), 0
+        # Digests of the batches that were read, and of those that the save was made from.
+        self._saved: SavedTraining | None = None
+        self._read = self._expected = ""
+
+    def manifest(self, batch: Batch) -> dict[str, Any]:
+        """What the result depends on besides the batches, with one of them as the example of their shape."""
+        sums = jax.eval_shape(self._gradients, self.state.params, self._lm, batch)
+        programs = self._gradients.lower(self.state.params, self._lm, batch), self._update.lower(self.state, sums)
+        return {
+            "language model": self._lm.fingerprint(),
+            "start of what is trained": hash_arrays(self.state),
+            "program of a step (adapter, shape of a batch, optimizer, average)": hash_programs(programs),
+        }
+
+    def resume(self, saved: SavedTraining) -> None:
+        """Keep the run there, and go on from what is."""
+        self._saved = saved
+        if (latest := saved.latest(self.state)) is not None:
+            self.done, (self.state, losses, self._expected) = latest
+            self.losses = list(losses)
+
+    def has_made(self, number: int, group: list[Batch]) -> bool:
+        """Is the step in the save? A save that was made from other batches is refused."""
+        if self._saved is not None:
+            self._read = hash_arrays(group, self._read)
+            if number == self.done and self._read != self._expected:
+                raise ResumeError(
+                    f"{self._saved.directory} is of another run: other batches made its {self.done} steps"
+                )
+        return number <= self.done
+
+    def step(self, group: list[Batch]) -> Array:
+        """Make a step; the loss before it."""
+        sums = reduce(_added, (self._sums_of(self.state.params, self._lm, batch) for batch in group))
+        self.state, loss = self._updated(self.state, sums)
+        self.losses.append(loss)
+        return loss
+
+    def current(self) -> LanguageModel:
+        """The model so far."""
+        state = self.state
+        return self._build(state.params if state.mean is None else state.mean.params, self._lm)
+
+    def save(self, step: int) -> None:
+        """Look whether the training has diverged, and keep the state after a step that is not kept yet."""
+        _check_finite(self.losses, self.state)
+        self.losses[:] = np.array(self.losses, np.float32)
+        if self._saved is not None and step > self.done:
+            self._saved.save(step, Save(self.state, np.array(self.losses, np.float32), self._read))
+            self.done = step
+
+    def finish(self) -> None:
+        """Write the losses of all steps."""
+        _check_finite(self.losses, self.state)
+        if self._saved is not None:
+            self._saved.write_losses(np.array(self.losses, np.float32))
 
 
 def _trained(lm: LanguageModel, adapter: Adapter | None) -> tuple[nnx.State, Build]:

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import sdscm_jax.cli.benchmark
+import sdscm_jax.bench.generation
+import sdscm_jax.families
 from sdscm_jax.cli import app
 
 runner = CliRunner()
@@ -128,7 +129,7 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sdscm_jax.cli.benchmark, "write_benchmark", stop)
+    monkeypatch.setattr(sdscm_jax.bench.generation, "generate", stop)
     command = ["generate", "school", "--out", str(kept)]
     assert one_line(runner.invoke(app, command), 130) == "stopped: nothing is kept\n"
     kept.mkdir()
@@ -142,7 +143,7 @@ def test_a_fault_of_ours_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def broken(*_: object, **__: object) -> None:
         raise AttributeError("no such thing")
 
-    monkeypatch.setattr(sdscm_jax.cli.benchmark, "find_family", broken)
+    monkeypatch.setattr(sdscm_jax.families, "family", broken)
     # (This file is what the fault goes through; of the package's own ones there is no such place.)
     found = one_line(runner.invoke(app, ["generate", "school", "--out", str(tmp_path / "x")]), 1)
     assert "AttributeError: no such thing" in found

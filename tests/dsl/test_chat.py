@@ -16,7 +16,7 @@ import pytest
 from numpyro import handlers
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import abduct
+from sdscm_jax.handlers import abduct
 from sdscm_jax.models.adapters import SoftPrompt
 from sdscm_jax.models.chat import Chat, ChatCodec
 

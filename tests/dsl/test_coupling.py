@@ -16,7 +16,7 @@ import sdscm_jax as sd
 from sdscm_jax.dsl.couplings.inverse_cdf import Cell
 from sdscm_jax.dsl.couplings.registry import COUPLINGS, parse_coupling
 from sdscm_jax.dsl.double import Double, double, less, minus, running_sums, times
-from sdscm_jax.dsl.handlers import couple, exogenous
+from sdscm_jax.handlers import couple, exogenous
 
 from ..dice import FACES, die
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import abduct, counterfactual, do, exogenous, nested
+from sdscm_jax.handlers import abduct, counterfactual, do, exogenous, nested
 from sdscm_jax.testing import mock_lm
 
 

@@ -18,8 +18,8 @@ from numpyro.infer.inspect import get_model_relations
 from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import counterfactual, do, exogenous
 from sdscm_jax.families import Family
+from sdscm_jax.handlers import counterfactual, do, exogenous
 
 
 def model(lm: sd.LanguageModel) -> sd.Phrase:

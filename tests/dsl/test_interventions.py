@@ -12,7 +12,7 @@ import pytest
 from numpyro import handlers as nh
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import couple, do, exogenous, nested
+from sdscm_jax.handlers import couple, do, exogenous, nested
 from sdscm_jax.models.executable import executable
 
 from ..dice import die

@@ -11,7 +11,7 @@ from numpyro import handlers as nh
 from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import exogenous
+from sdscm_jax.handlers import exogenous
 
 from ..dice import die
 

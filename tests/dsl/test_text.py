@@ -12,7 +12,7 @@ import pytest
 from numpyro.contrib.control_flow import scan
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import abduct, counterfactual, couple, do, exogenous
+from sdscm_jax.handlers import abduct, counterfactual, couple, do, exogenous
 
 from ..dice import die
 from ..needs import needs

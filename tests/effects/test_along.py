@@ -14,8 +14,8 @@ import pytest
 
 import sdscm_jax as sd
 from sdscm_jax.dsl.along import along
-from sdscm_jax.dsl.handlers import do, exogenous, nested
 from sdscm_jax.errors import InterventionError, SDSCMError
+from sdscm_jax.handlers import do, exogenous, nested
 
 from ..dice import die
 from . import hiring

@@ -17,7 +17,6 @@ import pytest
 from numpyro.handlers import trace
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import do, exogenous
 from sdscm_jax.dsl.mechanism import mechanism_of
 from sdscm_jax.dsl.scorings.registry import SCORINGS
 from sdscm_jax.dsl.tabulate import Scorer, score_contexts
@@ -25,6 +24,7 @@ from sdscm_jax.engine import tabulation
 from sdscm_jax.engine.forward import token_bytes
 from sdscm_jax.engine.scorer import Counts
 from sdscm_jax.engine.tabulation import TrieScorer
+from sdscm_jax.handlers import do, exogenous
 
 OPTIONS = (("sun", "rain"), ("low", "high", "a long run"), ("Bob", "25", "2"))
 PARENTS = ((), (0,), (0, 1))

@@ -10,7 +10,7 @@ import pytest
 
 import sdscm_jax as sd
 from sdscm_jax import effects
-from sdscm_jax.dsl.handlers import nested
+from sdscm_jax.handlers import nested
 from sdscm_jax.testing import mock_lm
 
 LEVELS = ["low", "low, b=go", "0"]

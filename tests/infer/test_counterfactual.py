@@ -21,7 +21,7 @@ from numpyro.primitives import mutable
 
 import sdscm_jax as sd
 from sdscm_jax import testing
-from sdscm_jax.dsl.handlers import counterfactual, couple, do, exogenous
+from sdscm_jax.handlers import counterfactual, couple, do, exogenous
 
 LEVELS, DRUGS = ["low", "high"], ["wait", "treat"]
 P = np.array([[0.9, 0.1], [0.2, 0.8]])

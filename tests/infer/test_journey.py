@@ -14,7 +14,7 @@ from numpyro.contrib.control_flow import scan
 from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import do, exogenous
+from sdscm_jax.handlers import do, exogenous
 
 from ..plain import option_log_probs
 

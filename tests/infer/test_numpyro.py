@@ -17,7 +17,7 @@ from numpyro.infer.inspect import get_model_relations
 from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.handlers import do
+from sdscm_jax.handlers import do
 from sdscm_jax.models.executable import executable
 
 from ..needs import needs

@@ -26,7 +26,7 @@ from sdscm_jax.models.checkpoint import abstract_decoder, parameter_paths, save_
 from sdscm_jax.models.codec import Codec
 from sdscm_jax.models.families import tiny_config
 from sdscm_jax.models.filling import Source
-from sdscm_jax.models.int8 import Int8Linear, dequantized, largest, rounded, scales
+from sdscm_jax.models.int8 import Int8Linear, largest, rounded, scales
 from sdscm_jax.models.training import Batch, train_lm, weighted_loss
 
 from .test_loading import write_model
@@ -49,6 +49,11 @@ def directory(
     noisy = [x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
     save_parameters(where, lm.config, jax.tree.unflatten(tree, noisy), jnp.float32)
     return where
+
+
+def dequantized(kernel: jax.Array, scale: jax.Array) -> jax.Array:
+    """The kernel that int8 weights stand for: float32 ``[..., inputs, outputs]``."""
+    return kernel.astype(jnp.float32) * scale[..., None, :]
 
 
 def arrays(lm: sd.LanguageModel) -> dict[str, Any]:

@@ -15,10 +15,11 @@ import numpy as np
 
 from ...errors import EstimatorError
 from .protocol import Interval
+from .without_intervals import AverageOnly
 
 
 @dataclass(eq=False)
-class Zero:
+class Zero(AverageOnly):
     """No effect on anyone; no intervals.
 
     >>> Zero().fit(None, np.zeros((2, 0)), np.array([0, 1]), np.array([1.0, 2.0])).effect(np.zeros((2, 0)))
@@ -28,14 +29,6 @@ class Zero:
     def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Zero:
         """Learn nothing."""
         return self
-
-    def effect(self, x: np.ndarray) -> np.ndarray:
-        """Zeros, float64 ``[m]``."""
-        return np.zeros(len(x))
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None."""
-        return
 
     def ate(self) -> float:
         """Zero."""
@@ -89,7 +82,7 @@ class _Shown:
 
 
 @dataclass(eq=False)
-class Constant(_Shown):
+class Constant(_Shown, AverageOnly):
     """The true average effect for every unit.
 
     No constant has a smaller error in individual effects; this one's is their standard deviation.
@@ -102,14 +95,6 @@ class Constant(_Shown):
     """
 
     name = "constant"
-
-    def effect(self, x: np.ndarray) -> np.ndarray:
-        """The average effect, float64 ``[m]``."""
-        return np.full(len(x), self.ate())
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None."""
-        return
 
 
 @dataclass(eq=False)

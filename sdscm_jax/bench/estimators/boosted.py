@@ -7,7 +7,7 @@ bootstrapped ones, at a hundred times the cost.
 from __future__ import annotations
 
 import importlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar, Self
@@ -17,11 +17,12 @@ import numpy as np
 from .crossfitted import quiet
 from .extra import extra
 from .forests import with_constant
-from .protocol import check_units, seed_of
+from .protocol import seed_of
+from .without_intervals import UnitsOnly
 
 
 @dataclass(eq=False)
-class _Boosted(ABC):
+class _Boosted(UnitsOnly):
     """A learner of several boosted regressions.
 
     Args:
@@ -30,14 +31,13 @@ class _Boosted(ABC):
         rate: how far each tree goes.
     """
 
-    name: ClassVar[str]
     module: ClassVar[str]
+    needed = 4
 
     trees: int = 100
     depth: int = 3
     rate: float = 0.1
     _model: Any = field(init=False, repr=False)
-    _ate: float = field(init=False, repr=False)
 
     @classmethod
     def variants(cls) -> tuple[Self, ...]:
@@ -65,30 +65,14 @@ class _Boosted(ABC):
         boosted = importlib.import_module("sklearn.ensemble").GradientBoostingClassifier
         return boosted(n_estimators=self.trees, max_depth=self.depth, learning_rate=self.rate, random_state=seed)
 
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Self:
-        """Learn; see ``protocol.Estimator``.
-
-        Raises:
-            EstimatorError: an arm has fewer than four units, or econml is missing.
-        """
-        check_units(self.name, t, 4)
+    def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
         self._model = self._make(extra(self.name, self.module, "econml"), seed_of(key))
         with quiet():
             self._model.fit(y, t, X=with_constant(x))
-        self._ate = float(self.effect(x).mean())
-        return self
 
     def effect(self, x: np.ndarray) -> np.ndarray:
         """Estimated conditional average effects, float64 ``[m]``."""
         return np.ravel(self._model.effect(with_constant(x))).astype(np.float64)
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None."""
-        return
-
-    def ate(self) -> float:
-        """Mean estimated effect of the units it was fitted to."""
-        return self._ate
 
 
 @dataclass(eq=False)

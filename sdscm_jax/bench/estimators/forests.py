@@ -6,16 +6,17 @@ outside. None of these has intervals.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import jax
 import numpy as np
 
 from .extra import extra
-from .protocol import check_units, seed_of
+from .protocol import seed_of
+from .without_intervals import UnitsOnly
 
 
 def _forest(estimator: str, key: Any, trees: int, x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -30,46 +31,10 @@ def with_constant(x: np.ndarray) -> np.ndarray:
 
 
 @dataclass(eq=False)
-class _Forests(ABC):
-    """Forests of outcomes."""
-
-    name: ClassVar[str]
-
-    trees: int = 100
-    _ate: float = field(init=False, repr=False)
-
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Self:
-        """Learn; see ``protocol.Estimator``.
-
-        Raises:
-            EstimatorError: an arm has fewer than two units, or scikit-learn is missing.
-        """
-        check_units(self.name, t, 2)
-        self._learn(key, x, t, y)
-        self._ate = float(self.effect(x).mean())
-        return self
-
-    @abstractmethod
-    def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
-        """Grow them."""
-
-    @abstractmethod
-    def effect(self, x: np.ndarray) -> np.ndarray:
-        """Difference of predictions, float64 ``[m]``."""
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None: a forest of outcomes has none."""
-        return
-
-    def ate(self) -> float:
-        """Mean effect of the units it was fitted to."""
-        return self._ate
-
-
-@dataclass(eq=False)
-class _OneForest(_Forests):
+class _OneForest(UnitsOnly):
     """S-learner: one forest on the covariates and what ``treatment`` makes of the treatment."""
 
+    trees: int = 100
     _predict: Callable[[np.ndarray], np.ndarray] = field(init=False, repr=False)
 
     @staticmethod
@@ -131,7 +96,7 @@ class ForestS(_OneForest):
 
 
 @dataclass(eq=False)
-class ForestT(_Forests):
+class ForestT(UnitsOnly):
     """T-learner: a forest for each arm; the effect is the difference of their predictions.
 
     Args:
@@ -142,6 +107,7 @@ class ForestT(_Forests):
     3.0
     """
 
+    trees: int = 100
     _predict: tuple[Callable[[np.ndarray], np.ndarray], ...] = field(init=False, repr=False)
 
     name = "forest_t"

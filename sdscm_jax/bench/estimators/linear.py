@@ -16,6 +16,7 @@ from scipy.special import stdtrit
 
 from ...errors import EstimatorError
 from .protocol import Interval, check_units, parse_level
+from .without_intervals import AverageOnly, UnitsOnly
 
 # A leverage above 1 - TINY leaves no residual, and a share of variance below TINY is rounding.
 TINY = 1e-9
@@ -131,7 +132,7 @@ def student(estimate: np.ndarray, variance: np.ndarray, dof: float, level: float
 
 
 @dataclass(eq=False)
-class DifferenceInMeans:
+class DifferenceInMeans(AverageOnly):
     """The treated units' mean outcome less the controls'; covariates are ignored ("T-only OLS" in the paper).
 
     The interval of the average effect is Welch's: Neyman's variance, with Welch and Satterthwaite's degrees
@@ -159,14 +160,6 @@ class DifferenceInMeans:
         self._dofs = (len(controls) - 1, len(treated) - 1)
         return self
 
-    def effect(self, x: np.ndarray) -> np.ndarray:
-        """The same for every unit, float64 ``[m]``."""
-        return np.full(len(x), self._ate)
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None: the limits are of the average effect only."""
-        return
-
     def ate(self) -> float:
         """The difference."""
         return self._ate
@@ -181,7 +174,7 @@ class DifferenceInMeans:
 
 
 @dataclass(eq=False)
-class LinearRegression:
+class LinearRegression(AverageOnly):
     """The treatment's coefficient in a regression of the outcome on covariates and treatment.
 
     The interval of the average effect is HC2's with Student's t, or None where the regression leaves no
@@ -206,14 +199,6 @@ class LinearRegression:
         self._ols = least_squares(np.column_stack([x, t]), y)
         return self
 
-    def effect(self, x: np.ndarray) -> np.ndarray:
-        """The same for every unit, float64 ``[m]``."""
-        return np.full(len(x), self.ate())
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None: the limits are of the average effect only."""
-        return
-
     def ate(self) -> float:
         """The coefficient."""
         return float(self._ols.coef[-1])
@@ -227,7 +212,7 @@ class LinearRegression:
 
 
 @dataclass(eq=False)
-class LinearS:
+class LinearS(UnitsOnly):
     """S-learner: one regression on covariates and treatment.
 
     The effect is what it predicts for a treated unit less what it predicts for an untreated one. With no
@@ -239,32 +224,17 @@ class LinearS:
     """
 
     _ols: LeastSquares = field(init=False, repr=False)
-    _ate: float = field(init=False, repr=False)
 
-    def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> LinearS:
-        """Learn; see ``protocol.Estimator``. The key is not used.
+    name = "linear_s"
 
-        Raises:
-            EstimatorError: an arm has fewer than two units, or the treatment is a linear function of the covariates.
-        """
-        check_units("linear_s", t, 2)
-        check_unexplained("linear_s", x, t)
+    def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
+        check_unexplained(self.name, x, t)
         self._ols = least_squares(np.column_stack([x, t]), y)
-        self._ate = float(self.effect(x).mean())
-        return self
 
     def effect(self, x: np.ndarray) -> np.ndarray:
         """Difference of predictions, float64 ``[m]``."""
         treated, untreated = np.ones(len(x)), np.zeros(len(x))
         return self._ols.predict(np.column_stack([x, treated])) - self._ols.predict(np.column_stack([x, untreated]))
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None: an S-learner has none."""
-        return
-
-    def ate(self) -> float:
-        """Mean effect of the units it was fitted to."""
-        return self._ate
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ the estimator's influence function.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, ClassVar, Self
@@ -18,13 +18,14 @@ from scipy.special import expit, logit
 from .linear import check_overlap, least_squares
 from .propensity import fit_propensity
 from .protocol import check_units, parse_level
+from .without_intervals import AverageOnly
 
 # Bounded outcomes are kept this far from their bounds, where their logit is infinite.
 _EDGE = 1e-3
 
 
 @dataclass(eq=False)
-class _Weighting(ABC):
+class _Weighting(AverageOnly):
     """An average effect and its standard error.
 
     Args:
@@ -54,14 +55,6 @@ class _Weighting(ABC):
     @abstractmethod
     def _average(self, x: np.ndarray, t: np.ndarray, y: np.ndarray, e: np.ndarray) -> tuple[float, np.ndarray]:
         """The average effect, and what each unit has to do with it: the influence function, ``[n]``."""
-
-    def effect(self, x: np.ndarray) -> np.ndarray:
-        """The average effect for every unit, float64 ``[m]``."""
-        return np.full(len(x), self._ate)
-
-    def interval(self, x: np.ndarray, level: float) -> None:
-        """None: the limits are of the average effect only."""
-        return
 
     def ate(self) -> float:
         """The average effect."""

@@ -1,0 +1,56 @@
+"""The names of the package, each with the place where it is: ``door.py`` and type checkers read them here."""
+
+from . import audit as audit
+from . import bench as bench
+from . import effects as effects
+from . import errors as errors
+from . import extend as extend
+from . import families as families
+from . import handlers as handlers
+from . import testing as testing
+from . import vignettes as vignettes
+from .dsl.choice import Choice as Choice
+from .dsl.graph import Graph as Graph
+from .dsl.graph import graph as graph
+from .dsl.phrase import Phrase as Phrase
+from .dsl.predictive import Predictive as Predictive
+from .dsl.reparam import GumbelReparam as GumbelReparam
+from .dsl.site import sample as sample
+from .dsl.tabulate import Tabulated as Tabulated
+from .dsl.tabulate import load_table as load_table
+from .dsl.tabulate import tabulate as tabulate
+from .dsl.text import Text as Text
+from .dsl.verbalize import verbalize as verbalize
+from .effects.individual import Contrast as Contrast
+from .effects.individual import contrast as contrast
+from .effects.plot import plot_contrast as plot_contrast
+from .engine.compare import Comparison as Comparison
+from .engine.compare import compare as compare
+from .engine.many import simulate_many as simulate_many
+from .engine.plan import Plan as Plan
+from .engine.plan import plan as plan
+from .engine.simulate import simulate as simulate
+from .engine.simulation import Simulation as Simulation
+from .errors import ContextLengthError as ContextLengthError
+from .errors import EvidenceError as EvidenceError
+from .errors import GivenError as GivenError
+from .errors import InterventionError as InterventionError
+from .errors import LoadError as LoadError
+from .errors import OptionError as OptionError
+from .errors import RandomKeyError as RandomKeyError
+from .errors import ResumeError as ResumeError
+from .errors import ScoreError as ScoreError
+from .errors import SDSCMError as SDSCMError
+from .errors import SiteError as SiteError
+from .errors import TemplateError as TemplateError
+from .models.adapters import FullWeights as FullWeights
+from .models.adapters import LowRank as LowRank
+from .models.adapters import SoftPrompt as SoftPrompt
+from .models.chat import Chat as Chat
+from .models.language_model import LanguageModel as LanguageModel
+from .models.language_model import load_lm as load_lm
+from .models.language_model import random_lm as random_lm
+from .models.training import Batch as Batch
+from .models.training import train_lm as train_lm
+
+__version__: str
