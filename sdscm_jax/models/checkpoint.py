@@ -22,10 +22,11 @@ from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
 from .filling import Bounds, Source, filled, filled_int8
 from .int8 import refuse_int8
+from .quantised.registry import directory_tensors, settings_of
 from .saved_checkpoint import UNFINISHED
 from .sharding import parameter_sharding
 from .sound_config import check_files, check_raw, check_switches, read_json
-from .tensor_files import DTYPES, StoredTensors, TensorFiles
+from .tensor_files import DTYPES, StoredTensors
 from .tensors import Tensor
 
 _STACKED = "blocks."
@@ -65,6 +66,7 @@ def read_directory_config(directory: Path) -> DecoderConfig:
         if isinstance(model_type, str):
             find_family(model_type)
         check_raw(content)
+        settings = settings_of(content)
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except LoadError as error:
         where = "" if str(directory) in str(error) else f"{directory}/config.json: "
@@ -72,9 +74,19 @@ def read_directory_config(directory: Path) -> DecoderConfig:
     except Exception as error:  # transformers raises many kinds here
         raise LoadError(f"{directory}/config.json cannot be read: {error}") from error
     try:
+        if settings is not None:
+            # Read beside the tensors; see ``directory_tensors``.
+            _forget_settings(config)
         return switches_of(config)
     except LoadError as error:
         raise LoadError(f"{directory}/config.json: {error}") from error.__cause__
+
+
+def _forget_settings(config: Any) -> None:
+    for part in (config, getattr(config, "text_config", None)):
+        for name in ("quantization_config", "compression_config"):
+            if getattr(part, name, None):
+                delattr(part, name)
 
 
 def switches_of(config: Any) -> DecoderConfig:
@@ -108,7 +120,7 @@ def load_parameters(
         LoadError: lists every missing, mis-shaped and unexpected tensor.
         SDSCMError: the axes of the mesh have other names.
     """
-    files = TensorFiles(stored) if isinstance(stored, Path) else stored
+    files = directory_tensors(stored) if isinstance(stored, Path) else stored
     family = FAMILIES[config.family]
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
