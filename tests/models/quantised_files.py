@@ -1,7 +1,7 @@
 """Quantised weights as other libraries write them, packed here number by number after their documents.
 
-Every writer draws the integers, scales and zeros, works out the weight that they stand for (``zero`` and ``scale`` as the
-format's paper has them), and lays them into words with Python's shifts: the other way than the package goes.
+Every writer draws the integers, scales and zeros, works out the weight that they stand for (``zero`` and ``scale`` as
+the format's paper has them), and lays them into words with Python's shifts: the other way than the package goes.
 
 Sources: AutoGPTQ's ``nn_modules/qlinear/qlinear_cuda_old.py`` (``pack``), AutoAWQ's ``modules/linear/gemm.py``
 (``from_linear``), compressed-tensors' ``compressors/pack_quantized/helpers.py``, bitsandbytes' ``functional.py``

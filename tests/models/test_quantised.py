@@ -30,7 +30,7 @@ KINDS = [
 
 
 def quantise(directory: Path, case: str) -> Tensors:
-    """Write the projections of a model in a directory anew, quantised; the tensors that they stand for are handed back."""
+    """Write the projections of a model anew, quantised; the tensors that they stand for are handed back."""
     write, settings = CASES[case]
     rng, file = np.random.default_rng(7), directory / "model.safetensors"
     dense = load_file(file)
@@ -239,15 +239,14 @@ def test_damaged_files(
     assert str(directory) in message
 
 
-def test_two_things(directory: Path) -> None:
+def test_two_things(directory: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """Quantised and not; said to be quantised and not; said in two ways."""
     quantise(directory, "awq")
     config = json.loads((directory / "config.json").read_text())
     edit_config(directory, compression_config={**config["quantization_config"], "bits": 8})
     assert "two things" in refusal(directory)
     (directory / "config.json").write_text(json.dumps(config))
-    tensors = directory_tensors(directory)
-    write_model(directory.parent / "other", tensors_tokenizer(directory))
+    write_model(directory.parent / "other", tiny_tokenizer)
     dense = load_file(directory.parent / "other" / "model.safetensors")
     edit_config(directory.parent / "other", quantization_config=config["quantization_config"])
     assert "none of them is" in refusal(directory.parent / "other")
@@ -257,7 +256,3 @@ def test_two_things(directory: Path) -> None:
         directory.parent / "other" / "model.safetensors", dense | {_Q + part: v for part, v in made.parts.items()}
     )
     assert f"{_Q}weight: quantised, and not" in refusal(directory.parent / "other")
-
-
-def tensors_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast.from_pretrained(directory)

@@ -1,7 +1,7 @@
 """Quantised weights are those of the libraries that write them (``-m oracle``).
 
-compressed-tensors and bitsandbytes quantise and undo it themselves; MXFP4 and fp8 are undone by transformers. GPTQ's and
-AWQ's libraries need a compiler for CUDA: their formats are packed by hand in ``quantised_files``.
+compressed-tensors and bitsandbytes quantise and undo it themselves; MXFP4 and fp8 are undone by transformers. GPTQ's
+and AWQ's libraries need a compiler for CUDA: their formats are packed by hand in ``quantised_files``.
 """
 
 from __future__ import annotations

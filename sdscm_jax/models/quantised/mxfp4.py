@@ -1,8 +1,8 @@
 """MXFP4: numbers of four bits, 32 of which share a power of two, as gpt-oss has its experts.
 
-The Open Compute Project's MX specification 1.0 (2023), sections 5.2 and 5.3.3: e2m1 numbers, e8m0 scales. The layout is
-that of gpt-oss: blocks ``[experts, outputs, inputs / 32, 16]``, of which each byte has two inputs, the lower bits first;
-what it stands for is ``[experts, inputs, outputs]``.
+The Open Compute Project's MX specification 1.0 (2023), sections 5.2 and 5.3.3: e2m1 numbers, e8m0 scales. The
+layout is that of gpt-oss: blocks ``[experts, outputs, inputs / 32, 16]``, of which each byte has two inputs, the lower
+bits first; what it stands for is ``[experts, inputs, outputs]``.
 """
 
 from __future__ import annotations
