@@ -2,6 +2,7 @@
 
     python benchmarks/parity.py            # needs the extra "oracle": PyTorch
     python benchmarks/parity.py --seeds 1 --out /tmp/parity.json
+    python benchmarks/parity.py --only moe gpt_oss
 
 Models are tiny and random, with every option of the family away from its default; they are written by
 transformers and read by ``load_lm``'s loader. The reference is PyTorch in float32, in one pass. A difference is
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="models of each family")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "parity.json")
+    parser.add_argument("--only", nargs="+", help="measure the families with these in their names; keep the others")
     options = parser.parse_args(argv)
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     from importlib.metadata import version
@@ -36,7 +38,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     from tests.models.family_models import LENGTH, MODELS
 
-    families = {name: family_differences(*model, seeds=options.seeds) for name, model in MODELS.items()}
+    kept = json.loads(options.out.read_text())["families"] if options.only else {}
+    families = {
+        name: kept[name]
+        if options.only and not any(part in name for part in options.only)
+        else family_differences(*model, seeds=options.seeds)
+        for name, model in MODELS.items()
+    }
     report = provenance() | {"seeds": options.seeds, "tokens": LENGTH, "families": families}
     report["versions"] |= {package: version(package) for package in ("torch", "transformers")}
     options.out.write_text(json.dumps(report, indent=1) + "\n")

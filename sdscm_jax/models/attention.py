@@ -18,9 +18,9 @@ from jax import Array
 
 from .config import DecoderConfig
 
-# Of one layer: queries, keys and values of the new tokens, the layer's window and what it has of its
+# Of one layer: queries, keys and values of the new tokens, the layer's window, its sinks and what it has of its
 # own, to what each new token takes from those that it sees.
-Attention = Callable[[Array, Array, Array, Array | None, Any], Array]
+Attention = Callable[[Array, Array, Array, Array | None, Array | None, Any], Array]
 
 # Tokens of earlier text that are looked at together (on an accelerator more), and rows that look at them.
 _PAST, _ACCELERATED_PAST = 64, 128
@@ -77,9 +77,15 @@ class Weighed(NamedTuple):
         a, b = jnp.exp(self.top - top), jnp.exp(other.top - top)
         return Weighed(self.mixed * a + other.mixed * b, self.total * a + other.total * b, top)
 
-    def values(self, dtype: Any) -> Array:
-        """Weighted means of the values, ``[..., heads, T, head_dim]``."""
-        return (self.mixed / self.total).astype(dtype)
+    def values(self, dtype: Any, sinks: Array | None = None) -> Array:
+        """Weighted means of the values, ``[..., heads, T, head_dim]``; of a weight beside them of each head, too, whose
+        value is nothing (``sinks`` ``[heads]``: its logarithm)."""
+        if sinks is None:
+            return (self.mixed / self.total).astype(dtype)
+        scores = sinks.astype(jnp.float32)[:, None, None]
+        top = jnp.maximum(self.top, scores)
+        share = jnp.exp(self.top - top)
+        return (self.mixed * share / (self.total * share + jnp.exp(scores - top))).astype(dtype)
 
 
 class Rows(NamedTuple):
@@ -163,11 +169,13 @@ def over_cache(c: DecoderConfig, mask: Array, positions: Array, past_positions: 
         earlier = jnp.broadcast_to(past_positions, (*positions.shape[:-1], past_positions.shape[-1]))
         keys_at = jnp.concatenate([earlier, positions], -1)
 
-    def attention(q: Array, k: Array, v: Array, window: Array | None, past: KeyValues | None) -> Array:
+    def attention(
+        q: Array, k: Array, v: Array, window: Array | None, sinks: Array | None, past: KeyValues | None
+    ) -> Array:
         if past is not None:
             k = _concatenate_tokens(past.keys[None], k[None])[0]
             v = _concatenate_tokens(past.values[None], v[None])[0]
-        return weigh(c, q, k, v, within(mask, positions, keys_at, window)).values(q.dtype)
+        return weigh(c, q, k, v, within(mask, positions, keys_at, window)).values(q.dtype, sinks)
 
     return attention
 
@@ -189,7 +197,7 @@ def over_rows(c: DecoderConfig, rows: Rows, positions: Array, pool: KeyValues) -
     at_once = _PAST if processor else _ACCELERATED_PAST
     there = rows.ancestors.any((1, 2)).sum()
 
-    def attention(q: Array, k: Array, v: Array, window: Array | None, layer: Array) -> Array:
+    def attention(q: Array, k: Array, v: Array, window: Array | None, sinks: Array | None, layer: Array) -> Array:
         def some(x: Array | np.ndarray, first: int | Array) -> Array:
             return jax.lax.dynamic_slice_in_dim(x, first, together)
 
@@ -218,7 +226,7 @@ def over_rows(c: DecoderConfig, rows: Rows, positions: Array, pool: KeyValues) -
                 further,
                 weigh(c, queries, own(k), own(v), within(ancestors, at, at, window)),
             )
-            return seen.values(q.dtype)
+            return seen.values(q.dtype, sinks)
 
         def added(number: Array, mixed: Array) -> Array:
             first = number * together

@@ -13,6 +13,7 @@ from jax import Array
 
 from .attention import KeyValues, precision_of
 from .config import DecoderConfig
+from .experts import ExpertMLPs, How, route
 from .int8 import INT8, Int8Linear
 from .rope import Angles, halves, rotate
 
@@ -70,15 +71,19 @@ def make_norm(config: DecoderConfig, width: int, dtype: Any, rngs: nnx.Rngs) -> 
 def _linear(
     config: DecoderConfig, name: str, inputs: int, outputs: int, bias: bool, dtype: Any, rngs: nnx.Rngs
 ) -> nnx.Linear | Int8Linear:
-    precision = precision_of(dtype)
     if config.weights == INT8:
-        return Int8Linear(inputs, outputs, bias, dict(config.low_rank).get(name, 0), dtype, precision, rngs)
+        rank = dict(config.low_rank).get(name, 0)
+        return Int8Linear(inputs, outputs, bias, rank, dtype, precision_of(dtype), rngs)
+    return _plain_linear(inputs, outputs, bias, dtype, rngs)
+
+
+def _plain_linear(inputs: int, outputs: int, bias: bool, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(
         inputs,
         outputs,
         use_bias=bias,
         param_dtype=dtype,
-        precision=precision,
+        precision=precision_of(dtype),
         kernel_init=nnx.initializers.normal(0.02),
         rngs=rngs,
     )
@@ -97,10 +102,18 @@ class Block(nnx.Module):
         self.key = _linear(c, "key", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
         self.value = _linear(c, "value", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
         self.out = _linear(c, "out", c.heads * c.head_dim, c.width, c.out_bias, dtype, rngs)
-        self.up = _linear(c, "up", c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
-        self.down = _linear(c, "down", c.mlp_width, c.width, c.mlp_bias, dtype, rngs)
-        if c.gated:
-            self.gate = _linear(c, "gate", c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
+        if c.sinks:
+            self.sinks = nnx.Param(jnp.zeros(c.heads, dtype))
+        if c.experts is not None:
+            self.router = _plain_linear(c.width, c.experts.count, c.experts.bias, dtype, rngs)
+            self.experts = ExpertMLPs(c.experts, c.width, c.weights, dtype, rngs)
+            if c.experts.shared_gate:
+                self.shared_gate = _plain_linear(c.width, 1, False, dtype, rngs)
+        if c.experts is None or c.experts.shared:
+            self.up = _linear(c, "up", c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
+            self.down = _linear(c, "down", c.mlp_width, c.width, c.mlp_bias, dtype, rngs)
+            if c.gated:
+                self.gate = _linear(c, "gate", c.width, c.mlp_width, c.mlp_bias, dtype, rngs)
         if c.qk_norm or c.qk_norm_whole:
             self.query_norm = make_norm(c, c.head_dim * (c.heads if c.qk_norm_whole else 1), dtype, rngs)
             self.key_norm = make_norm(c, c.head_dim * (c.kv_heads if c.qk_norm_whole else 1), dtype, rngs)
@@ -115,10 +128,12 @@ class Block(nnx.Module):
         def heads(y: Array) -> Array:  # [..., T, n * head_dim] -> [..., n, T, head_dim]
             return jnp.swapaxes(y.reshape(*y.shape[:-1], -1, c.head_dim), -2, -3)
 
-        q, k, v = self.query(x), self.key(x), heads(self.value(x))
+        q, k, v = self.query(x), self.key(x), self.value(x)
         if c.qk_norm_whole:
             q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
-        q, k = heads(q), heads(k)
+        if c.qkv_clip is not None:
+            q, k, v = (jnp.clip(y, -c.qkv_clip, c.qkv_clip) for y in (q, k, v))
+        q, k, v = heads(q), heads(k), heads(v)
         if c.qk_norm:
             q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
         if angles is not None:
@@ -129,6 +144,20 @@ class Block(nnx.Module):
         return q, k, v
 
     def mlp(self, x: Array) -> Array:
+        """What the layer adds behind its attention ``[..., T, width]``, before norms."""
+        experts = self.config.experts
+        if experts is None:
+            return self._dense(x)
+        precision = precision_of(x.dtype)
+        processor = jax.default_backend() == "cpu"
+        how = How(experts, ACTIVATIONS[self.config.activation], precision, self.config.expert_mesh, processor)
+        added = self.experts(how, x, *route(experts, self.router(x)))
+        if not experts.shared:
+            return added
+        shared = self._dense(x)
+        return added + (jax.nn.sigmoid(self.shared_gate(x)) * shared if experts.shared_gate else shared)
+
+    def _dense(self, x: Array) -> Array:
         activation = ACTIVATIONS[self.config.activation]
         if self.config.gated:
             return self.down(activation(self.gate(x)) * self.up(x))

@@ -22,10 +22,11 @@ from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
 from .filling import Bounds, Source, filled, filled_int8
 from .int8 import refuse_int8
+from .quantised.registry import directory_tensors, settings_of
 from .saved_checkpoint import UNFINISHED
 from .sharding import parameter_sharding
 from .sound_config import check_files, check_raw, check_switches, read_json
-from .tensor_files import DTYPES, StoredTensors, TensorFiles
+from .tensor_files import DTYPES, StoredTensors
 from .tensors import Tensor
 
 _STACKED = "blocks."
@@ -65,6 +66,7 @@ def read_directory_config(directory: Path) -> DecoderConfig:
         if isinstance(model_type, str):
             find_family(model_type)
         check_raw(content)
+        settings = settings_of(content)
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except LoadError as error:
         where = "" if str(directory) in str(error) else f"{directory}/config.json: "
@@ -72,9 +74,19 @@ def read_directory_config(directory: Path) -> DecoderConfig:
     except Exception as error:  # transformers raises many kinds here
         raise LoadError(f"{directory}/config.json cannot be read: {error}") from error
     try:
+        if settings is not None:
+            # Read beside the tensors; see ``directory_tensors``.
+            _forget_settings(config)
         return switches_of(config)
     except LoadError as error:
         raise LoadError(f"{directory}/config.json: {error}") from error.__cause__
+
+
+def _forget_settings(config: Any) -> None:
+    for part in (config, getattr(config, "text_config", None)):
+        for name in ("quantization_config", "compression_config"):
+            if getattr(part, name, None):
+                delattr(part, name)
 
 
 def switches_of(config: Any) -> DecoderConfig:
@@ -108,7 +120,7 @@ def load_parameters(
         LoadError: lists every missing, mis-shaped and unexpected tensor.
         SDSCMError: the axes of the mesh have other names.
     """
-    files = TensorFiles(stored) if isinstance(stored, Path) else stored
+    files = directory_tensors(stored) if isinstance(stored, Path) else stored
     family = FAMILIES[config.family]
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
@@ -139,25 +151,25 @@ def _scale_path(kernel: str) -> str:
 def _find_tensors(
     files: StoredTensors, family: Family, config: DecoderConfig, wanted: dict[str, tuple[int, ...]]
 ) -> dict[str, list[str]]:
-    """Path of a parameter -> the names of its stored tensors, one for each layer."""
+    """Path of a parameter -> the names of its stored tensors, one for each layer, or for each expert of each."""
     problems: list[str] = []
     names: dict[str, list[str]] = {}
 
-    def stored_name(tensor: Tensor, layer: int) -> str | None:
-        source = tensor.source.format(i=layer)
+    def stored_name(tensor: Tensor, layer: int = 0, expert: int = 0) -> str | None:
+        source = tensor.source.format(i=layer, e=expert)
         return next(
             (n for n in (*(p + source for p in (*family.prefixes, "")), *tensor.also) if n in files.entries), None
         )
 
     for path, whole in wanted.items():
         tensor: Tensor = family.tensors[path]
-        stacked = path.startswith(_STACKED)
-        shape = whole[1:] if stacked else whole
+        apart = _apart(path, tensor)
+        shape = whole[apart:]
         names[path] = []
-        for i in range(config.layers) if stacked else range(1):
-            name = stored_name(tensor, i)
+        for place in np.ndindex(whole[:apart]):
+            name = stored_name(tensor, *place)
             if name is None:
-                problems.append(f"missing {usual_name(family, tensor, i)} (for {path}, shape {shape})")
+                problems.append(f"missing {usual_name(family, tensor, *place)} (for {path}, shape {shape})")
                 continue
             names[path].append(name)
             stored, expected = files.shape(name), _stored_shape(tensor, shape, config)
@@ -201,15 +213,23 @@ def _source(
 ) -> Source:
     """Where a parameter is read."""
 
-    stored = files.dtype(names[0])
+    stored, apart = files.dtype(names[0]), _apart(path, tensor)
+    places = np.arange(len(names)).reshape(shape[:apart])
 
     def read(bounds: Bounds, dtype: Any) -> np.ndarray:
-        within = _stored_bounds(tensor, bounds[1:] if path.startswith(_STACKED) else bounds)
+        within = _stored_bounds(tensor, bounds[apart:])
         sizes = [stop - start for start, stop in within]
-        if path.startswith(_STACKED):
-            values = np.empty((bounds[0][1] - bounds[0][0], *sizes), dtype)
-            for layer, name in zip(values, names[slice(*bounds[0])], strict=True):
-                layer[...] = _read_part(files, name, tensor, within, config)
+        if apart:
+            some = places[tuple(slice(*pair) for pair in bounds[:apart])]
+            values = np.empty((*some.shape, *sizes), dtype)
+            for place in np.ndindex(some.shape):
+                # Experts that are stored together are read one at a time.
+                for number in range(sizes[0]) if len(sizes) > 2 else (None,):
+                    part = within
+                    if number is not None:
+                        part = ((within[0][0] + number, within[0][0] + number + 1), *within[1:])
+                    target = values[place] if number is None else values[place][number : number + 1]
+                    target[...] = _read_part(files, names[some[place]], tensor, part, config)
             return values
         if stored == dtype:
             return _read_part(files, names[0], tensor, within, config)
@@ -223,14 +243,24 @@ def _source(
     return Source(read, shape, stored, tensor.transpose)
 
 
-def usual_name(family: Family, tensor: Tensor, layer: int) -> str:
+def _apart(path: str, tensor: Tensor) -> int:
+    """How many leading axes of a parameter are those of the tensors that it is stored as."""
+    return int(path.startswith(_STACKED)) + ("{e}" in tensor.source)
+
+
+def usual_name(family: Family, tensor: Tensor, layer: int = 0, expert: int = 0) -> str:
     """Name under which the family's published checkpoints store a tensor."""
-    return (family.prefixes[0] if tensor.prefixed else "") + tensor.source.format(i=layer)
+    return (family.prefixes[0] if tensor.prefixed else "") + tensor.source.format(i=layer, e=expert)
+
+
+def _turned(axes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The last two, matrices' rows and columns, the other way round."""
+    return (*axes[:-2], axes[-1], axes[-2])
 
 
 def _output_axis(tensor: Tensor) -> int:
     """The axis of the outputs, in a stored matrix; a bias has no other."""
-    return 0 if tensor.transpose else -1
+    return -2 if tensor.transpose else -1
 
 
 def _kinds(config: DecoderConfig) -> tuple[int, int, int]:
@@ -240,7 +270,7 @@ def _kinds(config: DecoderConfig) -> tuple[int, int, int]:
 
 
 def _stored_shape(tensor: Tensor, shape: tuple[int, ...], config: DecoderConfig) -> tuple[int, ...]:
-    stored = list(shape[::-1] if tensor.transpose else shape)
+    stored = list(_turned(shape) if tensor.transpose else shape)
     if tensor.by_kind:
         stored[_output_axis(tensor)] = sum(_kinds(config))
     elif tensor.part is not None:
@@ -250,7 +280,7 @@ def _stored_shape(tensor: Tensor, shape: tuple[int, ...], config: DecoderConfig)
 
 def _stored_bounds(tensor: Tensor, bounds: Bounds) -> Bounds:
     """Bounds within one layer's parameter, with axes in the order in which they are stored."""
-    return bounds[::-1] if tensor.transpose else bounds
+    return _turned(bounds) if tensor.transpose else bounds
 
 
 def _read_part(files: StoredTensors, name: str, tensor: Tensor, bounds: Bounds, config: DecoderConfig) -> np.ndarray:
@@ -264,6 +294,10 @@ def _read_part(files: StoredTensors, name: str, tensor: Tensor, bounds: Bounds, 
         before = sum(_kinds(config)[:number])
         index[axis] = slice(before + start, before + stop)
         return files.read(name, tuple(index))
+    if tensor.alternating:
+        index[axis] = slice(start * parts, stop * parts)
+        found = files.read(name, tuple(index))
+        return found[(*(slice(None),) * (found.ndim + axis), slice(number, None, parts), *(slice(None),) * (-1 - axis))]
     whole = files.shape(name)[axis] // parts
     # Outputs that stand together in the file: a head's, or all of them.
     together = config.head_dim if tensor.by_head else whole
@@ -290,10 +324,9 @@ def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dt
     for path, value in parameter_paths(state).items():
         tensor = family.tensors[path]
         array = np.asarray(jnp.asarray(value, dtype))
-        layers = enumerate(array) if path.startswith(_STACKED) else enumerate([array])
-        for i, layer in layers:
-            name = usual_name(family, tensor, i)
-            layer = layer.T if tensor.transpose else layer
+        for place in np.ndindex(array.shape[: _apart(path, tensor)]):
+            name, layer = usual_name(family, tensor, *place), array[place]
+            layer = np.swapaxes(layer, -1, -2) if tensor.transpose else layer
             if tensor.part is None:
                 tensors[name] = np.ascontiguousarray(layer)
             else:
@@ -307,6 +340,9 @@ def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dt
 def _join(tensor: Tensor, parts: list[np.ndarray], head_dim: int) -> np.ndarray:
     """The stored tensor that has these parts."""
     axis = _output_axis(tensor)
+    if tensor.alternating:
+        beside = np.stack([np.moveaxis(part, axis, -1) for part in parts], -1)
+        return np.moveaxis(beside.reshape(*beside.shape[:-2], -1), -1, axis)
     if not tensor.by_head:
         return np.concatenate(parts, axis)
     moved = [np.moveaxis(part, axis, 0) for part in parts]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from jax.sharding import Mesh
+
 # A field that came later: it is not in the representation, by which models are identified, where it is off.
 _LATER = {"later": True}
 
@@ -47,6 +49,34 @@ class Rope:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """A mixture of experts in place of the MLP of every layer; see ``experts``.
+
+    Attributes:
+        count: how many experts there are.
+        chosen: how many a token goes through.
+        width: of an expert's hidden layer.
+        of_chosen: shares are a softmax over the scores of the chosen ones, not of all.
+        normalised: shares of all are divided by what the chosen ones add up to.
+        bias: the router and the experts have biases.
+        shared: every token goes through another MLP too (of ``mlp_width``), ...
+        shared_gate: ... with a share of its own.
+        limit, alpha: the clipped gated unit of gpt-oss; None: the gated unit of the activation.
+    """
+
+    count: int
+    chosen: int
+    width: int
+    of_chosen: bool = False
+    normalised: bool = False
+    bias: bool = False
+    shared: bool = False
+    shared_gate: bool = False
+    limit: float | None = None
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
 class DecoderConfig:
     """Everything static about a decoder-only transformer.
 
@@ -80,6 +110,10 @@ class DecoderConfig:
         first_position: row of the table of positions that the first one has.
         attention_cap, logit_cap: attention logits and output logits are ``cap * tanh(x / cap)``
             (None: as they are).
+        experts: a mixture of them stands in place of the MLP; None: there is none.
+        sinks: each head has a score that takes a share of attention and gives nothing (gpt-oss).
+        qkv_clip: queries, keys and values are kept within this of zero (None: as they are).
+        expert_mesh: the mesh over whose axis ``"expert"`` experts lie; None: over none.
         weights: ``"int8"``: the kernels of the layers are int8 with a scale for each output (see
             ``int8``); None: they are of the model's dtype.
         low_rank: with int8 weights, the projections that have a change of low rank, and its rank.
@@ -121,6 +155,11 @@ class DecoderConfig:
     residual_scale: float = field(default=1.0, metadata=_LATER)
     logit_scale: float = field(default=1.0, metadata=_LATER)
     first_position: int = field(default=0, metadata=_LATER)
+    experts: Experts | None = field(default=None, metadata=_LATER)
+    sinks: bool = field(default=False, metadata=_LATER)
+    qkv_clip: float | None = field(default=None, metadata=_LATER)
+    # Where a model lies does not say which it is.
+    expert_mesh: Mesh | None = field(default=None, repr=False)
     # Not in what a model is identified by: the parameters differ themselves.
     weights: str | None = field(default=None, repr=False)
     low_rank: tuple[tuple[str, int], ...] = field(default=(), repr=False)

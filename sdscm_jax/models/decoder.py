@@ -141,7 +141,8 @@ class Decoder(nnx.Module):
             turned = angles(constants["frequency"]) if "frequency" in constants else shared
             if turned is not None and "amplitude" in constants:
                 turned = turned.times(constants["amplitude"])
-            return block(x, turned, lambda q, k, v: attention(q, k, v, constants.get("window"), own))
+            sinks = block.sinks[...] if c.sinks else None
+            return block(x, turned, lambda q, k, v: attention(q, k, v, constants.get("window"), sinks, own))
 
         x, new = jax.lax.scan(layer, x, (layers, per_layer, of_layers))
         return self.final_norm(x).astype(x.dtype), new

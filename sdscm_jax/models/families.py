@@ -17,28 +17,55 @@ from ..errors import LoadError
 from .block import ACTIVATIONS
 from .config import DecoderConfig
 from .config_options import Options
+from .family_switches import (
+    COHERE2,
+    COHERE2_FIXED,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    GLM4,
+    GPT2,
+    GPT_NEOX,
+    GPT_OSS,
+    GRANITE,
+    GRANITE_MOE,
+    LLAMA,
+    MIXTRAL,
+    NO_BIAS,
+    NORMS_BEHIND,
+    OLMO2,
+    OLMOE,
+    OPT,
+    PHI3,
+    QWEN2_MOE,
+    QWEN3_MOE,
+    STABLELM,
+    STARCODER2,
+    window_everywhere,
+    windows,
+)
 from .rope import EXACT_POSITIONS
 from .rope_options import (
-    head_dim,
-    longest,
-    partial_rope,
     rope_by_layer_type,
-    rope_everywhere,
     rope_in_some_layers,
-    rope_in_windows,
     rope_in_windows_if_any,
 )
 from .tensors import (
     GLM4_TENSORS,
     GPT2_TENSORS,
     GPT_NEOX_TENSORS,
+    GPT_OSS_TENSORS,
+    GRANITE_MOE_TENSORS,
     LAYER_NORM_TENSORS,
     LLAMA_TENSORS,
+    MIXTRAL_TENSORS,
     NORMS_BEHIND_TENSORS,
     OPT_TENSORS,
     OUTPUT_NORM_TENSORS,
     PHI3_TENSORS,
     QK_NORM_TENSORS,
+    QWEN_MOE_TENSORS,
+    SHARED_EXPERT_TENSORS,
     STARCODER2_TENSORS,
     Tensor,
 )
@@ -69,243 +96,50 @@ class Family:
     other_parts: tuple[str, ...] = ()
 
 
-# -- switches -----------------------------------------------------------------------------------
-
-
-def _windows(c: Any) -> tuple[int | None, ...]:
-    """The window of each layer that has one by ``layer_types``."""
-    window, kinds = c.sliding_window, tuple(c.layer_types)
-    for kind in kinds:
-        if kind not in ("full_attention", "sliding_attention"):
-            raise LoadError(f"layer_types has {kind!r}, which is not supported (known: full and sliding attention)")
-    if "sliding_attention" not in kinds:
-        return ()
-    if not window or not getattr(c, "use_sliding_window", True):
-        raise LoadError(f"layer_types has 'sliding_attention', but sliding_window = {window!r} is not in use")
-    return _useful(tuple(window if kind == "sliding_attention" else None for kind in kinds), c)
-
-
-def _window_everywhere(c: Any) -> tuple[int | None, ...]:
-    return _useful((c.sliding_window,) * c.num_hidden_layers, c)
-
-
-def _useful(windows: tuple[int | None, ...], c: Any) -> tuple[int | None, ...]:
-    """The windows, or none at all where no text is long enough to feel them."""
-    return windows if any(w is not None and w < c.max_position_embeddings for w in windows) else ()
-
-
-def _gpt2_query_scale(c: Any) -> float:
-    if c.scale_attn_by_inverse_layer_idx or not c.scale_attn_weights:
-        raise LoadError("gpt2: scaling of attention other than 1/sqrt(head_dim) is not supported")
-    return (c.n_embd // c.n_head) ** -0.5
-
-
-_GPT2: dict[str, Any] = {
-    "vocab_size": key("vocab_size"),
-    "width": key("n_embd"),
-    "layers": key("n_layer"),
-    "heads": key("n_head"),
-    "kv_heads": key("n_head"),
-    "head_dim": lambda c: c.n_embd // c.n_head,
-    "mlp_width": lambda c: c.n_inner or 4 * c.n_embd,
-    "max_positions": key("n_positions"),
-    "norm": "layer",
-    "norm_eps": key("layer_norm_epsilon"),
-    "positions": "learned",
-    "activation": key("activation_function"),
-    "gated": False,
-    "query_scale": _gpt2_query_scale,
-    "qkv_bias": True,
-    "out_bias": True,
-    "mlp_bias": True,
-    "tied": key("tie_word_embeddings"),
-}
-_LLAMA: dict[str, Any] = {
-    "vocab_size": key("vocab_size"),
-    "width": key("hidden_size"),
-    "layers": key("num_hidden_layers"),
-    "heads": key("num_attention_heads"),
-    "kv_heads": key("num_key_value_heads"),
-    "head_dim": head_dim,
-    "mlp_width": key("intermediate_size"),
-    "max_positions": longest,
-    "norm": "rms",
-    "norm_eps": key("rms_norm_eps"),
-    "positions": "rotary",
-    "rope": rope_everywhere,
-    "activation": key("hidden_act"),
-    "gated": True,
-    "query_scale": lambda c: head_dim(c) ** -0.5,
-    "qkv_bias": key("attention_bias"),
-    "out_bias": key("attention_bias"),
-    "mlp_bias": key("mlp_bias"),
-    "tied": key("tie_word_embeddings"),
-}
-_NO_BIAS = {"qkv_bias": False, "out_bias": False, "mlp_bias": False}
-_GPT_NEOX = _LLAMA | {
-    "kv_heads": key("num_attention_heads"),
-    "norm": "layer",
-    "norm_eps": key("layer_norm_eps"),
-    "rope": partial_rope,
-    "gated": False,
-    "mlp_bias": True,
-    "parallel": key("use_parallel_residual"),
-}
-_GEMMA = _LLAMA | {
-    "mlp_bias": False,
-    "norm_offset": True,
-    "embedding_scale": lambda c: c.hidden_size**0.5,
-}
-_GEMMA2 = _GEMMA | {
-    "activation": key("hidden_activation"),
-    "output_norms": True,
-    "query_scale": lambda c: c.query_pre_attn_scalar**-0.5,
-    "windows": _windows,
-    "attention_cap": key("attn_logit_softcapping"),
-    "logit_cap": key("final_logit_softcapping"),
-}
-# Its attention is never capped, whatever the configuration says; see `Options.refuse_unread`.
-_GEMMA3 = _GEMMA2 | {"attention_cap": None, "qk_norm": True, "rope": rope_by_layer_type}
-_ONLY_QUERIES_BIASED = {"out_bias": False, "mlp_bias": False}
-
-
-def _phi3_positions(c: Any) -> int:
-    # Some files say beside the rotation what transformers puts into it.
-    for name in ("original_max_position_embeddings", "partial_rotary_factor"):
-        own, inside = getattr(c, name, None), (c.rope_parameters or {}).get(name)
-        if own is not None and inside not in (None, own):
-            raise LoadError(f"{name} is {own!r}, and {inside!r} for the rotation")
-    return longest(c)
-
-
-_PHI3 = _LLAMA | _NO_BIAS | {"rope": partial_rope, "windows": _window_everywhere, "max_positions": _phi3_positions}
-# Norms stand behind attention and MLP only.
-_NORMS_BEHIND = {"pre_norms": False, "output_norms": True}
-_OLMO2 = _LLAMA | _NORMS_BEHIND | {"mlp_bias": False, "qk_norm_whole": True}
-_LAYER_NORM = {"norm": "layer", "norm_eps": key("layer_norm_eps")}
-_COHERE2 = (
-    _LLAMA
-    | _LAYER_NORM
-    | {
-        "norm_bias": False,
-        "mlp_bias": False,
-        "parallel": True,
-        "one_norm": True,
-        "interleaved": True,
-        "rope": rope_in_windows,
-        "windows": _windows,
-        "logit_scale": key("logit_scale"),
-    }
-)
-_COHERE2_FIXED = {
-    "layer_switch": 4,
-    "order_of_interleaved_layers": "local_attn_first",
-    "position_embedding_type": "rope_gptj",
-    "rotary_pct": 1.0,
-    "use_embedding_sharing": True,
-    "use_gated_activation": True,
-    "use_parallel_block": True,
-    "use_parallel_embedding": True,
-}
-_GLM4 = _LLAMA | _ONLY_QUERIES_BIASED | {"rope": partial_rope, "interleaved": True, "output_norms": True}
-_STABLELM = (
-    _LLAMA
-    | _LAYER_NORM
-    | _NO_BIAS
-    | {
-        "rope": partial_rope,
-        "qkv_bias": key("use_qkv_bias"),
-        "parallel": key("use_parallel_residual"),
-        "one_norm": key("use_parallel_residual"),
-    }
-)
-_STARCODER2 = _LLAMA | {
-    "norm": "layer",
-    "norm_eps": key("norm_epsilon"),
-    "gated": False,
-    "qkv_bias": key("use_bias"),
-    "out_bias": key("use_bias"),
-    "mlp_bias": key("use_bias"),
-    "windows": _window_everywhere,
-}
-_GRANITE = _LLAMA | {
-    "embedding_scale": key("embedding_multiplier"),
-    "query_scale": key("attention_multiplier"),
-    "residual_scale": key("residual_multiplier"),
-    "logit_scale": lambda c: 1 / c.logits_scaling,
-}
-
-
-def _opt_width(c: Any) -> int:
-    if c.word_embed_proj_dim != c.hidden_size or not c.do_layer_norm_before or c._remove_final_layer_norm:
-        raise LoadError("opt: embeddings of another width, and norms behind the layers, are not supported")
-    return int(c.hidden_size)
-
-
-_OPT: dict[str, Any] = {
-    "vocab_size": key("vocab_size"),
-    "width": _opt_width,
-    "layers": key("num_hidden_layers"),
-    "heads": key("num_attention_heads"),
-    "kv_heads": key("num_attention_heads"),
-    "head_dim": lambda c: c.hidden_size // c.num_attention_heads,
-    "mlp_width": key("ffn_dim"),
-    "max_positions": key("max_position_embeddings"),
-    "norm": "layer",
-    "norm_eps": 1e-5,
-    "positions": "learned",
-    # Two rows that no position has.
-    "first_position": 2,
-    "activation": key("activation_function"),
-    "gated": False,
-    "query_scale": lambda c: (c.hidden_size // c.num_attention_heads) ** -0.5,
-    "qkv_bias": key("enable_bias"),
-    "out_bias": key("enable_bias"),
-    "mlp_bias": key("enable_bias"),
-    "tied": key("tie_word_embeddings"),
-}
-
-
 # -- the table ----------------------------------------------------------------------------------
 
 _MASKS = (".attn.bias", ".attn.masked_bias")
 _NEOX_MASKS = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
-_GEMMA3_FAMILY = Family(_GEMMA3, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | QK_NORM_TENSORS)
+_GEMMA3_FAMILY = Family(GEMMA3, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | QK_NORM_TENSORS)
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": Family(_GPT2, GPT2_TENSORS, prefixes=("transformer.", ""), ignored=_MASKS),
-    "llama": Family(_LLAMA, LLAMA_TENSORS),
-    "smollm3": Family(_LLAMA | {"rope": rope_in_some_layers, "windows": _windows}, LLAMA_TENSORS),
-    "mistral": Family(_LLAMA | _NO_BIAS | {"windows": _window_everywhere}, LLAMA_TENSORS),
-    "qwen2": Family(_LLAMA | _NO_BIAS | {"qkv_bias": True, "windows": _windows}, LLAMA_TENSORS),
-    "qwen3": Family(
-        _LLAMA | {"mlp_bias": False, "qk_norm": True, "windows": _windows}, LLAMA_TENSORS | QK_NORM_TENSORS
-    ),
-    "olmo2": Family(_OLMO2, LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS),
+    "gpt2": Family(GPT2, GPT2_TENSORS, prefixes=("transformer.", ""), ignored=_MASKS),
+    "llama": Family(LLAMA, LLAMA_TENSORS),
+    "smollm3": Family(LLAMA | {"rope": rope_in_some_layers, "windows": windows}, LLAMA_TENSORS),
+    "mistral": Family(LLAMA | NO_BIAS | {"windows": window_everywhere}, LLAMA_TENSORS),
+    "qwen2": Family(LLAMA | NO_BIAS | {"qkv_bias": True, "windows": windows}, LLAMA_TENSORS),
+    "qwen3": Family(LLAMA | {"mlp_bias": False, "qk_norm": True, "windows": windows}, LLAMA_TENSORS | QK_NORM_TENSORS),
+    "olmo2": Family(OLMO2, LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS),
     "olmo3": Family(
-        _OLMO2 | {"rope": rope_by_layer_type, "windows": _windows},
+        OLMO2 | {"rope": rope_by_layer_type, "windows": windows},
         LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS,
     ),
-    "phi3": Family(_PHI3, LLAMA_TENSORS | PHI3_TENSORS),
-    "granite": Family(_GRANITE, LLAMA_TENSORS),
-    "cohere2": Family(_COHERE2, LLAMA_TENSORS, fixed=_COHERE2_FIXED),
+    "phi3": Family(PHI3, LLAMA_TENSORS | PHI3_TENSORS),
+    "granite": Family(GRANITE, LLAMA_TENSORS),
+    "cohere2": Family(COHERE2, LLAMA_TENSORS, fixed=COHERE2_FIXED),
     "starcoder2": Family(
-        _STARCODER2,
+        STARCODER2,
         LLAMA_TENSORS | STARCODER2_TENSORS,
         fixed={"mlp_type": "default", "norm_type": "layer_norm"},
     ),
-    "stablelm": Family(_STABLELM, LLAMA_TENSORS | LAYER_NORM_TENSORS),
-    "glm4": Family(_GLM4, LLAMA_TENSORS | GLM4_TENSORS),
+    "stablelm": Family(STABLELM, LLAMA_TENSORS | LAYER_NORM_TENSORS),
+    "glm4": Family(GLM4, LLAMA_TENSORS | GLM4_TENSORS),
     "exaone4": Family(
-        _LLAMA | _NO_BIAS | _NORMS_BEHIND | {"qk_norm": True, "rope": rope_in_windows_if_any, "windows": _windows},
+        LLAMA | NO_BIAS | NORMS_BEHIND | {"qk_norm": True, "rope": rope_in_windows_if_any, "windows": windows},
         LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS,
     ),
-    "ministral3": Family(_LLAMA | _NO_BIAS | {"windows": _window_everywhere}, LLAMA_TENSORS),
-    "seed_oss": Family(_LLAMA | {"out_bias": key("attention_out_bias")}, LLAMA_TENSORS),
-    "opt": Family(_OPT, OPT_TENSORS, prefixes=("model.decoder.", "decoder.", "")),
-    "gpt_neox": Family(_GPT_NEOX, GPT_NEOX_TENSORS, prefixes=("gpt_neox.", ""), ignored=_NEOX_MASKS),
-    "gemma": Family(_GEMMA, LLAMA_TENSORS),
-    "gemma2": Family(_GEMMA2, LLAMA_TENSORS | OUTPUT_NORM_TENSORS),
+    "ministral3": Family(LLAMA | NO_BIAS | {"windows": window_everywhere}, LLAMA_TENSORS),
+    "seed_oss": Family(LLAMA | {"out_bias": key("attention_out_bias")}, LLAMA_TENSORS),
+    "opt": Family(OPT, OPT_TENSORS, prefixes=("model.decoder.", "decoder.", "")),
+    "mixtral": Family(MIXTRAL, LLAMA_TENSORS | MIXTRAL_TENSORS),
+    "qwen2_moe": Family(QWEN2_MOE, LLAMA_TENSORS | QWEN_MOE_TENSORS | SHARED_EXPERT_TENSORS),
+    "qwen3_moe": Family(QWEN3_MOE, LLAMA_TENSORS | QK_NORM_TENSORS | QWEN_MOE_TENSORS),
+    "olmoe": Family(OLMOE, LLAMA_TENSORS | QK_NORM_TENSORS | QWEN_MOE_TENSORS),
+    "granitemoe": Family(GRANITE_MOE, LLAMA_TENSORS | GRANITE_MOE_TENSORS),
+    "gpt_oss": Family(GPT_OSS, LLAMA_TENSORS | GPT_OSS_TENSORS, fixed={"initial_context_length": 4096}),
+    "gpt_neox": Family(GPT_NEOX, GPT_NEOX_TENSORS, prefixes=("gpt_neox.", ""), ignored=_NEOX_MASKS),
+    "gemma": Family(GEMMA, LLAMA_TENSORS),
+    "gemma2": Family(GEMMA2, LLAMA_TENSORS | OUTPUT_NORM_TENSORS),
     "gemma3_text": _GEMMA3_FAMILY,
     # With images: only the text model is read, and computes what the whole does on text alone.
     "gemma3": replace(
@@ -365,6 +199,11 @@ _TINY = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "intermediate_size": 48,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 24,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
     "max_position_embeddings": 256,
     "tie_word_embeddings": True,
 }

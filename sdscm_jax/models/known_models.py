@@ -9,7 +9,7 @@ from .families import FAMILIES
 from .gguf_architectures import ARCHITECTURES
 
 # Why a model type has no row in the table of families.
-EXPERTS = "mixture of experts"
+EXPERTS = "experts beside layers without, or routed in groups"
 RECURRENT = "layers with a recurrent state"
 LATENT = "latent attention and experts"
 OTHER = "parts that the decoder does not have"
@@ -63,14 +63,14 @@ _LOADED = (
     Known("gpt_neox", "Pythia, GPT-NeoX 20B"),
     Known("gpt2", "GPT-2", "the tokenizer only"),
     Known("opt", "OPT, but for 350M"),
+    Known("gpt_oss", "gpt-oss 20B and 120B"),
+    Known("mixtral", "Mixtral"),
+    Known("qwen2_moe", "Qwen 1.5 and 2, with experts"),
+    Known("qwen3_moe", "Qwen 3 30B-A3B and 235B-A22B"),
+    Known("olmoe", "OLMoE"),
+    Known("granitemoe", "Granite 3, with experts"),
 )
 _REFUSED = (
-    Known("gpt_oss", "gpt-oss 20B and 120B", refused=EXPERTS),
-    Known("mixtral", "Mixtral", refused=EXPERTS),
-    Known("qwen2_moe", "Qwen 1.5 and 2, with experts", refused=EXPERTS),
-    Known("qwen3_moe", "Qwen 3 30B-A3B and 235B-A22B", refused=EXPERTS),
-    Known("olmoe", "OLMoE", refused=EXPERTS),
-    Known("granitemoe", "Granite 3, with experts", refused=EXPERTS),
     Known("glm4_moe", "GLM 4.5 to 4.7", refused=EXPERTS),
     Known("minimax_m2", "MiniMax M2", refused=EXPERTS),
     Known("llama4_text", "Llama 4", refused=EXPERTS),

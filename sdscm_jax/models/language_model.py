@@ -27,7 +27,7 @@ from .decoder import Decoder, KeyValues
 from .filling import PIECE
 from .int8 import KNOWN, refuse_int8
 from .saved_checkpoint import save_checkpoint
-from .sharding import checked_mesh, gather
+from .sharding import checked_mesh, expert_mesh, gather
 from .stored_model import Published, stored_model
 from .tokenizer import GENERATION
 
@@ -288,9 +288,9 @@ def load_lm(
             ``docs/gguf.md``); or a hub id such as ``"openai-community/gpt2"``, which is fetched
             (once, into the hub's cache).
         dtype: ``float32`` or ``bfloat16``; scores are float32 in either case.
-        mesh: devices that share the model, with axes named ``"data"`` (copies of the parameters)
-            and ``"tensor"`` (parts of them), either of which may be left out; see
-            ``sharding.parameter_spec``. Parameters are read a layer at a time, straight into their
+        mesh: devices that share the model, with axes named ``"data"`` (copies of the parameters),
+            ``"tensor"`` (parts of them) and ``"expert"`` (experts, where it has some), each of which may be left
+            out; see ``sharding.parameter_spec``. Parameters are read a layer at a time, straight into their
             parts, so that neither the host nor a device has to hold the whole model. Where several processes share the
             mesh, each calls this and reads the parts of its own devices. None: the default device.
         chat: for an instruct model: what is given to a site stands in the user's turn, and the site's
@@ -309,7 +309,7 @@ def load_lm(
             missing or have the wrong shape; the message lists them. Or, with ``chat``: there is no chat template, or
             one that a program's texts cannot be written in.
         TemplateError: the chat template takes more time or memory than a conversation may.
-        SDSCMError: the axes of the mesh have other names.
+        SDSCMError: the axes of the mesh have other names, or the experts cannot be shared equally.
 
     >>> load_lm().config.family
     'llama'
@@ -329,6 +329,7 @@ def load_lm(
         raise LoadError(f"weights {told(weights)} is not supported (known: {', '.join(map(repr, KNOWN))})")
     stored = stored_model(place)
     config, tokenizer = replace(stored.config, weights=weights), stored.tokenizer
+    config = replace(config, expert_mesh=expert_mesh(config, mesh))
     if not 1 < len(tokenizer) <= config.vocab_size + 256:
         raise LoadError(f"{place}: the tokenizer has {len(tokenizer)} entries, the model {config.vocab_size}")
     known = config.vocab_size, stored.ends

@@ -10,8 +10,9 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
+from .checkpoint import abstract_decoder
 from .language_model import LanguageModel
-from .sharding import checked_mesh, parameter_sharding, place
+from .sharding import checked_mesh, expert_mesh, parameter_sharding, place
 
 
 def shard_lm(lm: LanguageModel, mesh: Mesh) -> LanguageModel:
@@ -22,10 +23,10 @@ def shard_lm(lm: LanguageModel, mesh: Mesh) -> LanguageModel:
 
     Args:
         lm: a model on one device, or on a mesh of the same devices.
-        mesh: up to two axes, ``"data"`` and ``"tensor"``; see ``parameter_spec`` for the layout.
+        mesh: up to three axes, ``"data"``, ``"tensor"`` and ``"expert"``; see ``parameter_spec`` for the layout.
 
     Raises:
-        SDSCMError: the axes of the mesh have other names.
+        SDSCMError: the axes of the mesh have other names, or the experts cannot be shared equally.
 
     >>> import sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -40,7 +41,9 @@ def shard_lm(lm: LanguageModel, mesh: Mesh) -> LanguageModel:
         return place(value, parameter_sharding(dotted, value.shape, lm.config, mesh))
 
     flat = [(path, leaf.replace(placed(path, leaf.get_value()))) for path, leaf in nnx.to_flat_state(lm.params)]
-    return replace(lm, params=nnx.from_flat_state(flat))
+    config = replace(lm.config, expert_mesh=expert_mesh(lm.config, mesh))
+    graph = lm.graph if config == lm.config else abstract_decoder(config, lm.dtype)[0]
+    return replace(lm, params=nnx.from_flat_state(flat), graph=graph)
 
 
 def mesh_of(lm: LanguageModel) -> Mesh | None:

@@ -1,13 +1,15 @@
 """Device meshes: which part of which parameter of a language model lies on which device.
 
 The decoder knows nothing of this. Its parameters are placed, and the compiler (GSPMD) splits the
-computation accordingly and inserts the communication. A mesh has up to two axes, by name:
+computation accordingly and inserts the communication. A mesh has up to three axes, by name:
 
 - ``"data"``: devices that hold the same parameters and compute different rows of a batch.
 - ``"tensor"``: devices that share the parameters as in Megatron-LM (Shoeybi et al. 2019, arXiv
   1909.08053): what projects into heads or into the MLP's hidden layer is split by columns, what
   projects back by rows, the embedding and the head by vocabulary, and norms are not split. Each
   layer then needs two sums over the devices.
+- ``"expert"``: devices each of which has some experts of every layer (Shazeer et al. 2017, arXiv 1701.06538, section
+  3.1); every device routes all tokens, computes its own experts, and the sum goes over the devices.
 
 Several processes (``jax.distributed``) run the same program on one mesh; each has the parts of its
 own devices. Functions that say they are collective must be called by every one of them.
@@ -23,6 +25,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ..checks import told
 from ..errors import SDSCMError
 from .config import DecoderConfig
+from .experts import EXPERT
 
 DATA = "data"
 TENSOR = "tensor"
@@ -31,6 +34,7 @@ TENSOR = "tensor"
 _COLUMNS = {"query": "heads", "key": "kv_heads", "value": "kv_heads", "gate": "mlp_width", "up": "mlp_width"}
 _ROWS = {"out": "heads", "down": "mlp_width"}
 _VOCABULARY = ("embedding.embedding", "head")
+_EXPERTS = "blocks.experts."
 
 
 def checked_mesh(mesh: Mesh) -> Mesh:
@@ -40,15 +44,15 @@ def checked_mesh(mesh: Mesh) -> Mesh:
     would have to say how its gathers are split; they become ``Auto`` here.
 
     Raises:
-        SDSCMError: not a mesh, or one with an axis that is neither ``"data"`` nor ``"tensor"``.
+        SDSCMError: not a mesh, or one with an axis of another name.
 
     >>> checked_mesh(jax.make_mesh((1, 1), ("data", "tensor"))).axis_types
     (Auto, Auto)
     """
-    expected = f"a jax.sharding.Mesh whose axes are named {DATA!r} and {TENSOR!r} (either may be left out)"
+    expected = f"a jax.sharding.Mesh whose axes are named {DATA!r}, {TENSOR!r} and {EXPERT!r} (each may be left out)"
     if not isinstance(mesh, Mesh):
         raise SDSCMError(f"got {told(mesh)} as a mesh, expected {expected}")
-    if not mesh.axis_names or not set(mesh.axis_names) <= {DATA, TENSOR}:
+    if not mesh.axis_names or not set(mesh.axis_names) <= {DATA, TENSOR, EXPERT}:
         raise SDSCMError(f"got a mesh with axes {mesh.axis_names}, expected {expected}")
     if all(kind == AxisType.Auto for kind in mesh.axis_types):
         return mesh
@@ -59,7 +63,7 @@ def parameter_spec(path: str, shape: tuple[int, ...], config: DecoderConfig, mes
     """How one parameter is split over the ``"tensor"`` axis; never over ``"data"``.
 
     A parameter that the axis does not divide is replicated; keys and values are split only if
-    their heads can be.
+    their heads can be. Those of experts are split by expert over ``"expert"``, too.
 
     Args:
         path: dotted path, see ``checkpoint.parameter_paths``.
@@ -77,9 +81,26 @@ def parameter_spec(path: str, shape: tuple[int, ...], config: DecoderConfig, mes
     """
     size = axis_size(mesh, TENSOR)
     axis, units = _split_axis(path, shape, config)
-    if size == 1 or axis is None or units % size or shape[axis] % size:
-        return PartitionSpec()
-    return PartitionSpec(*(None,) * axis, TENSOR)
+    by_axis: dict[int, str] = {}
+    if size > 1 and axis is not None and not units % size and not shape[axis] % size:
+        by_axis[axis] = TENSOR
+    if path.startswith(_EXPERTS) and expert_mesh(config, mesh) is not None:
+        by_axis[1] = EXPERT
+    return PartitionSpec(*(by_axis.get(i) for i in range(max(by_axis, default=-1) + 1)))
+
+
+def expert_mesh(config: DecoderConfig, mesh: Mesh | None) -> Mesh | None:
+    """The mesh, where it has an axis over which the experts of a decoder lie.
+
+    Raises:
+        SDSCMError: its devices cannot have equally many.
+    """
+    size = axis_size(mesh, EXPERT)
+    if mesh is None or config.experts is None or size == 1:
+        return None
+    if config.experts.count % size:
+        raise SDSCMError(f"{size} devices along {EXPERT!r} cannot share {config.experts.count} experts equally")
+    return checked_mesh(mesh)
 
 
 def _split_axis(path: str, shape: tuple[int, ...], config: DecoderConfig) -> tuple[int | None, int]:
@@ -87,11 +108,13 @@ def _split_axis(path: str, shape: tuple[int, ...], config: DecoderConfig) -> tup
     if path in _VOCABULARY:
         return 0, shape[0]
     *_, module, kind = ("", *path.split("."))
+    # What is split of an expert is its own hidden layer.
+    hidden = None if config.experts is None or not path.startswith(_EXPERTS) else config.experts.width
     # The outputs: last in the kernel, and all of bias and scale. What a change of low rank reads has others.
     if module in _COLUMNS and kind != "a":
-        return len(shape) - 1, getattr(config, _COLUMNS[module])
+        return len(shape) - 1, hidden or getattr(config, _COLUMNS[module])
     if module in _ROWS and kind in ("kernel", "a"):  # the inputs; the bias is added once, after the sum
-        return len(shape) - 2, getattr(config, _ROWS[module])
+        return len(shape) - 2, hidden or getattr(config, _ROWS[module])
     return None, 1
 
 

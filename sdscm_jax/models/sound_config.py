@@ -95,10 +95,18 @@ def check_switches(config: DecoderConfig) -> None:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
             raise LoadError(f"{name} is an integer of at least 1, got {told(value)}")
+    for name in ("count", "chosen", "width") if config.experts is not None else ():
+        value = getattr(config.experts, name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+            raise LoadError(f"{name} of experts is an integer of at least 1, got {told(value)}")
+    if config.experts is not None and config.experts.chosen > config.experts.count:
+        raise LoadError(f"{config.experts.chosen} of {config.experts.count} experts cannot be chosen")
     if config.heads % config.kv_heads:
         raise LoadError(f"{config.heads} heads do not share {config.kv_heads} keys and values")
     scales = {"norm_eps": config.norm_eps, "query_scale": config.query_scale, "embedding_scale": config.embedding_scale}
-    caps = {"attention_cap": config.attention_cap, "logit_cap": config.logit_cap}
+    caps = {"attention_cap": config.attention_cap, "logit_cap": config.logit_cap, "qkv_clip": config.qkv_clip}
+    if config.experts is not None:
+        caps["limit of experts"] = config.experts.limit
     for name, number in {**scales, **{name: cap for name, cap in caps.items() if cap is not None}}.items():
         _positive(name, number)
     for window in config.windows:

@@ -13,8 +13,10 @@ from .config import DecoderConfig
 from .gguf_checkpoint import GGUFTensors, config_of
 from .gguf_file import GGUFFile, is_gguf
 from .gguf_tokenizer import gguf_ends, gguf_tokenizer
+from .quantised.registry import directory_tensors, settings_of, without_settings
 from .saved_checkpoint import check_saved
-from .tensor_files import StoredTensors, TensorFiles
+from .sound_config import read_json
+from .tensor_files import StoredTensors
 from .tokenizer import GENERATION, listed_ends, load_tokenizer
 
 
@@ -64,11 +66,14 @@ def _of_directory(directory: Path) -> StoredModel:
     config = read_directory_config(directory)
     tokenizer = load_tokenizer(directory)
     generation = directory / GENERATION
+    content = read_json(directory / "config.json")
+    text = (directory / "config.json").read_text(encoding="utf-8")
     published = Published(
-        (directory / "config.json").read_text(encoding="utf-8"),
+        # What is saved again is not quantised.
+        text if settings_of(content) is None else json.dumps(without_settings(content), indent=2) + "\n",
         generation.read_text(encoding="utf-8") if generation.is_file() else None,
     )
-    return StoredModel(config, tokenizer, listed_ends(directory), TensorFiles(directory), published)
+    return StoredModel(config, tokenizer, listed_ends(directory), directory_tensors(directory), published)
 
 
 def _of_gguf(path: Path) -> StoredModel:

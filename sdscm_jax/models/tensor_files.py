@@ -23,6 +23,16 @@ DTYPES: dict[str, Any] = {
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
 }
+# What parts of quantised ones may be stored as, too.
+_PARTS: dict[str, Any] = {
+    "I8": np.int8,
+    "U8": np.uint8,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+}
 
 # Weights that other libraries write: pickles, TensorFlow's, Flax's.
 _OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
@@ -96,13 +106,16 @@ class TensorFiles:
         return self.entries[name].kind
 
     def dtype(self, name: str) -> np.dtype:
-        """Dtype of a tensor, where it is one of ``DTYPES``."""
-        return np.dtype(DTYPES[self.kind(name)])
+        """Dtype of a tensor, where it is one of ``DTYPES`` or of parts of quantised ones."""
+        kind = self.kind(name)
+        return np.dtype(DTYPES[kind] if kind in DTYPES else _PARTS[kind])
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
         """Part of a tensor; nothing else of it is read, and no file stays mapped."""
         entry = self.entries[name]
         dtype = self.dtype(name)
+        if not entry.shape:
+            return np.fromfile(entry.path, dtype, 1, offset=entry.offset).reshape(())
         bounds = [s.indices(n)[:2] for s, n in zip(index, entry.shape, strict=True)]
         if all(pair == (0, n) for pair, n in zip(bounds[1:], entry.shape[1:], strict=True)):
             # One stretch of the file: read in one go, by which network drives too are fast.

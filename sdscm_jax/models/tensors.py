@@ -14,10 +14,11 @@ class Tensor:
     """Where one parameter comes from.
 
     Attributes:
-        source: the tensor's name; ``{i}`` stands for the layer.
+        source: the tensor's name; ``{i}`` stands for the layer, ``{e}`` for the expert.
         transpose: stored as ``[out, in]`` and needed as ``[in, out]``.
         part: ``(k, n)``: the k-th of n equal parts along the outputs.
         by_head: there are such parts in each head, and not once in the whole tensor.
+        alternating: outputs of the parts stand beside one another, the k-th of each n.
         by_kind: the three parts are queries, keys and values, of as many heads as there are of each.
         prefixed: does the family's prefix stand before the name?
         also: other names that the tensor has in some files, without a prefix.
@@ -29,6 +30,7 @@ class Tensor:
     by_head: bool = False
     by_kind: bool = False
     prefixed: bool = True
+    alternating: bool = False
     also: tuple[str, ...] = ()
 
 
@@ -146,4 +148,47 @@ OPT_TENSORS = {
     **_linear_names("blocks.out", "layers.{i}.self_attn.out_proj"),
     **_linear_names("blocks.up", "layers.{i}.fc1"),
     **_linear_names("blocks.down", "layers.{i}.fc2"),
+}
+
+
+def _expert_names(source: str, gate: str, up: str, down: str) -> dict[str, Tensor]:
+    """Experts that are stored one by one."""
+    names = {"gate": gate, "up": up, "down": down}
+    return {
+        f"blocks.experts.{name}.kernel": Tensor(f"layers.{{i}}.{source}.{{e}}.{own}.weight", transpose=True)
+        for name, own in names.items()
+    }
+
+
+MIXTRAL_TENSORS = {
+    "blocks.router.kernel": Tensor("layers.{i}.block_sparse_moe.gate.weight", transpose=True),
+    **_expert_names("block_sparse_moe.experts", "w1", "w3", "w2"),
+}
+QWEN_MOE_TENSORS = {
+    "blocks.router.kernel": Tensor("layers.{i}.mlp.gate.weight", transpose=True),
+    **_expert_names("mlp.experts", "gate_proj", "up_proj", "down_proj"),
+}
+SHARED_EXPERT_TENSORS = {
+    "blocks.shared_gate.kernel": Tensor("layers.{i}.mlp.shared_expert_gate.weight", transpose=True),
+    **_linear_names("blocks.gate", "layers.{i}.mlp.shared_expert.gate_proj"),
+    **_linear_names("blocks.up", "layers.{i}.mlp.shared_expert.up_proj"),
+    **_linear_names("blocks.down", "layers.{i}.mlp.shared_expert.down_proj"),
+}
+# Experts that are stored together; gate and up are halves of one tensor, or alternate in it.
+_GRANITE_MOE, _GPT_OSS = "layers.{i}.block_sparse_moe", "layers.{i}.mlp"
+GRANITE_MOE_TENSORS = {
+    "blocks.router.kernel": Tensor(f"{_GRANITE_MOE}.router.layer.weight", transpose=True),
+    "blocks.experts.gate.kernel": Tensor(f"{_GRANITE_MOE}.input_linear.weight", transpose=True, part=(0, 2)),
+    "blocks.experts.up.kernel": Tensor(f"{_GRANITE_MOE}.input_linear.weight", transpose=True, part=(1, 2)),
+    "blocks.experts.down.kernel": Tensor(f"{_GRANITE_MOE}.output_linear.weight", transpose=True),
+}
+GPT_OSS_TENSORS = {
+    "blocks.sinks": Tensor("layers.{i}.self_attn.sinks"),
+    **_linear_names("blocks.router", f"{_GPT_OSS}.router"),
+    "blocks.experts.gate.kernel": Tensor(f"{_GPT_OSS}.experts.gate_up_proj", part=(0, 2), alternating=True),
+    "blocks.experts.up.kernel": Tensor(f"{_GPT_OSS}.experts.gate_up_proj", part=(1, 2), alternating=True),
+    "blocks.experts.down.kernel": Tensor(f"{_GPT_OSS}.experts.down_proj"),
+    "blocks.experts.gate.bias": Tensor(f"{_GPT_OSS}.experts.gate_up_proj_bias", part=(0, 2), alternating=True),
+    "blocks.experts.up.bias": Tensor(f"{_GPT_OSS}.experts.gate_up_proj_bias", part=(1, 2), alternating=True),
+    "blocks.experts.down.bias": Tensor(f"{_GPT_OSS}.experts.down_proj_bias"),
 }

@@ -257,6 +257,112 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "pad_token_id": 1,
         },
     ),
+    "mixtral, windows": (
+        "mixtral",
+        _WIDE
+        | {
+            "rope_parameters": _ROPE,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "sliding_window": SHORT,
+            "hidden_act": "gelu",
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen2_moe": (
+        "qwen2_moe",
+        _GROUPED
+        | {
+            "rope_parameters": _ROPE,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 32,
+            "norm_topk_prob": True,
+            "qkv_bias": False,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen2_moe, windows": (
+        "qwen2_moe",
+        _GROUPED
+        | {
+            "rope_parameters": _LINEAR,
+            "num_experts": 4,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 32,
+            "use_sliding_window": True,
+            "sliding_window": SHORT,
+            "max_window_layers": 3,
+        },
+    ),
+    "qwen3_moe": (
+        "qwen3_moe",
+        _WIDE
+        | {
+            "rope_parameters": _YARN,
+            "num_experts": 7,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "norm_topk_prob": True,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen3_moe, windows": (
+        "qwen3_moe",
+        _WIDE
+        | {
+            "rope_parameters": _ROPE,
+            "num_experts": 4,
+            "num_experts_per_tok": 1,
+            "moe_intermediate_size": 16,
+            "use_sliding_window": True,
+            "sliding_window": SHORT,
+        },
+    ),
+    "olmoe": (
+        "olmoe",
+        _GROUPED
+        | {
+            "rope_parameters": _ROPE,
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "norm_topk_prob": True,
+            "clip_qkv": 0.9,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "granitemoe": (
+        "granitemoe",
+        _GROUPED
+        | {
+            "rope_parameters": _ROPE,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "attention_bias": True,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.5,
+            "residual_multiplier": 0.7,
+            "attention_multiplier": 0.3,
+        },
+    ),
+    "gpt_oss, windows": (
+        "gpt_oss",
+        _WIDE
+        | {
+            "rope_parameters": {**_YARN, "truncate": False},
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "layer_types": _MIXED,
+            "sliding_window": SHORT,
+            "swiglu_alpha": 1.3,
+            "swiglu_limit": 0.8,
+            "tie_word_embeddings": True,
+        },
+    ),
     "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),
     "gemma2": (
         "gemma2",
@@ -322,6 +428,12 @@ GOLDEN_NAMES = (
     "ministral3",
     "seed_oss",
     "opt",
+    "mixtral, windows",
+    "qwen2_moe",
+    "qwen3_moe",
+    "olmoe",
+    "granitemoe",
+    "gpt_oss, windows",
 )
 
 

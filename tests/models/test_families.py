@@ -114,6 +114,15 @@ FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
     ("granite", {"logit_scale": 1.0}),
     ("granite", {"query_scale": 6**-0.5}),
     ("opt", {"first_position": 0}),
+    ("mixtral", {"experts": {"normalised": False}}),
+    ("mixtral", {"experts": {"chosen": 2}}),
+    ("qwen2_moe", {"experts": {"normalised": False}}),
+    ("qwen3_moe", {"experts": {"normalised": False}}),
+    ("olmoe", {"qkv_clip": None}),
+    ("granitemoe", {"experts": {"of_chosen": False}}),
+    ("gpt_oss", {"experts": {"limit": 7.0}}),
+    ("gpt_oss", {"experts": {"alpha": 1.702}}),
+    ("gpt_oss", {"rope": {"yarn": (3.0, 64.0, 2.0, 0.25, True)}}),
 ]
 
 
@@ -123,6 +132,8 @@ def test_a_forgotten_switch_shows(family: str, change: dict[str, Any]) -> None:
     lm, tokens, expected = golden(family)
     if change.get("rope") == "the first layer's":
         change = {"rope": lm.config.rope[:1] * lm.config.layers}
+    elif "experts" in change:
+        change = {"experts": replace(lm.config.experts, **change["experts"])}
     elif "rope" in change:
         change = {"rope": tuple(replace(rope, **change["rope"]) for rope in lm.config.rope)}
     other = load(FAMILIES_GOLDEN / family, config=replace(lm.config, **change))

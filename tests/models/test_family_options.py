@@ -50,6 +50,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 8},
         "sliding_window = 8 is not in use",
     ),
+    ("qwen2_moe", {"mlp_only_layers": [0]}, "mlp_only_layers"),
+    ("qwen3_moe", {"decoder_sparse_step": 2}, "layers without experts"),
     ("gemma", {"hidden_activation": "silu"}, "hidden_activation = 'silu'"),
     ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
     ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
@@ -75,7 +77,7 @@ def test_options_that_change_no_logits_are_not_refused() -> None:
     assert read_config(AutoConfig.for_model("llama", use_mrope=False, scale=None)).family == "llama"
 
 
-@pytest.mark.parametrize("model_type", ["qwen2_moe", "no-such-family"])
+@pytest.mark.parametrize("model_type", ["qwen3_next", "no-such-family"])
 def test_another_family(model_type: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
     with pytest.raises(sd.LoadError) as caught:

@@ -27,7 +27,7 @@ import sdscm_jax as sd
 from sdscm_jax.errors import SDSCMError
 from sdscm_jax.models import filling, language_model
 from sdscm_jax.models.adapters import LowRank
-from sdscm_jax.models.checkpoint import TensorFiles, parameter_paths, save_parameters
+from sdscm_jax.models.checkpoint import parameter_paths, save_parameters
 from sdscm_jax.models.families import read_config
 from sdscm_jax.models.on_mesh import mesh_of, shard_lm
 from sdscm_jax.models.sharding import (
@@ -38,6 +38,7 @@ from sdscm_jax.models.sharding import (
     place,
     replicated,
 )
+from sdscm_jax.models.tensor_files import TensorFiles
 
 ROOT = Path(__file__).parents[2]
 
