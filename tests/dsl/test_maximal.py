@@ -14,8 +14,8 @@ from numpyro.contrib.control_flow import scan
 import sdscm_jax as sd
 from sdscm_jax import effects, testing
 from sdscm_jax.dsl.couplings.maximal import Maximal
-from sdscm_jax.dsl.handlers import couple, do, exogenous
 from sdscm_jax.effects.copies import Target
+from sdscm_jax.handlers import couple, do, exogenous
 
 UNITS = 20_000
 WORLDS = [{"t": "up"}, {"t": "low"}, {"t": "go"}]

@@ -30,10 +30,10 @@ from sdscm_jax.models.config import Experts
 from sdscm_jax.models.decoder import Decoder
 from sdscm_jax.models.experts import ExpertMLPs, How, route
 from sdscm_jax.models.families import tiny_config
-from sdscm_jax.models.int8 import dequantized
 
 from ..conftest import make_tiny_lm
 from ..engine.test_families import check
+from .test_int8 import dequantized
 
 ROOT = Path(__file__).parents[2]
 WIDTH, COUNT = 8, 6
