@@ -91,6 +91,8 @@ class _Timed(TrieScorer):
     """Asks until enough tokens were timed; of the rest every option is as likely as another."""
 
     def __call__(self, choice: Choice, indices: np.ndarray) -> np.ndarray:
+        if not choice.scoring.asks_lm:
+            return super().__call__(choice, indices)
         left = TIMED - self.counts(choice.lm).tokens
         rows = 0 if left <= 0 else 1 + left // max(1, choice.question.own)
         found = np.zeros((len(indices), len(choice.options)), np.float32)
