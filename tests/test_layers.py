@@ -30,19 +30,19 @@ MAY = {
     "durable": ("errors",),
     "terminal": (),
     "door": (),
-    "shipped": (),
+    "catalogue": (),
     "vignettes": (),
     "page": ("errors", "durable", "terminal"),
     "models": ("errors", "checks", "durable", "vignettes"),
     "dsl": ("errors", "checks", "terminal", "models"),
     "engine": ("errors", "checks", "durable", "terminal", "models", "dsl"),
     "handlers": ("dsl",),
-    "families": (*_LANGUAGE, "shipped"),
+    "families": (*_LANGUAGE, "catalogue"),
     "effects": ("errors", "checks", "dsl", "engine"),
     "bench": _STUDIES,
-    "audit": (*_STUDIES, "shipped"),
+    "audit": (*_STUDIES, "catalogue"),
     # (Of the package's names, its version.)
-    "cli": (*_STUDIES, "bench", "audit", "terminal", "shipped", PACKAGE),
+    "cli": (*_STUDIES, "bench", "audit", "terminal", "catalogue", PACKAGE),
     "testing": (*_STUDIES, "bench", "audit", "cli"),
     "__main__": ("cli",),
     "extend": ("errors", "checks", "dsl"),
@@ -50,6 +50,8 @@ MAY = {
 }
 MOST_LINES = 400
 REASON = "Long because"
+# A former place of a module, whose name both have.
+FORMER = {f"{PACKAGE}.dsl.handlers"}
 SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 Sources = Mapping[str, str]
@@ -108,11 +110,25 @@ def wrong(modules: Sources) -> list[str]:
             found.append(f"{name} has a name that says nothing")
         if module == PACKAGE:
             found += [f"{name}, line {node.lineno}: neither an import nor a list of names" for node in _code(tree)]
+    found += [
+        f"{' and '.join(same)} have one name"
+        for same in _homonyms({name for name in modules if not name.endswith(".__init__")})
+    ]
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         found.append(f"circle: {' -> '.join(error.args[1])}")
     return found
+
+
+def _homonyms(modules: set[str]) -> list[list[str]]:
+    """Files of one name; the two reports have the same plan, and so have rooms with a registry."""
+    named: dict[str, list[str]] = {}
+    for module in sorted(modules - FORMER):
+        parts = module.split(".")
+        if "report" not in parts and parts[-1] not in ("base", "registry"):
+            named.setdefault(parts[-1], []).append(module)
+    return [same for same in named.values() if len(same) > 1]
 
 
 def _code(tree: ast.Module) -> list[ast.stmt]:
@@ -175,6 +191,8 @@ SOUND = {
         ({"dsl.site": '"""A table.\n\nLong because it is one.\n"""\n' + "\n" * 401}, None),
         ({"engine.utils": ""}, "engine.utils has a name that says nothing"),
         ({"new.thing": ""}, "new.thing is in no room"),
+        ({"engine.judge": ""}, "sdscm_jax.bench.judge and sdscm_jax.engine.judge have one name"),
+        ({"bench.report.tables": "", "audit.report.tables": ""}, None),
         ({"__init__": "from .dsl.site import sample\n\nsample()\n"}, "line 3: neither an import"),
     ],
 )  # fmt: skip

@@ -1,13 +1,13 @@
 """Audits of language models for causal effects that they should or should not have."""
 
+from .auditing import audit
 from .cost import audit_cost
-from .declaration import FreeText, Proxy
 from .files import write_audit
+from .findable import audit_plan
 from .infer import discoveries
-from .plan import audit_plan
 from .result import AuditResult, Pair
-from .run import audit
 from .spec import AUDITS, AuditSpec, audit_spec
+from .spec_fields import FreeText, Proxy
 from .truth import truth_of
 
 __all__ = [

@@ -16,10 +16,10 @@ from ..engine.tabulation import CountingScorer, TrieScorer
 from ..errors import AuditError
 from ..models.language_model import LanguageModel
 from ..vignettes import Vignette
-from .cells import tables_of
-from .fit import check_context
+from .fits_model import check_context
 from .loaded import loaded_lms
 from .spec import AuditSpec, audit_spec
+from .wording_effects import tables_of
 from .wordings import Wording, draw_wordings
 
 # Wordings of each proxy whose tokens are counted; the others have about as many.

@@ -18,10 +18,10 @@ from ..engine.simulation import Simulation
 from ..engine.tabulation import TrieScorer
 from ..families import Member
 from ..models.language_model import LanguageModel
-from .cells import content_of
 from .keeper import Keeper
 from .result import Pair
 from .spec import AuditSpec
+from .wording_effects import content_of
 from .wordings import Wording
 
 # Units among which examples are looked for, and the site of the free text.

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks
+from ..catalogue import AUDITS
 from ..checks import as_path
 from ..errors import AuditError, nearest
 from ..families import Family, FamilyVariable
 from ..families.variables import in_causal_order
-from ..shipped import AUDITS
 from ..vignettes import Vignette
-from .declaration import Declaration, Proxy
-from .spec_check import check_spec, structure
+from .spec_check import causal_structure, check_spec
+from .spec_fields import Proxy, SpecFields
 from .spec_file import from_content, read, to_dict, to_yaml
 
 _SPECS = Path(__file__).parent / "specs"
 
 
 @dataclass(frozen=True)
-class AuditSpec(Declaration):
+class AuditSpec(SpecFields):
     """What an audit asks: which effect has an attribute on an outcome?
 
     Attributes:
@@ -87,7 +87,7 @@ class AuditSpec(Declaration):
             for v in self.variables
             if v.name not in names
         )
-        between = structure(self.attribute, variables, self.outcome).mediators
+        between = causal_structure(self.attribute, variables, self.outcome).mediators
         return replace(
             self,
             variables=variables,

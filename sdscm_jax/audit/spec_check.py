@@ -12,10 +12,10 @@ from ..errors import AuditError, FamilyError, TemplateError, nearest
 from ..families import FamilyVariable
 from ..families.declaration import Declaration as Structure
 from ..families.variables import check_structure
-from .declaration import Declaration, FreeText, Proxy
+from .spec_fields import FreeText, Proxy, SpecFields
 
 
-def check_spec(spec: Declaration, where: str) -> None:
+def check_spec(spec: SpecFields, where: str) -> None:
     """Refuse a specification that cannot be audited.
 
     Args:
@@ -42,7 +42,7 @@ def check_spec(spec: Declaration, where: str) -> None:
     _check_distinct(spec.lms, f"{where}: lms")
 
 
-def structure(attribute: str, variables: Sequence[FamilyVariable], outcome: str) -> Structure:
+def causal_structure(attribute: str, variables: Sequence[FamilyVariable], outcome: str) -> Structure:
     """The causal structure of an audit; the attribute's sentence is a stand-in.
 
     Raises:
@@ -52,7 +52,7 @@ def structure(attribute: str, variables: Sequence[FamilyVariable], outcome: str)
     return Structure(attribute, (first, *variables), attribute, outcome)
 
 
-def _check_attribute(spec: Declaration, where: str) -> None:
+def _check_attribute(spec: SpecFields, where: str) -> None:
     where = f"{where}: attribute"
     _check_distinct(spec.levels, f"{where}: levels")
     if len(spec.levels) < 2:
@@ -86,7 +86,7 @@ def _check_proxy(proxy: Proxy, levels: tuple[str, ...], where: str) -> None:
             owner[phrase] = level
 
 
-def _check_variables(spec: Declaration, where: str) -> None:
+def _check_variables(spec: SpecFields, where: str) -> None:
     names = [v.name for v in spec.variables]
     for i, v in enumerate(spec.variables):
         place = f"{where}: variables[{i}] ({v.name!r})"
@@ -108,7 +108,7 @@ def _check_variables(spec: Declaration, where: str) -> None:
         _check_templates(v.templates, f"{where}: variables[{i}] ({v.name!r}): templates")
 
 
-def _check_outcome(spec: Declaration, where: str) -> None:
+def _check_outcome(spec: SpecFields, where: str) -> None:
     names = [v.name for v in spec.variables]
     if spec.outcome == spec.attribute:
         raise AuditError(f"{where}: outcome: {spec.outcome!r} is the attribute; name a variable that it may act on")
@@ -121,7 +121,7 @@ def _check_outcome(spec: Declaration, where: str) -> None:
         )
     if len(options) < 2:
         raise AuditError(f"{where}: outcome: {spec.outcome!r} has one option only, so nothing can change it; add one")
-    reached = structure(spec.attribute, spec.variables, spec.outcome).descendants(spec.attribute)
+    reached = causal_structure(spec.attribute, spec.variables, spec.outcome).descendants(spec.attribute)
     if spec.outcome not in reached:
         raise AuditError(
             f"{where}: outcome: no path leads from the attribute {spec.attribute!r} to {spec.outcome!r}; add "
@@ -142,9 +142,9 @@ def _check_outcome(spec: Declaration, where: str) -> None:
             )
 
 
-def _check_mediators(spec: Declaration, where: str) -> None:
+def _check_mediators(spec: SpecFields, where: str) -> None:
     where = f"{where}: mediators"
-    family = structure(spec.attribute, spec.variables, spec.outcome)
+    family = causal_structure(spec.attribute, spec.variables, spec.outcome)
     names = [v.name for v in spec.variables]
     for key, declared in (("legitimate", spec.legitimate), ("not_legitimate", spec.not_legitimate)):
         _check_distinct(declared, f"{where}: {key}")
@@ -177,7 +177,7 @@ def _check_mediators(spec: Declaration, where: str) -> None:
             )
 
 
-def _check_option_wordings(spec: Declaration, where: str) -> None:
+def _check_option_wordings(spec: SpecFields, where: str) -> None:
     where = f"{where}: option_wordings"
     names = [v.name for v in spec.variables]
     for name, wordings in spec.option_wordings.items():

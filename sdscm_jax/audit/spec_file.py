@@ -11,7 +11,7 @@ import yaml
 from ..checks import as_path, reason_of
 from ..errors import AuditError
 from ..families.file_content import Reader, stated, variable_content
-from .declaration import Declaration, FreeText, Proxy
+from .spec_fields import FreeText, Proxy, SpecFields
 
 _NEEDED = ("name", "title", "question", "attribute", "variables", "outcome")
 _LIMITS = ("can_show", "cannot_show", "source", "licence")
@@ -20,7 +20,7 @@ _TOP = (*_NEEDED, "mediators", "option_wordings", "text", "scorings", "lms", *_L
 _READ = Reader(AuditError, unquoted="; write it in quotes")
 
 
-def read(path: str | Path) -> Declaration:
+def read(path: str | Path) -> SpecFields:
     """See ``AuditSpec.read``."""
     where = str(as_path(path, "an audit's file", AuditError))
     text = _READ.file(path)
@@ -36,7 +36,7 @@ def read(path: str | Path) -> Declaration:
     return from_content(content, where)
 
 
-def from_content(content: Any, where: str = "audit") -> Declaration:
+def from_content(content: Any, where: str = "audit") -> SpecFields:
     """See ``AuditSpec.from_dict``.
 
     Args:
@@ -63,10 +63,10 @@ def from_content(content: Any, where: str = "audit") -> Declaration:
         **{key: _READ.texts(_given(content[key]), f"{where}: {key}") for key in ("scorings", "lms") if key in content},
         **{key: _READ.text(content[key], f"{where}: {key}") for key in _LIMITS if content.get(key)},
     }
-    return Declaration(**parts)
+    return SpecFields(**parts)
 
 
-def to_dict(spec: Declaration) -> dict[str, Any]:
+def to_dict(spec: SpecFields) -> dict[str, Any]:
     """See ``AuditSpec.to_dict``."""
     text = spec.text
     content: dict[str, Any] = {
@@ -97,7 +97,7 @@ def to_dict(spec: Declaration) -> dict[str, Any]:
     return stated(content)
 
 
-def to_yaml(spec: Declaration) -> str:
+def to_yaml(spec: SpecFields) -> str:
     """See ``AuditSpec.to_yaml``."""
     return yaml.safe_dump(to_dict(spec), sort_keys=False, allow_unicode=True, width=120)
 

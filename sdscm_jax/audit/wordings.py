@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ..families import Member
-from .declaration import Declaration, Proxy
 from .design import Design, Dimension, deal, design
 from .spec import AuditSpec
+from .spec_fields import Proxy, SpecFields
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Wording:
         return Member(spec.family(self.proxy, self.phrases, self.options), self.templates, scoring)
 
 
-def dimensions_of(spec: Declaration, proxy: Proxy) -> tuple[Dimension, ...]:
+def dimensions_of(spec: SpecFields, proxy: Proxy) -> tuple[Dimension, ...]:
     """What is chosen in a wording, as far as the outcome depends on it.
 
     The sentence of the attribute and those of ``relevant``; names or other phrases of the levels, together where they
@@ -71,12 +71,12 @@ def dimensions_of(spec: Declaration, proxy: Proxy) -> tuple[Dimension, ...]:
     )
 
 
-def design_of(spec: Declaration, proxy: Proxy, wordings: int, option_wordings: int) -> Design:
+def design_of(spec: SpecFields, proxy: Proxy, wordings: int, option_wordings: int) -> Design:
     """How the wordings of a proxy are dealt out."""
     return design(dimensions_of(spec, proxy), wordings, option_wordings)
 
 
-def design_table(spec: Declaration, wordings: int, option_wordings: int) -> pd.DataFrame:
+def design_table(spec: SpecFields, wordings: int, option_wordings: int) -> pd.DataFrame:
     """What is drawn and what is fixed; see ``AuditResult.design``."""
     rows = []
     for proxy in spec.proxies:

@@ -11,7 +11,7 @@ from ..durable import put_text
 from ..families import Family
 from ..page.markdown_text import code_span, front_matter, mermaid_label
 from ..page.markdown_text import plain_markdown as safe
-from . import columns
+from . import column_names
 
 CARD = "card.json"
 
@@ -26,7 +26,7 @@ def _page(family: Family, what: Mapping[str, Any]) -> str:
     treatment, outcome = family.treatment or "", family.outcome or ""
     low, high = family.arms or ("", "")
     option = family.outcome_option or ""
-    under = columns.world(treatment, high)
+    under = column_names.world(treatment, high)
     lm = what["language_model"]
     licence = family.licence or "unknown"
     numbers = {v.name: i for i, v in enumerate(family.variables)}
@@ -35,26 +35,26 @@ def _page(family: Family, what: Mapping[str, Any]) -> str:
         for i, v in enumerate(family.variables)
     )
     rows = [
-        (columns.DATASET, "number of the data set; data sets of one `wording` share all mechanisms"),
-        (columns.WORDING, "number of the family's member: which paraphrase of each sentence is used"),
-        (columns.UNIT, "number of the individual"),
+        (column_names.DATASET, "number of the data set; data sets of one `wording` share all mechanisms"),
+        (column_names.WORDING, "number of the family's member: which paraphrase of each sentence is used"),
+        (column_names.UNIT, "number of the individual"),
         (
             "SITE",
             f"the option of each variable ({safe(', '.join(v.name for v in family.variables))}) as observed",
         ),
         (f"SITE|{under}", f"the same individual's option had {safe(f'{treatment!r} been set to {high!r}')}"),
-        (columns.log_probability(treatment, high), "log-probability of an option given the individual's causes"),
-        (columns.log_probability(outcome, option, under), "the same of the outcome in a world"),
+        (column_names.log_probability(treatment, high), "log-probability of an option given the individual's causes"),
+        (column_names.log_probability(outcome, option, under), "the same of the outcome in a world"),
         (
-            columns.PROPENSITY,
+            column_names.PROPENSITY,
             f"P({safe(f'{treatment} = {high}')}) against {safe(low)}, given the individual's causes",
         ),
         (
-            columns.individual(outcome, option),
+            column_names.individual(outcome, option),
             f"the individual's true effect ({safe(f'{high} against {low}')}) on the probability of an option",
         ),
         (
-            columns.exact(outcome, option, under),
+            column_names.exact(outcome, option, under),
             "exact probability of an option under an intervention, given all that the treatment does not cause"
             + (f"; {safe(', '.join(family.mediators))} summed out" if family.mediators else ""),
         ),

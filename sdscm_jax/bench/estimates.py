@@ -13,8 +13,8 @@ from ..checks import as_path, instance, told
 from ..errors import DataError, SDSCMError, nearest
 from .dataset import SETTINGS, Dataset
 from .estimators.protocol import parse_level
+from .foreign_tables import refuse
 from .metrics import parse_interval_of, score, unscored
-from .tables import refuse
 
 _NUMBERS = ("effect", "lower", "upper", "ate")
 _NAMES = ("dataset", "covariates", "estimator")

@@ -31,7 +31,7 @@ DATA = b"sdscm_jax.data"
 
 
 @dataclass(frozen=True)
-class Source:
+class BenchmarkSource:
     """Arguments of ``open_benchmark``."""
 
     path: str
@@ -79,13 +79,13 @@ class Settings:
 
 
 @lru_cache(maxsize=2)
-def _opened(source: Source, evaluation: str) -> Benchmark:
+def _opened(source: BenchmarkSource, evaluation: str) -> Benchmark:
     """A benchmark for many tasks of one evaluation; another one may find another benchmark there."""
     return source.open()
 
 
 def estimated(
-    source: Source,
+    source: BenchmarkSource,
     evaluation: str,
     i: int,
     cells: list[tuple[str, str]],

@@ -15,9 +15,9 @@ import pandas as pd
 
 from ..checks import as_path, count, items
 from ..durable import put_text, writing
+from ..engine.parallel import parse_backend, spread
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
-from ..engine.spread import parse_backend, spread
 from ..errors import DataError
 from ..families import Family
 from ..page.drawing import Panel
@@ -27,15 +27,15 @@ from .cells import Cell, open_cell, read_cell
 from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
 from .estimates import read_estimates_of, score_estimates
-from .estimating import Settings, Source, estimated, scored
+from .estimating import BenchmarkSource, Settings, estimated, scored
 from .estimators.registry import chosen, described, oracle_names
+from .foreign_tables import parse_wordings
 from .held_out import HeldOut, splits
 from .leaderboard import leaderboard
 from .metrics import parse_interval_of
 from .read_own import Columns
 from .report.figures_graph import graph_panels
 from .report.page import ESTIMATES_ARE_SAFE, EXAMPLES, write_report
-from .tables import parse_wordings
 from .tuning import told_budget
 
 # Estimators and data sets of the quick track.
@@ -130,7 +130,7 @@ def evaluate(
     names = chosen(estimators)
     if settings.held_out.some and len(estimates):
         raise DataError("estimates of files are of all units; none can be scored where units are held out")
-    found = Source(
+    found = BenchmarkSource(
         str(as_path(source, "a benchmark", DataError)),
         outcome,
         option,

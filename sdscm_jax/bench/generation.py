@@ -22,15 +22,15 @@ from ..dsl.scorings.registry import parse_scoring
 from ..durable import make_directory, put
 from ..engine.manifest import PACKAGES
 from ..engine.many import loaded_lm
+from ..engine.parallel import parse_backend, spread
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
-from ..engine.spread import parse_backend, spread
 from ..errors import DataError, FamilyError, SDSCMError
 from ..families import Family
 from ..families.declaration import check_roles
-from . import columns
+from . import column_names
 from .card import write_card
 from .exact import exact_probabilities, worlds_of
 
@@ -123,7 +123,7 @@ def generate(
         raise FamilyError(
             f"family {family.name!r} declares no {'treatment' if family.treatment is None else 'outcome'}"
         )
-    if taken := sorted({v.name for v in family.variables} & columns.OWN):
+    if taken := sorted({v.name for v in family.variables} & column_names.OWN):
         raise FamilyError(f"family {family.name!r}: {taken} are names of other columns; call the variables otherwise")
     recipe = Recipe(
         family, None if lm is None else str(checks.as_path(lm, "lm")), units, seed, wordings, scoring, coupling
@@ -210,14 +210,14 @@ def dataset_frame(recipe: Recipe, i: int) -> pd.DataFrame:
     levels, options = family[treatment].options, family[outcome].options
     arms = np.exp(data.log_probs[treatment][:, 0, [levels.index(low), levels.index(high)]].astype(np.float64))
     individual = np.diff(np.exp(data.log_probs[outcome][:, 1:3].astype(np.float64)), axis=1)[:, 0]
-    added: dict[str, Any] = {columns.PROPENSITY: arms[:, 1] / arms.sum(1)}
+    added: dict[str, Any] = {column_names.PROPENSITY: arms[:, 1] / arms.sum(1)}
     for k, option in enumerate(options):
-        added[columns.individual(outcome, option)] = individual[:, k]
+        added[column_names.individual(outcome, option)] = individual[:, k]
     if probabilities is not None:
         for a, arm in enumerate(family.arms):
             for k, option in enumerate(options):
-                added[columns.exact(outcome, option, columns.world(treatment, arm))] = probabilities[:, a, k]
-    numbers = {columns.DATASET: i, columns.WORDING: wording, columns.UNIT: np.arange(recipe.units)}
+                added[column_names.exact(outcome, option, column_names.world(treatment, arm))] = probabilities[:, a, k]
+    numbers = {column_names.DATASET: i, column_names.WORDING: wording, column_names.UNIT: np.arange(recipe.units)}
     return pd.concat([pd.DataFrame(numbers).astype(np.int32), frame, pd.DataFrame(added)], axis=1)
 
 

@@ -10,10 +10,10 @@ from ..checks import as_path, instance, items, one_of, text
 from ..errors import DataError
 from .benchmark import Benchmark
 from .card import CARD
+from .foreign_tables import ENDINGS, parse_wordings
 from .read_generated import open_generated
 from .read_own import Columns, files_of, open_own
 from .read_published import open_extract, open_published
-from .tables import ENDINGS, parse_wordings
 
 OUTCOMES = ("probability", "logp", "drawn")
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError, FamilyError, ResumeError, nearest
 from ..families import Family
-from . import columns
+from . import column_names
 from .benchmark import Benchmark, checked_hidden, read_parquet, require_columns
 from .card import CARD
 from .dataset import Dataset
@@ -117,11 +117,19 @@ def _dataset(
     assert treatment
     assert target
     assert arms
-    worlds = [columns.world(treatment, arm) for arm in arms]
-    raw = [columns.log_probability(target, option, label) for label in worlds]
-    drawn = [columns.value(target, label) for label in worlds]
-    exact = [columns.exact(target, option, label) for label in worlds]
-    needed = [columns.WORDING, columns.UNIT, columns.PROPENSITY, treatment, *family.covariates, *raw, *drawn]
+    worlds = [column_names.world(treatment, arm) for arm in arms]
+    raw = [column_names.log_probability(target, option, label) for label in worlds]
+    drawn = [column_names.value(target, label) for label in worlds]
+    exact = [column_names.exact(target, option, label) for label in worlds]
+    needed = [
+        column_names.WORDING,
+        column_names.UNIT,
+        column_names.PROPENSITY,
+        treatment,
+        *family.covariates,
+        *raw,
+        *drawn,
+    ]
     require_columns(frame, needed, file)
     # Individuals with another treatment say nothing of these two.
     frame = frame[frame[treatment].isin(arms)].reset_index(drop=True)
@@ -140,13 +148,13 @@ def _dataset(
         cate = outcomes[:, 1] - outcomes[:, 0]
     return Dataset(
         file.stem.removeprefix("part-"),
-        str(frame[columns.WORDING].iloc[0]) if len(frame) else "",
+        str(frame[column_names.WORDING].iloc[0]) if len(frame) else "",
         frame[list(family.covariates)],
         hidden,
         t,
         outcomes[np.arange(len(t)), t],
         outcomes,
         cate,
-        frame[columns.PROPENSITY].to_numpy(np.float64),
-        frame[columns.UNIT].to_numpy(np.int64),
+        frame[column_names.PROPENSITY].to_numpy(np.float64),
+        frame[column_names.UNIT].to_numpy(np.int64),
     )

@@ -14,7 +14,7 @@ from ..checks import items, text, told
 from ..errors import DataError
 from .benchmark import Benchmark, checked_hidden, require_columns
 from .dataset import Dataset
-from .tables import ENDINGS, arms_of, digest_of, numbers, read_table, refuse, stem, wordings_of
+from .foreign_tables import ENDINGS, arms_of, digest_of, numbers, read_table, refuse, stem, wordings_of
 
 # A text that is another one in so many units is a name or a number of the unit, not one of a few options.
 _MOST_OPTIONS, _MOST_SHARE = 20, 0.5

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from ..errors import DataError
 from .benchmark import Benchmark, checked_hidden, require_columns
 from .dataset import Dataset
-from .tables import arms_of, digest_of, option_numbers, read_table, refuse, wordings_of
-from .tables import numbers as as_numbers
+from .foreign_tables import arms_of, digest_of, option_numbers, read_table, refuse, wordings_of
+from .foreign_tables import numbers as as_numbers
 
 CONFIG = "config"
 _TREATMENT, _COVARIATES, _HIDDEN = "X12", tuple(f"X{i}" for i in range(12)), ("X0", "X1", "X2", "X3")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from ..catalogue import AUDITS
 from ..errors import AuditError
-from ..shipped import AUDITS
 from ..terminal import PlainConsole
-from .errors import checked_out, one_line_errors
 from .load import load_object
+from .one_line import checked_out, one_line_errors
 
 if TYPE_CHECKING:
     import pandas as pd

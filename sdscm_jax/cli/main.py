@@ -11,9 +11,9 @@ from rich.table import Column, Table
 from .. import __version__
 from ..terminal import PlainConsole
 from .audit import audit
-from .benchmark import evaluate, generate
-from .errors import OneLine, checked_out, one_line_errors
+from .bench_commands import evaluate, generate
 from .load import load_object
+from .one_line import OneLine, checked_out, one_line_errors
 
 if TYPE_CHECKING:
     from ..effects.individual import Contrast

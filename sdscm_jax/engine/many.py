@@ -15,8 +15,8 @@ from ..checks import as_path, count, function, items
 from ..dsl.noise import as_key
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel, load_lm
+from .parallel import parse_backend, spread
 from .simulate import simulate
-from .spread import parse_backend, spread
 
 
 def simulate_many(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ..models.decoder import Rows
-from .slots import Slots
+from .kv_pages import Slots
 from .trie import Trie
 
 # N tokens, R rows of at most T of them, S tokens before each row.

@@ -16,11 +16,11 @@ from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of
 from ..models.sharding import data_axis_size
-from .edges import Edges
+from .edge_gather import Edges
 from .forward import Forward, Read, empty_pool, token_bytes
+from .kv_pages import Slots
 from .memory import exhausted, on_accelerator, with_less
 from .packing import Sizes, call_of, calls, lay_out, nothing, padded_to, rounded, shape_of, waves, widest
-from .slots import Slots
 from .store import Store
 from .trie import ROOT, Trie
 

@@ -1,9 +1,9 @@
 """Families of SD-SCMs: causal structures over phrases whose sentences come in several wordings."""
 
-from .fit import FitWarning, compare_table, fit_table, table_batches
+from .frequency_tables import Conditional, conditionals, table_family
 from .members import Family, Member
 from .shipped import FAMILIES, family
-from .table import Conditional, conditionals, table_family
+from .table_fit import FitWarning, compare_table, fit_table, table_batches
 from .variables import FamilyVariable
 
 __all__ = [

@@ -16,7 +16,7 @@ from .declaration import Declaration, check_roles
 from .file_content import Reader, labelled, stated, variable_content
 from .variables import REFERENCE_KEYS, FamilyVariable, check_structure, in_causal_order
 
-Source = str | Path | Mapping[str, Any]
+FamilySource = str | Path | Mapping[str, Any]
 
 _ROLES = ("treatment", "arms", "outcome", "outcome_option", "hidden")
 _TOP = ("name", "description", "licence", *_ROLES, "variables")
@@ -58,7 +58,7 @@ def read(path: str | Path) -> Declaration:
     )
 
 
-def from_own(source: Source, where: str = "family") -> Declaration:
+def from_own(source: FamilySource, where: str = "family") -> Declaration:
     """See ``Family.from_json``.
 
     Args:
@@ -96,7 +96,7 @@ def to_json(family: Declaration) -> str:
     return json.dumps(stated(content), indent=2, ensure_ascii=False) + "\n"
 
 
-def from_reference(source: Source, where: str = "family") -> Declaration:
+def from_reference(source: FamilySource, where: str = "family") -> Declaration:
     """See ``Family.from_reference_json``.
 
     Args:
@@ -163,7 +163,7 @@ def from_reference(source: Source, where: str = "family") -> Declaration:
     return family
 
 
-def _load(source: Source, where: str = "family") -> tuple[Mapping[str, Any], str]:
+def _load(source: FamilySource, where: str = "family") -> tuple[Mapping[str, Any], str]:
     """The content of a file, a text or a mapping, and what messages call it."""
     if isinstance(source, Mapping):
         return source, where

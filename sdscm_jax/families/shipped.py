@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import vignettes
+from ..catalogue import FAMILIES
 from ..checks import as_path
 from ..errors import FamilyError, nearest
-from ..shipped import FAMILIES
 from .members import Family
 
 _DATA = Path(__file__).parent / "data"

@@ -20,7 +20,6 @@ from ..errors import LoadError
 from .config import DecoderConfig
 from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
-from .filling import Bounds, Source, filled, filled_int8
 from .int8 import refuse_int8
 from .quantised.registry import directory_tensors, settings_of
 from .saved_checkpoint import UNFINISHED
@@ -28,6 +27,7 @@ from .sharding import parameter_sharding
 from .sound_config import check_files, check_raw, check_switches, read_json
 from .tensor_files import DTYPES, StoredTensors
 from .tensors import Tensor
+from .weight_streaming import Bounds, Source, filled, filled_int8
 
 _STACKED = "blocks."
 _ROWS = 1024

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..vignettes import Vignette
 from .codec import Codec
-from .sentences import sentences_of
 from .training import Batch
+from .training_sentences import sentences_of
 
 
 class Document(NamedTuple):

@@ -24,12 +24,12 @@ from .checkpoint import abstract_decoder, load_parameters, save_parameters
 from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
-from .filling import PIECE
 from .int8 import KNOWN, refuse_int8
 from .saved_checkpoint import save_checkpoint
 from .sharding import checked_mesh, expert_mesh, gather
 from .stored_model import Published, stored_model
 from .tokenizer import GENERATION
+from .weight_streaming import PIECE
 
 EMBEDDED = Path(__file__).parent / "embedded"
 

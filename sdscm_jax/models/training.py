@@ -203,7 +203,7 @@ def train_lm(
         prompt = jax.eval_shape(build, params, lm).prompt
         gradients, update = _programs(build, optimizer, average)
         state = State(params, optimizer.init(params), None if average is None else Mean(params, jnp.zeros(())))
-        run, groups = _Run(lm, build, gradients, update, state), _groups(batches, accumulate)
+        run, groups = _Training(lm, build, gradients, update, state), _groups(batches, accumulate)
         if checkpoint is not None and (first := next(groups, None)) is not None:
             groups = chain([first], groups)
             saved = SavedTraining(checkpoint, {**run.manifest(first[0]), "accumulate": accumulate})
@@ -233,7 +233,7 @@ def train_lm(
         return run.current()
 
 
-class _Run:
+class _Training:
     """A training under way: what has been reached, and where it is kept, if anywhere.
 
     Attributes:

@@ -4,15 +4,15 @@
 site, unit, world and values. ``docs/testing.md`` shows them.
 """
 
-from .abduction import check_abduction
+from .abduction_laws import check_abduction
 from .distributions import check_interventional
 from .execution import check_execution, check_independence
 from .laws import Laws
 from .lm import check_lm
 from .mock import mock_lm
-from .options import check_options
-from .site import check_site
-from .worlds import check_consistency, check_effectiveness, check_stability, check_unreached
+from .option_laws import check_options
+from .site_laws import check_site
+from .world_laws import check_consistency, check_effectiveness, check_stability, check_unreached
 
 __all__ = [
     "Laws",

@@ -17,7 +17,7 @@ from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from .failure import fail
 from .names import known_names
-from .worlds import World, may_be_set
+from .world_laws import World, may_be_set
 
 # A right program fails a check with this probability, over keys; with one key it never or always does.
 FALSE_ALARM = 1e-7

@@ -20,7 +20,7 @@ from ..dsl.tabulate import Tabulated, tabulate
 from ..engine.simulate import simulate
 from ..errors import InterventionError, SiteError
 from .failure import fail, same_rows, shown
-from .worlds import World
+from .world_laws import World
 
 # Scores of float32 agree to this many nats; options that are closer may change places.
 TOLERANCE = 5e-4

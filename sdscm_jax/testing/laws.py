@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 from unittest import SkipTest
 
 from ..errors import EffectError, EvidenceError, SiteError
-from .abduction import check_abduction
+from .abduction_laws import check_abduction
 from .distributions import check_interventional
 from .execution import check_execution, check_independence
-from .options import check_options
-from .worlds import Worlds, consistent, effective, levels, stable, unreached
+from .option_laws import check_options
+from .world_laws import CheckedWorlds, consistent, effective, levels, stable, unreached
 
 
 class Laws:
@@ -85,7 +85,7 @@ class Laws:
         """Law 7: a unit does not depend on what runs with it."""
         check_independence(self.model, self.key, *self.args, units=min(self.units, 18))
 
-    def _worlds(self) -> Worlds:
+    def _worlds(self) -> CheckedWorlds:
         """Units in the worlds of ``levels``, simulated once for the tests of a class."""
         kept = type(self).__dict__.get("_kept")
         # The arguments are kept too, so that no other object takes an identity.

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 import sdscm_jax as sd
 from sdscm_jax import audit as sa
 from sdscm_jax import effects
-from sdscm_jax.audit import cells
-from sdscm_jax.audit.cells import tables_of
-from sdscm_jax.audit.fit import check_context
+from sdscm_jax.audit import wording_effects
+from sdscm_jax.audit.fits_model import check_context
 from sdscm_jax.audit.report.spoken import span
 from sdscm_jax.audit.truth import truth_of
+from sdscm_jax.audit.wording_effects import tables_of
 from sdscm_jax.audit.wordings import draw_wordings
 from sdscm_jax.cli import app
 from sdscm_jax.engine.tabulation import TrieScorer
@@ -140,7 +140,7 @@ def test_killed_and_gone_on_with(
 ) -> None:  # fmt: skip
     first = dict(list(lms.items())[:1])
     calls = []
-    plain = cells.tables_of
+    plain = wording_effects.tables_of
 
     def counting(*args: object) -> object:
         calls.append(args)
@@ -148,7 +148,7 @@ def test_killed_and_gone_on_with(
             raise KeyboardInterrupt
         return plain(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cells, "tables_of", counting)
+    monkeypatch.setattr(wording_effects, "tables_of", counting)
     with pytest.raises(KeyboardInterrupt):
         sa.audit(spec, first, wordings=3, out=tmp_path, pairs=0)
     before = len(calls)
@@ -260,7 +260,7 @@ class TestBadInput:
         outcome = tables["plan"]
         never = np.broadcast_to(np.array([0.0, 1.0]), outcome.table.shape)
         broken = effects.Network((*tables.factors[:-1], replace(outcome, table=never)))
-        monkeypatch.setattr(cells, "tables_of", lambda *args: broken)
+        monkeypatch.setattr(wording_effects, "tables_of", lambda *args: broken)
         with pytest.raises(AuditError, match=r"gives the option 'a run' of 'plan' no probability.*scorings: \[mean\]"):
             sa.audit(spec, {"tiny": lm}, wordings=2, pairs=0)
 

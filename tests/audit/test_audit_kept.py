@@ -17,7 +17,7 @@ import pytest
 
 import sdscm_jax as sd
 from sdscm_jax import audit as sa
-from sdscm_jax.audit import cells
+from sdscm_jax.audit import wording_effects
 from sdscm_jax.audit.files import TABLES
 from sdscm_jax.dsl.template import Template
 from sdscm_jax.durable import LOCK, locked, put_sealed, read_sealed
@@ -196,7 +196,7 @@ def test_killed_and_gone_on_with_is_never_killed(
     whole = run("whole")
     assert (whole.lms["tokens"] > 0).all()
     assert told(whole) == told(run("whole"))
-    plain, calls = cells.tables_of, []
+    plain, calls = wording_effects.tables_of, []
 
     def killed(*args: Any) -> Any:
         calls.append(args)
@@ -205,7 +205,7 @@ def test_killed_and_gone_on_with_is_never_killed(
         return plain(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "tables_of", killed)
+        patch.setattr(wording_effects, "tables_of", killed)
         with pytest.raises(KeyboardInterrupt):
             run("cut")
     run("cut")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdscm_jax.bench.estimating import Settings, Source, estimated, scored
+from sdscm_jax.bench.estimating import BenchmarkSource, Settings, estimated, scored
 from sdscm_jax.bench.estimators.registry import chosen, described
 from sdscm_jax.bench.generation import generate
 from sdscm_jax.bench.leaderboard import COLUMNS, leaderboard
@@ -31,7 +31,7 @@ def loss(column: str, values: pd.Series) -> np.ndarray:
 
 
 def check(benchmark: Path, outcome: str) -> None:
-    source, settings = Source(str(benchmark), outcome), Settings()
+    source, settings = BenchmarkSource(str(benchmark), outcome), Settings()
     opened = source.open()
     cells = [(name, "all") for name in chosen(RIVALS)]
     identities = {name: json.dumps(described(name)) for name, _ in cells}

@@ -8,7 +8,7 @@ import pytest
 
 import sdscm_jax as sd
 import sdscm_jax.audit as sa
-from sdscm_jax.audit.fit import check_context
+from sdscm_jax.audit.fits_model import check_context
 from sdscm_jax.engine.forward import token_bytes
 from sdscm_jax.engine.in_graph import rows_in_memory
 from sdscm_jax.errors import AuditError

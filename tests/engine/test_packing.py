@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdscm_jax.engine.kv_pages import Slots
 from sdscm_jax.engine.packing import MOST_IN_ROW, Sizes, call_of, calls, lay_out, shape_of, waves
-from sdscm_jax.engine.slots import Slots
 from sdscm_jax.engine.trie import ROOT, Trie
 
 texts = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=50), min_size=1, max_size=12)

@@ -20,7 +20,7 @@ from sdscm_jax.dsl.scorings.registry import parse_scoring
 from sdscm_jax.dsl.structure import structure
 from sdscm_jax.dsl.worlds import as_worlds
 from sdscm_jax.testing import check_abduction, check_execution, check_independence, check_options
-from sdscm_jax.testing.worlds import consistent, effective, levels, stable, unreached
+from sdscm_jax.testing.world_laws import consistent, effective, levels, stable, unreached
 
 from ..conftest import make_tiny_lm
 from .programs import Program, programs

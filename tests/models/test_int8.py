@@ -20,14 +20,14 @@ from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.errors import SDSCMError
-from sdscm_jax.models import filling, language_model
+from sdscm_jax.models import language_model, weight_streaming
 from sdscm_jax.models.adapters import FullWeights, LowRank, SoftPrompt
 from sdscm_jax.models.checkpoint import abstract_decoder, parameter_paths, save_parameters
 from sdscm_jax.models.codec import Codec
 from sdscm_jax.models.families import tiny_config
-from sdscm_jax.models.filling import Source
 from sdscm_jax.models.int8 import Int8Linear, largest, rounded, scales
 from sdscm_jax.models.training import Batch, train_lm, weighted_loss
+from sdscm_jax.models.weight_streaming import Source
 
 from .test_loading import write_model
 
@@ -170,9 +170,9 @@ def test_piece_by_piece(
     """A layer (and a few rows of a table) at a time, as on an accelerator or on a CPU: the same parameters."""
     expected = sd.load_lm(directory, dtype=dtype, weights=weights)
     fingerprint = expected.fingerprint()
-    monkeypatch.setattr(filling, "PIECE", 1000)
+    monkeypatch.setattr(weight_streaming, "PIECE", 1000)
     monkeypatch.setattr(language_model, "PIECE", 1000)
-    monkeypatch.setattr(filling, "_on_host", lambda sharding: on_host)
+    monkeypatch.setattr(weight_streaming, "_on_host", lambda sharding: on_host)
     loaded = sd.load_lm(directory, dtype=dtype, weights=weights)
     chex.assert_trees_all_equal(loaded, expected, strict=True)
     assert loaded.fingerprint() == fingerprint
@@ -186,10 +186,10 @@ def test_pieces(count: int, row: int, split: bool) -> None:
     found = list(source.pieces(2, split))
     assert {i for start, stop in found for i in range(start, stop)} == set(range(count))
     assert len({stop - start for start, stop in found}) == 1
-    if split or 2 * row * count <= filling.PIECE:
+    if split or 2 * row * count <= weight_streaming.PIECE:
         assert found == [(0, count)]
     else:
-        least = math.ceil(filling.PIECE / (2 * row))
+        least = math.ceil(weight_streaming.PIECE / (2 * row))
         assert found[0][1] < 2 * least + 1
 
 

@@ -25,7 +25,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.errors import SDSCMError
-from sdscm_jax.models import filling, language_model
+from sdscm_jax.models import language_model, weight_streaming
 from sdscm_jax.models.adapters import LowRank
 from sdscm_jax.models.checkpoint import parameter_paths, save_parameters
 from sdscm_jax.models.families import read_config
@@ -218,14 +218,14 @@ def int8_weights(directory: Path) -> None:
         assert parameters["blocks.up.scale"].addressable_shards[0].data.shape == (2, 12)
         assert parameters["blocks.down.scale"].is_fully_replicated
         check_logits(loaded, mesh, np.asarray(logits(lm, TOKENS)))
-    filling.PIECE = 1000
+    weight_streaming.PIECE = 1000
     for weights in (None, "int8"):
         chex.assert_trees_all_equal(
             sd.load_lm(directory / "gpt_neox", weights=weights, mesh=mesh),
             shard_lm(sd.load_lm(directory / "gpt_neox", weights=weights), mesh),
             strict=True,
         )
-    filling.PIECE = 33 << 20
+    weight_streaming.PIECE = 33 << 20
     adapter = LowRank(lm, 4, targets=["up", "down"])
     for b in adapter.b.values():
         b[...] = jnp.ones(b.shape)

@@ -23,8 +23,8 @@ from sdscm_jax.families import (
     table_batches,
     table_family,
 )
-from sdscm_jax.families.fit import TableWriter
-from sdscm_jax.families.table import read_table
+from sdscm_jax.families.frequency_tables import read_table
+from sdscm_jax.families.table_fit import TableWriter
 from sdscm_jax.models import training
 
 from ..test_examples import load_example

@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 import sdscm_jax as sd
-from sdscm_jax.audit.report.roles import mermaid
+from sdscm_jax.audit.report.graph_text import mermaid
 from sdscm_jax.bench.card import write_card
 from sdscm_jax.cli import app
 from sdscm_jax.cli import main as commands

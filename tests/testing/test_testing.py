@@ -16,7 +16,7 @@ import pytest
 
 import sdscm_jax as sd
 from sdscm_jax import testing
-from sdscm_jax.testing.worlds import Worlds, consistent, effective, levels, stable, unreached
+from sdscm_jax.testing.world_laws import CheckedWorlds, consistent, effective, levels, stable, unreached
 
 from . import mutants
 from .mutants import OPTIONS, TABLE, program
@@ -35,21 +35,21 @@ class TestRight(testing.Laws):
 
 
 @pytest.fixture(scope="module")
-def worlds() -> Worlds:
+def worlds() -> CheckedWorlds:
     return levels(RIGHT, 0, PLAIN, units=12)
 
 
 # -- each law fails where it does not hold -----------------------------------------------------------------------
 
 
-def spoilt(worlds: Worlds, site: str, unit: int, world: int) -> Worlds:
+def spoilt(worlds: CheckedWorlds, site: str, unit: int, world: int) -> CheckedWorlds:
     """The worlds with another value in one place."""
     values = {name: array.copy() for name, array in worlds.data.values.items()}
     values[site][unit, world] = 1 - values[site][unit, world] % 2
     return replace(worlds, data=replace(worlds.data, values=values))
 
 
-def test_worlds_that_were_changed(worlds: Worlds) -> None:
+def test_worlds_that_were_changed(worlds: CheckedWorlds) -> None:
     # Of a choice every unit's own value is that of some world; of numbers it is kept by every other unit at least.
     assert consistent(worlds) >= 12 + 6 + 6
     assert effective(worlds) == 12 * 5

@@ -7,7 +7,7 @@ from functools import partial
 from ...page.drawing import INK, SERIES, Panel, panel
 from ..result import AuditResult
 from .forest import Mark, draw_forest, limits_of
-from .rows import Group, effects_of, panels_of, truth_of
+from .rows import Group, effects_of, known_truth, panels_of
 from .spoken import change, span
 
 _LOOKS = {
@@ -37,7 +37,7 @@ def _marks(result: AuditResult, group: Group) -> list[Mark]:
     return [
         Mark(
             name, float(row["value"]), float(row["lower"]), float(row["upper"]), *_LOOKS[name],
-            bool(row["discovery"]), truth_of(result, group, name),
+            bool(row["discovery"]), known_truth(result, group, name),
         )
         for name, row in effects_of(result, group).items()
     ]  # fmt: skip

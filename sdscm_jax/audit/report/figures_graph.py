@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...page.drawing import INK, MUTED, SERIES, Panel, panel
-from ...page.graph import Box, graph_axes
-from .roles import edges, paths, roles, spoken_graph
+from ...page.graph_picture import Box, graph_axes
+from .graph_text import edges, paths, roles, spoken_graph
 
 if TYPE_CHECKING:
     from ..spec import AuditSpec

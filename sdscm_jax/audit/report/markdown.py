@@ -13,12 +13,12 @@ from ...page.markdown_text import plain_markdown as _safe
 from ..result import AuditResult, Pair
 from . import tables
 from .differing import Piece, differing
-from .roles import mermaid
+from .graph_text import mermaid
 from .sentences import Said, level_of, summary, written
 from .sentences_asked import asked_by_proxy, conversations, some
 from .spoken import counted
 from .tables import Table
-from .wordings import what_varies
+from .wording_variation import what_varies
 from .words import (
     ASKED,
     BOUNDS,

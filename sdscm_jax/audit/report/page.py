@@ -19,7 +19,7 @@ from .figures_sensitivity import coupling_panels, scoring_panels
 from .figures_wordings import variance_key, variance_panels, wording_panels
 from .sentences import level_of, summary
 from .sentences_asked import asked_by_proxy, conversations
-from .wordings import what_varies
+from .wording_variation import what_varies
 from .words import (
     ASKED,
     BOUNDS,

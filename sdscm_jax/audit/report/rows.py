@@ -59,7 +59,7 @@ def effects_of(result: AuditResult, group: Group) -> dict[str, Row]:
     return {name: rows[name] for name in EFFECTS if name in rows}
 
 
-def truth_of(result: AuditResult, group: Group, effect: str) -> float | None:
+def known_truth(result: AuditResult, group: Group, effect: str) -> float | None:
     """The effect in the mechanisms that text was generated from, where it is known."""
     if result.truth is None or result.truth.empty:
         return None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..result import AuditResult
-from .rows import Group, Row, agreement, as_rows, effects_of, groups, mean_over_wordings, truth_of
+from .rows import Group, Row, agreement, as_rows, effects_of, groups, known_truth, mean_over_wordings
 from .spoken import change, counted, findable, listed, near_limit, percent, probability, some_of, span
 from .words import EFFECTS, WITNESS
 
@@ -134,7 +134,7 @@ def _remarks(result: AuditResult, group: Group, total: Row) -> list[str]:
         )
     if count > 1:
         said.append(f"{same} of {count} combinations of wordings move it in the direction of their average.")
-    truth = truth_of(result, group, "total")
+    truth = known_truth(result, group, "total")
     if truth is not None:
         said.append(f"In the mechanisms that text was generated from, it is {change(truth)}.")
     return said

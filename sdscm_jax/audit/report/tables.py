@@ -11,8 +11,8 @@ import pandas as pd
 
 from ...page.spoken_numbers import number
 from ..result import AuditResult
-from .roles import ROLES, roles
-from .rows import Group, Row, agreement, as_rows, effects_of, groups, truth_of
+from .graph_text import ROLES, roles
+from .rows import Group, Row, agreement, as_rows, effects_of, groups, known_truth
 from .spoken import chance, change, findable, percent, probability, span
 
 _GROUP = ("language model", "proxy", "level")
@@ -96,7 +96,7 @@ def effects_table(result: AuditResult) -> Table:
         for name, row in effects_of(result, group).items():
             cells = [*_names(group), Cell(name), _value(row), *(_changed(row[c]) for c in ("lower", "upper"))]
             if known:
-                truth = truth_of(result, group, name)
+                truth = known_truth(result, group, name)
                 cells.append(_changed(np.nan if truth is None else truth))
             cells += [_chance(row["p"]), _chance(row["q"]), _yes(row["discovery"])]
             cells.append(Cell(findable(float(row["detectable"])), float(row["detectable"])))

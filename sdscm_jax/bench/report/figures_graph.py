@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ...families import Family
 from ...page.drawing import INK, SERIES, Panel, panel
-from ...page.graph import Box, graph_axes
+from ...page.graph_picture import Box, graph_axes
 
 # Larger graphs are a hairball, and laying them out takes long.
 MOST_VARIABLES, MOST_EDGES = 40, 200

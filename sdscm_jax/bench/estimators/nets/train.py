@@ -102,14 +102,14 @@ def order_in_arms(key: Array, units: Units) -> tuple[Array, Array]:
     return rank - before[group], jnp.stack([controls, treated, padding])[group]
 
 
-def structure(make: Make) -> Any:
+def module_graph(make: Make) -> Any:
     """The static part of a module, without computing its weights."""
     return nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
 
 
 def rebuild(make: Make, params: Params) -> Any:
     """The module with these weights."""
-    return nnx.merge(structure(make), nnx.State(params))
+    return nnx.merge(module_graph(make), nnx.State(params))
 
 
 def initial_weights(key: Array, make: Make, columns: ArrayLike) -> Params:
@@ -168,7 +168,7 @@ def train(key: Array, make: Make, units: Units, training: Training) -> Params:
     """
     n = len(units.t)
     init_key, split_key, order_key = jax.random.split(key, 3)
-    graph = structure(make)
+    graph = module_graph(make)
     # One vector, so that the optimiser's arithmetic is compiled once and not for every layer.
     initial, split = ravel_pytree(initial_weights(init_key, make, units.columns))
     adam = optax.adam(training.rate)

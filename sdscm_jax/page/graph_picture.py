@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .drawing import INK, MUTED, PAPER, WIDE, new_axes, short
-from .layers import Stop, layered
+from .graph_layers import Stop, layered
 
 # Inches of a layer; points of the text, and the room around it in units of that.
 _LAYER = 1.0

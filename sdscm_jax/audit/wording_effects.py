@@ -10,7 +10,7 @@ from ..dsl.tabulate import Scorer, tabulate
 from ..effects.factors import Network, network
 from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel
-from .fit import check_options
+from .fits_model import check_options
 from .keeper import Keeper
 from .measure import BOUNDS, EFFECTS, compared_couplings, measure, measure_couplings
 from .roles import roles_of

@@ -19,7 +19,7 @@ World = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Worlds:
+class CheckedWorlds:
     """Units in worlds in each of which some sites are set.
 
     Attributes:
@@ -65,7 +65,7 @@ def may_be_set(site: Site) -> bool:
     return not (site.exogenous or site.observed or site.kind == "intervened" or site.looped)
 
 
-def levels(model: Callable, key: Any, *args: Any, units: int = 32, sites: Sequence[str] | None = None) -> Worlds:
+def levels(model: Callable, key: Any, *args: Any, units: int = 32, sites: Sequence[str] | None = None) -> CheckedWorlds:
     """Simulate units in a world for each option of each site.
 
     A site without options has one world, in which every other unit keeps its own value and the others take
@@ -92,13 +92,13 @@ def levels(model: Callable, key: Any, *args: Any, units: int = 32, sites: Sequen
         for name in others:
             own = values[name][:, 0]
             worlds.append({name: own[np.arange(units) - np.arange(units) % 2]})
-    return Worlds(simulate(model, key, units, *args, worlds=worlds, progress=False), tuple(worlds))
+    return CheckedWorlds(simulate(model, key, units, *args, worlds=worlds, progress=False), tuple(worlds))
 
 
 # -- the laws, of worlds that were simulated ------------------------------------------------------------------
 
 
-def consistent(worlds: Worlds) -> int:
+def consistent(worlds: CheckedWorlds) -> int:
     """``do(x = its factual value)`` changes nothing; the number of units and worlds where it was so set."""
     looked = 0
     for number in range(1, len(worlds.data.worlds)):
@@ -111,7 +111,7 @@ def consistent(worlds: Worlds) -> int:
     return looked
 
 
-def effective(worlds: Worlds) -> int:
+def effective(worlds: CheckedWorlds) -> int:
     """A site that is set has the value that it was set to; the number of values."""
     data, looked = worlds.data, 0
     for number, world in enumerate(worlds.worlds, 1):
@@ -130,7 +130,7 @@ def effective(worlds: Worlds) -> int:
     return looked
 
 
-def unreached(worlds: Worlds) -> int:
+def unreached(worlds: CheckedWorlds) -> int:
     """What an intervention does not reach is equal to the last bit; the number of sites and worlds."""
     looked = 0
     everyone = np.ones(len(worlds.data), bool)
@@ -142,7 +142,7 @@ def unreached(worlds: Worlds) -> int:
     return looked
 
 
-def stable(worlds: Worlds) -> int:
+def stable(worlds: CheckedWorlds) -> int:
     """An option whose odds fall against no other stays; the number of choices below an intervention where they did not.
 
     Of choices with a ``stable`` coupling (such as ``"gumbel"``) whose log-probabilities were kept.

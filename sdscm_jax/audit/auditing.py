@@ -17,17 +17,17 @@ from ..engine.progress import progress_bar
 from ..engine.tabulation import TrieScorer
 from ..errors import AuditError
 from ..vignettes import Vignette
-from .asked import asked_table, chats_table
-from .cells import measured
-from .fit import check_context
+from .fits_model import check_context
 from .infer import couplings_table, differences_table, effects_table, scorings_table, variance_table
 from .keeper import Keeper
 from .loaded import loaded_lms
 from .measure import BOUNDS, compared_couplings
 from .pairs import example_pairs, examples_of
+from .prompts import asked_table, chats_table
 from .result import AuditResult, Pair
 from .spec import AuditSpec, audit_spec
 from .truth import truth_of
+from .wording_effects import measured
 from .wordings import design_table, draw_wordings
 
 CELLS = "cells"

@@ -12,7 +12,7 @@ from ..dsl.noise import as_key, fold_in
 from ..engine.simulate import simulate
 from .failure import fail, same_rows, shown
 from .names import known_names
-from .worlds import World, Worlds, consistent, may_be_set, unreached
+from .world_laws import CheckedWorlds, World, consistent, may_be_set, unreached
 
 
 def check_abduction(
@@ -74,7 +74,7 @@ def check_abduction(
             unit = wrong[0]
             what = f"{shown(again.graph, name, found[unit])}, but {shown(again.graph, name, value[unit])} was observed"
             fail("abduced noise replays its evidence", name, what, unit=unit, world="")
-    together = Worlds(again, tuple(worlds))
+    together = CheckedWorlds(again, tuple(worlds))
     consistent(together)
     unreached(together)
     return len(evidence) * units

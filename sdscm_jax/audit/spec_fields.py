@@ -48,7 +48,7 @@ class FreeText:
 
 
 @dataclass(frozen=True)
-class Declaration:
+class SpecFields:
     """What files hold of an audit; ``AuditSpec`` says what the fields are."""
 
     name: str

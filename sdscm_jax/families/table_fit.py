@@ -23,10 +23,10 @@ from ..models.adapters import Adapter
 from ..models.codec import Codec
 from ..models.corpus import Document, packed_batches
 from ..models.language_model import LanguageModel
-from ..models.sentences import Sentence, sentences_of
 from ..models.training import Batch, OnStep, train_lm
+from ..models.training_sentences import Sentence, sentences_of
+from .frequency_tables import Conditional, Data, Weights, conditionals
 from .members import Family, Member
-from .table import Conditional, Data, Weights, conditionals
 
 # Rows have at least so many tokens: several short documents each.
 LENGTH = 128

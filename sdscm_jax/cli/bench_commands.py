@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from ..catalogue import FAMILIES
 from ..errors import DataError
-from ..shipped import FAMILIES
 from ..terminal import PlainConsole
-from .errors import checked_out, one_line_errors
 from .load import import_from_here
+from .one_line import checked_out, one_line_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ def generate(
     from ..bench.generation import generate as write_benchmark
     from ..dsl.couplings.registry import parse_coupling
     from ..dsl.scorings.registry import parse_scoring
-    from ..engine.spread import parse_backend
+    from ..engine.parallel import parse_backend
     from ..families import family as find_family
 
     with one_line_errors(2):
@@ -137,7 +137,7 @@ def evaluate(
     from ..bench.held_out import HeldOut
     from ..bench.metrics import parse_interval_of
     from ..bench.opening import parse_outcome
-    from ..engine.spread import parse_backend
+    from ..engine.parallel import parse_backend
 
     with one_line_errors(2):
         out = checked_out(out)
