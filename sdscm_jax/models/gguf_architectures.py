@@ -227,6 +227,37 @@ def _qwen3(m: Metadata) -> dict[str, Any]:
     return _rms(m) | {"hidden_act": "silu", "rope_parameters": _rope(m), "attention_bias": m.has("blk.0.attn_q.bias")}
 
 
+def _experts(m: Metadata, of: str = "num_experts") -> dict[str, Any]:
+    return {of: m("expert_count"), "num_experts_per_tok": m("expert_used_count")}
+
+
+def _mixtral(m: Metadata) -> dict[str, Any]:
+    _whole_head(m)
+    found = _rms(m) | {"hidden_act": "silu", "rope_parameters": _rope(m)}
+    return found | _experts(m, "num_local_experts")
+
+
+# Whether shares are made to add up to 1 stands in no file, but in llama.cpp's graph of each architecture.
+
+
+def _qwen2_moe(m: Metadata) -> dict[str, Any]:
+    found = _qwen2(m) | _experts(m) | {"norm_topk_prob": False, "qkv_bias": m.has("blk.0.attn_q.bias")}
+    whole = m("feed_forward_length")
+    found["moe_intermediate_size"] = m.optional("expert_feed_forward_length") or whole // m("expert_used_count")
+    found["shared_expert_intermediate_size"] = m.optional("expert_shared_feed_forward_length") or whole
+    return found
+
+
+def _qwen3_moe(m: Metadata) -> dict[str, Any]:
+    found = _qwen3(m) | _experts(m) | {"norm_topk_prob": True}
+    return found | {"moe_intermediate_size": m("expert_feed_forward_length")}
+
+
+def _olmoe(m: Metadata) -> dict[str, Any]:
+    found = _qwen2(m) | _experts(m) | {"norm_topk_prob": False}
+    return found | {"clip_qkv": m.optional("attention.clamp_kqv"), "attention_bias": m.has("blk.0.attn_q.bias")}
+
+
 def _gemma(m: Metadata) -> dict[str, Any]:
     _whole_head(m)
     return _rms(m) | {"hidden_act": "gelu_pytorch_tanh", "rope_parameters": _rope(m)}
@@ -307,12 +338,19 @@ ARCHITECTURES: dict[str, Architecture] = {
     "smollm3": Architecture("smollm3", _smollm3, _interleaved),
     "qwen2": Architecture("qwen2", _qwen2),
     "qwen3": Architecture("qwen3", _qwen3),
+    "qwen2moe": Architecture("qwen2_moe", _qwen2_moe),
+    "qwen3moe": Architecture("qwen3_moe", _qwen3_moe),
+    "olmoe": Architecture("olmoe", _olmoe),
     "gemma": Architecture("gemma", _gemma, offset=1.0),
     "gemma2": Architecture("gemma2", _gemma2, offset=1.0),
     "gemma3": Architecture("gemma3_text", _gemma3, offset=1.0),
     "gpt2": Architecture("gpt2", _gpt2, transposed=(".c_attn.weight", ".c_proj.weight", ".c_fc.weight")),
     "gptneox": Architecture("gpt_neox", _gpt_neox, _fused_by_part),
 }
+
+
+# Architectures under whose name there are models with experts, too.
+WITH_EXPERTS = {"llama": Architecture("mixtral", _mixtral, _interleaved)}
 
 
 def find_architecture(metadata: Mapping[str, Any]) -> tuple[str, Architecture]:
@@ -331,4 +369,5 @@ def find_architecture(metadata: Mapping[str, Any]) -> tuple[str, Architecture]:
     name = metadata.get("general.architecture")
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise LoadError(f"architecture {told(name)} is not supported (known: {', '.join(ARCHITECTURES)})")
-    return name, ARCHITECTURES[name]
+    with_experts = name in WITH_EXPERTS and metadata.get(f"{name}.expert_count")
+    return name, WITH_EXPERTS[name] if with_experts else ARCHITECTURES[name]

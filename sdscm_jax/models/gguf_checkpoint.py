@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,12 +68,16 @@ class _Named:
         turned: is it stored with its axes the other way round?
         offset: what the file adds to it.
         rows: where the file has its rows; None: in order.
+        expert: which one of those that are stored together it is; None: it is stored alone.
+        row: it is a matrix of one row, which the file has without that axis.
     """
 
     name: str
     turned: bool
     offset: float
     rows: np.ndarray | None
+    expert: int | None = None
+    row: bool = False
 
 
 class GGUFTensors:
@@ -98,15 +102,26 @@ class GGUFTensors:
         for path, tensor in family.tensors.items():
             for layer in range(layers) if path.startswith("blocks.") else range(1):
                 usual = usual_name(family, tensor, layer)
-                stored = names.get_name(usual, try_suffixes=(".weight", ".bias"))
-                if stored in file.tensors:
+                together = replace(tensor, source=tensor.source.replace(".{e}", ""))
+                stored = names.get_name(usual_name(family, together, layer), try_suffixes=(".weight", ".bias"))
+                if stored not in file.tensors:
+                    continue
+                if together == tensor:
                     self.entries[usual] = _named(row, metadata, usual, stored, file.tensors[stored])
+                    continue
+                for expert in range(file.tensors[stored].shape[0]):
+                    of_expert = usual_name(family, tensor, layer, expert)
+                    self.entries[of_expert] = _Named(stored, False, 0.0, None, expert)
         taken = {entry.name for entry in self.entries.values()} | {ROPE_FACTORS}
         self.entries |= {key: _Named(key, False, 0.0, None) for key in file.tensors if key not in taken}
 
     def shape(self, name: str) -> tuple[int, ...]:
         entry = self.entries[name]
         shape = self.file.tensors[entry.name].shape
+        if entry.expert is not None:
+            return shape[1:]
+        if entry.row:
+            return (1, *shape)
         return shape[::-1] if entry.turned else shape
 
     def kind(self, name: str) -> str:
@@ -120,6 +135,10 @@ class GGUFTensors:
         """Part of a tensor; rows of the file that do not lie between those of the part are not read."""
         entry = self.entries[name]
         shape = self.file.tensors[entry.name].shape
+        if entry.expert is not None:
+            return self.file.read(entry.name, entry.expert, entry.expert + 1)[0][index]
+        if entry.row:
+            return self.file.read(entry.name, 0, shape[0])[None][index]
         wanted = index[::-1] if entry.turned else index
         rows, *columns = (slice(*s.indices(n)[:2]) for s, n in zip(wanted, shape, strict=True))
         if entry.rows is None:
@@ -141,6 +160,8 @@ def _named(row: Architecture, metadata: Metadata, usual: str, stored: str, block
             rows = row.rows(metadata, usual, block.shape[0])
         except ValueError as error:
             raise LoadError(f"{stored} has the shape {told(block.shape)}, which no heads make up: {error}") from error
+    if usual.endswith("shared_expert_gate.weight") and len(block.shape) == 1:
+        return _Named(stored, False, 0.0, None, row=True)
     norm = usual.endswith("norm.weight")
     return _Named(
         stored, usual.endswith(row.transposed) if row.transposed else False, row.offset if norm else 0.0, rows

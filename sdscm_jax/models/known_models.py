@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .families import FAMILIES
-from .gguf_architectures import ARCHITECTURES
+from .gguf_architectures import ARCHITECTURES, WITH_EXPERTS
 
 # Why a model type has no row in the table of families.
 EXPERTS = "experts beside layers without, or routed in groups"
@@ -34,7 +34,8 @@ class Known:
     @property
     def gguf(self) -> tuple[str, ...]:
         """Names of the architecture in GGUF files that are read as this type."""
-        return tuple(name for name, row in ARCHITECTURES.items() if row.model_type == self.model_type)
+        known = (*ARCHITECTURES.items(), *WITH_EXPERTS.items())
+        return tuple(name for name, row in known if row.model_type == self.model_type)
 
 
 _LOADED = (

@@ -96,6 +96,55 @@ def llama3_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray:
 _GEMMA3_LAYERS = ["sliding_attention"] * 5 + ["full_attention"] + ["sliding_attention"]
 
 TINY: dict[str, Tiny] = {
+    "mixtral": Tiny(
+        "llama",
+        "mixtral",
+        _SIZES | _WIDE | {"rope_parameters": _ROPE, "num_local_experts": 4, "num_experts_per_tok": 3},
+        _SAID | _SAID_WIDE | {"rope.freq_base": 300.0, "expert_count": 4, "expert_used_count": 3},
+    ),
+    "qwen2moe, Q8_0": Tiny(
+        "qwen2moe",
+        "qwen2_moe",
+        _SIZES
+        | {
+            "rope_parameters": _ROPE,
+            "num_experts": 4,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 64,
+        },
+        _SAID
+        | {
+            "rope.freq_base": 300.0,
+            "expert_count": 4,
+            "expert_used_count": 3,
+            "expert_feed_forward_length": 32,
+            "expert_shared_feed_forward_length": 64,
+        },
+        kind="Q8_0",
+    ),
+    "qwen3moe": Tiny(
+        "qwen3moe",
+        "qwen3_moe",
+        _SIZES
+        | _WIDE
+        | {
+            "rope_parameters": _ROPE,
+            "num_experts": 4,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "norm_topk_prob": True,
+        },
+        _SAID
+        | _SAID_WIDE
+        | {"rope.freq_base": 300.0, "expert_count": 4, "expert_used_count": 3, "expert_feed_forward_length": 16},
+    ),
+    "olmoe": Tiny(
+        "olmoe",
+        "olmoe",
+        _SIZES | {"num_key_value_heads": 4, "rope_parameters": _ROPE, "num_experts": 4, "num_experts_per_tok": 3},
+        _SAID | {"attention.head_count_kv": 4, "rope.freq_base": 300.0, "expert_count": 4, "expert_used_count": 3},
+    ),
     "llama": Tiny(
         "llama",
         "llama",
@@ -270,7 +319,7 @@ def write_gguf(path: Path, tiny: Tiny, tensors: Mapping[str, np.ndarray], vocabu
         _add(writer, f"tokenizer.{key}" if key == "chat_template" else f"tokenizer.ggml.{key}", value)
     number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == tiny.architecture)
     names = gguf.get_tensor_name_map(number, tiny.metadata["block_count"])
-    for name, values in tensors.items():
+    for name, values in _together(tensors).items():
         stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert stored is not None, name
         values = np.ascontiguousarray(converted(tiny, name, np.asarray(values, np.float32)))
@@ -285,6 +334,18 @@ def write_gguf(path: Path, tiny: Tiny, tensors: Mapping[str, np.ndarray], vocabu
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _together(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Experts in one tensor of three axes; a matrix of one row loses that axis (the converter squeezes all)."""
+    found: dict[str, Any] = {}
+    for name, values in tensors.items():
+        before, experts, rest = name.partition(".experts.")
+        if experts:
+            found.setdefault(f"{before}{experts}{rest.partition('.')[2]}", []).append(values)
+        else:
+            found[name] = values[0] if name.endswith("shared_expert_gate.weight") else values
+    return {name: np.stack(values) if isinstance(values, list) else values for name, values in found.items()}
 
 
 def _add(writer: Any, key: str, value: Any) -> None:

@@ -164,7 +164,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         r"llama\.logit_scale, which is not supported",
     ),
-    "experts": ({"metadata": TINY["llama"].metadata | {"expert_count": 8}}, {}, r"llama\.expert_count"),
+    "experts": ({"metadata": TINY["llama"].metadata | {"expert_count": 8}}, {}, r"no llama\.expert_used_count"),
     "attention that looks ahead": (
         {"metadata": TINY["llama"].metadata | {"attention.causal": False}},
         {},

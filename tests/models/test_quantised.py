@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 import sdscm_jax as sd
-from sdscm_jax.models.checkpoint import parameter_paths
+from sdscm_jax.models.checkpoint import parameter_paths, save_parameters
+from sdscm_jax.models.families import read_config
 from sdscm_jax.models.quantised.registry import FORMATS, directory_tensors
 
 from .quantised_files import CASES, Tensors, write_safetensors
@@ -113,6 +114,40 @@ def test_models_load(case: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokeni
         again = sd.load_lm(tmp_path / "c")
         assert again.fingerprint() == one.fingerprint()
         assert not hasattr(AutoConfig.from_pretrained(tmp_path / "c"), "quantization_config")
+
+
+def test_gpt_oss(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Its experts as blocks, beside what is not quantised: the model of the directory that has what they stand for."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_local_experts": 3, "head_dim": 8}
+    sizes |= {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_experts_per_tok": 2,
+        "max_position_embeddings": 64,
+    }
+    config = AutoConfig.for_model("gpt_oss", vocab_size=len(tiny_tokenizer), **sizes)
+    lm = sd.random_lm(read_config(config), tiny_tokenizer, 3)
+    for place in (tmp_path / "a", tmp_path / "b"):
+        config.save_pretrained(place)
+        tiny_tokenizer.save_pretrained(place)
+        save_parameters(place, lm.config, lm.params, jnp.float32)
+    dense = load_file(tmp_path / "a" / "model.safetensors")
+    stored, rng = dict(dense), np.random.default_rng(0)
+    for name in [name for name in dense if name.endswith(("gate_up_proj", "experts.down_proj"))]:
+        experts, inputs, outputs = dense[name].shape
+        blocks = rng.integers(256, size=(experts, outputs, inputs // 32, 16)).astype(np.uint8)
+        scales = rng.integers(118, 126, size=blocks.shape[:-1]).astype(np.uint8)
+        pairs = np.stack([blocks & 15, blocks >> 4], -1).reshape(*scales.shape, 32)
+        values = pairs.view(ml_dtypes.float4_e2m1fn).astype(np.float32)
+        values = values * np.ldexp(1.0, scales.astype(int) - 127)[..., None]
+        dense[name] = np.ascontiguousarray(values.reshape(experts, outputs, inputs).swapaxes(1, 2).astype(np.float32))
+        del stored[name]
+        stored |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+    write_safetensors(tmp_path / "a" / "model.safetensors", stored)
+    write_safetensors(tmp_path / "b" / "model.safetensors", dense)
+    edit_config(tmp_path / "a", quantization_config={"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]})
+    one, other = (sd.load_lm(tmp_path / place) for place in "ab")
+    chex.assert_trees_all_equal(parameter_paths(one.params), parameter_paths(other.params))
 
 
 # -- what is refused ------------------------------------------------------------------------------
