@@ -93,6 +93,15 @@ class ResumeError(SDSCMError):
     """A run cannot be resumed because its manifest differs; the message says in what."""
 
 
+def install(extra: str) -> str:
+    """The command that installs an extra, from a clone of the repository, as the package itself was.
+
+    >>> install("gguf")
+    "pip install '.[gguf]' (in the clone)"
+    """
+    return f"pip install '.[{extra}]' (in the clone)"
+
+
 _MOST_LISTED = 40
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 console = PlainConsole()
 
-_JOBS = "Data sets at a time; default: one for each core."
+_JOBS = "Data sets at a time; default: one for each core, or one without the extra 'parallel'."
 _BACKEND = "joblib backend: loky (processes) or dask (a distributed client must be there)."
 
 
@@ -189,13 +190,18 @@ def evaluate(
             "no intervals over data sets: it is not known which of them share their mechanisms (--wordings)",
             style="yellow",
         )
+    for name, rows in result.scores.dropna(subset=["failure"]).groupby("estimator", sort=False):
+        console.print(f"{name} failed {len(rows)} times, first with: {rows['failure'].iloc[0]}", style="yellow")
     console.print(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates")
 
 
 def _jobs(asked: int | None, tasks: int) -> int:
     from .. import checks
 
-    return max(1, min(os.cpu_count() or 1, tasks)) if asked is None else checks.count(asked, "--jobs")
+    if asked is not None:
+        return checks.count(asked, "--jobs")
+    # (Without the extra that runs several at a time, one after another.)
+    return max(1, min(os.cpu_count() or 1, tasks)) if find_spec("joblib") else 1
 
 
 def _listed(names: str) -> list[str]:

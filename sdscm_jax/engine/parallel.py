@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..checks import count, one_of
+from ..errors import install
 
 Result = TypeVar("Result")
 
@@ -56,7 +57,7 @@ def _joblib() -> Any:
     try:
         import joblib
     except ImportError as error:
-        raise ImportError("several jobs need joblib: pip install 'sdscm-jax[parallel]'") from error
+        raise ImportError(f"several jobs need joblib: {install('parallel')}") from error
     return joblib
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import install
+
 # Steps to a goal that cannot be reached.
 FAR = 1 << 30
 # A pattern with more states than this would take gigabytes.
@@ -64,7 +66,7 @@ def pattern_table(regex: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         from outlines_core import Index, Vocabulary
     except ImportError as error:
-        message = "free text that matches a pattern needs the extra: pip install 'sdscm-jax[constrained]'"
+        message = f"free text that matches a pattern needs the extra: {install('constrained')}"
         raise ImportError(message) from error
     # A class may stand in a class.
     regex = re.sub(r"\\.", lambda found: _CLASSES.get(found[0], found[0]), regex)

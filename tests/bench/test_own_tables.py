@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sdscm_jax.bench import Columns, evaluate, open_benchmark
-from sdscm_jax.cli import app
+from sdscm_jax.bench.estimators import extra
+from sdscm_jax.cli import app, bench_commands
 from sdscm_jax.errors import DataError
 
 N = 200
@@ -180,6 +182,27 @@ def test_a_directory_with_a_bad_file_is_evaluated_without_it(tmp_path: Path) -> 
     assert "<b>the sampling unit is unknown</b>" in page
     assert "Estimated average effects, where the true ones are not known" in page
     assert "what they should contain is not known" in page
+
+
+def test_without_the_extras_it_runs_and_says_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the first command of the README: neither joblib nor scikit-learn is there."""
+
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(bench_commands, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "importlib", SimpleNamespace(import_module=absent))
+    trial().drop(columns="gain").to_csv(tmp_path / "mine.csv", index=False)
+    arguments = [
+        "evaluate", str(tmp_path / "mine.csv"), "--out", str(tmp_path / "out"),
+        "--estimators", "linear_t,random_forest",
+        "--treatment", "treated", "--outcome", "wage", "--covariates", "age,town", "--arms", "no,yes",
+    ]  # fmt: skip
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 0, ran.output
+    told = " ".join(ran.output.split())
+    assert "random_forest failed 1 times, first with: EstimatorError: random_forest needs scikit-learn" in told
+    assert "pip install '.[estimators]' (in the clone)" in told
 
 
 def test_arms_are_numbers_of_numpy(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ...errors import EstimatorError
+from ...errors import EstimatorError, install
 
 
 def extra(estimator: str, module: str, package: str) -> Any:
@@ -17,9 +17,9 @@ def extra(estimator: str, module: str, package: str) -> Any:
     >>> extra("forest", "no_such_module", "no-such-package")
     Traceback (most recent call last):
     ...
-    sdscm_jax.errors.EstimatorError: forest needs no-such-package: pip install 'sdscm-jax[estimators]'
+    sdscm_jax.errors.EstimatorError: forest needs no-such-package: pip install '.[estimators]' (in the clone)
     """
     try:
         return importlib.import_module(module)
     except ImportError as missing:
-        raise EstimatorError(f"{estimator} needs {package}: pip install 'sdscm-jax[estimators]'") from missing
+        raise EstimatorError(f"{estimator} needs {package}: {install('estimators')}") from missing
