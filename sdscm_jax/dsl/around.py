@@ -33,15 +33,19 @@ class around(Messenger):
         fn: the model function.
         values: do they give sites their values too, as ``substitute``, ``condition`` and ``replay`` do? Else they
             only say what a site is: plates, couplings, reparametrisations and tables.
+        within: a handler of the model, where a run of it is under way: what was entered within that handler (a plate
+            in which the model is now) is a part of the model, and no handler around.
     """
 
-    def __init__(self, fn: Callable | None = None, values: bool = True):
+    def __init__(self, fn: Callable | None = None, values: bool = True, within: Messenger | None = None):
+        self.within = within
         self.kinds = (*_SHAPING, *_GIVING) if values else _SHAPING
         self.handlers: tuple[Any, ...] = ()
         super().__init__(fn)
 
     def __enter__(self) -> around:
-        self.handlers = tuple(reversed(_PYRO_STACK))
+        outer = _PYRO_STACK if self.within is None else _PYRO_STACK[: _PYRO_STACK.index(self.within)]
+        self.handlers = tuple(reversed(outer))
         super().__enter__()
         return self
 
@@ -67,10 +71,11 @@ class _Otherwise(around):
     """The same for a run in another world: there, a site that an intervention reaches has not the value it is given."""
 
     def __init__(
-        self, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any], also: tuple[type, ...] = ()
-    ):
+        self, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any],
+        also: tuple[type, ...] = (), within: Messenger | None = None,
+    ):  # fmt: skip
         self.world, self.call, self.also = frozenset(world), (fn, args, kwargs), also
-        super().__init__()
+        super().__init__(within=within)
 
     @cached_property
     def reached(self) -> frozenset[str]:
@@ -95,8 +100,9 @@ class _Otherwise(around):
 
 
 def sites_apart(
-    model: Callable, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any], *also: type
-) -> dict[str, dict[str, Any]]:
+    model: Callable, fn: Callable, world: Iterable[str], args: tuple, kwargs: Mapping[str, Any], *also: type,
+    within: Messenger | None = None,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """The messages of a unit's sites in another world, which handlers around do not see.
 
     Args:
@@ -105,6 +111,7 @@ def sites_apart(
         world: the sites that are set there.
         args, kwargs: arguments of the model.
         *also: kinds of handlers around that act on them besides those that say what a site is.
+        within: see ``around``.
 
     Raises:
         EvidenceError: a site is observed, or given a value by a handler around, that the world changes; or NumPyro
@@ -112,7 +119,7 @@ def sites_apart(
     """
     if sums_out():
         raise EvidenceError("NumPyro sums sites out, so their values in another world of the same unit are not known")
-    with _Otherwise(fn, world, args, kwargs, also):
+    with _Otherwise(fn, world, args, kwargs, also, within):
         return dict(handlers.trace(model).get_trace(*args, **kwargs))
 
 

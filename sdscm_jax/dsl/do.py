@@ -292,7 +292,7 @@ class do(Messenger):
             if unit is None:
                 raise _needs_exogenous(name, "its coupling")
             args, kwargs = self._arguments
-            self._twin = sites_apart(exogenous(self.fn, *unit), self.fn, (), args, kwargs, asked)
+            self._twin = sites_apart(exogenous(self.fn, *unit), self.fn, (), args, kwargs, asked, within=self)
         return mechanism_of(self._twin[name]["fn"]), self._twin[name]["value"]
 
     def _run_inside(self, body: Callable, step: tuple[Any, int] | None, *args: Any) -> Any:
