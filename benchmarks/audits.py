@@ -65,7 +65,9 @@ def page(report: dict[str, Any]) -> str:
         f"# Audits of a hiring decision\n\n`{made['command']}`, {made['cores']} CPU cores, {made['date']}. Effects of "
         'a Black-sounding instead of a white-sounding first name on the probability of "offer the job"; 95 % intervals '
         "over ten repetitions that share no sentence and, where names are drawn, no name. The embedded language model "
-        "has read four names, which are then fixed; the others are asked about twenty pairs.\n"
+        "has read four names, which are then fixed; the others are asked about twenty pairs. The truth is that of the "
+        "mechanisms which its text was drawn from: it learned a little less than that (0.004), so that an interval for "
+        "what it does need not contain it.\n"
     ]
     for name, found in report["audits"].items():
         parts.append(
