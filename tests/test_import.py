@@ -6,11 +6,13 @@ Each question is asked of a fresh interpreter, since what is loaded here came wi
 from __future__ import annotations
 
 import ast
+import inspect
 import pickle
 import subprocess
 import sys
 from importlib.metadata import version
 
+import numpyro.distributions as dist
 import pytest
 
 import sdscm_jax as sd
@@ -33,7 +35,7 @@ NOT_BY_ITS_NAMES = (
     "sdscm_jax.audit",
 )
 NOT_BY_HELP = ("jax", "numpy", "pandas", "numpyro", "transformers", "sdscm_jax.audit", "sdscm_jax.families")
-ROOMS = ("audit", "bench", "effects", "errors", "families", "handlers", "testing", "vignettes")
+ROOMS = ("audit", "bench", "effects", "errors", "extend", "families", "handlers", "testing", "vignettes")
 
 
 def fresh(code: str, *arguments: str) -> str:
@@ -102,6 +104,17 @@ def test_the_old_place_of_the_handlers_says_where_they_are() -> None:
         "print(old.do is new.do, [str(w.message) for w in said if w.category is DeprecationWarning])"
     )
     assert fresh(code) == "True ['sdscm_jax.dsl.handlers is now sdscm_jax.handlers']"
+
+
+@pytest.mark.parametrize("site", [sd.Choice, sd.Text])
+def test_sites_offer_what_a_user_writes(site: type) -> None:
+    numpyros = dir(dist.CategoricalLogits)
+    made = site(sd.testing.mock_lm(), "It is {}.", **({"options": ["low"]} if site is sd.Choice else {"max_tokens": 2}))
+    for offered in (dir(site), dir(made)):
+        ours = {name for name in offered if not name.startswith("_")} - {*numpyros}
+        assert "given" in ours
+        assert ours <= {*inspect.signature(site).parameters}
+    assert {"lm", "template", "temperature"} <= {*dir(made)}
 
 
 def test_a_name_that_is_none_has_its_nearest() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
+from numpyro.distributions.distribution import DistributionMeta
 
 from ..checks import told
 from ..errors import ContextLengthError, OptionError, ProgramError, TemplateError
@@ -63,7 +65,18 @@ class _Read(NamedTuple):
     text: Encoding
 
 
-class Mechanism(dist.Distribution):
+class _Offered(DistributionMeta):
+    """A class that offers its user what NumPyro's distributions have and what it was made of.
+
+    What else is public in a site is there for the other rooms of the package.
+    """
+
+    def __dir__(cls) -> list[str]:
+        offered = {*dir(dist.CategoricalLogits), *inspect.signature(cls).parameters}
+        return [name for name in super().__dir__() if name in offered or name.startswith("_")]
+
+
+class Mechanism(dist.Distribution, metaclass=_Offered):
     """Base of ``Choice`` and ``Text``: a language model, a template, and what it is given.
 
     Attributes:
@@ -83,6 +96,10 @@ class Mechanism(dist.Distribution):
     temperature: Any
     coupling: Coupling
     noise: Any
+
+    def __dir__(self) -> list[str]:
+        made_of = inspect.signature(type(self)).parameters
+        return [*dir(type(self)), *(name for name in vars(self) if name in made_of)]
 
     def _set_given(self, given: Any) -> Given:
         items = parse_given(given, self.template)
