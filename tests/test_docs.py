@@ -26,6 +26,8 @@ PAGES = {"couplings": "counterfactuals.md", "scorings": "scoring.md"}
 
 # Pages whose blocks cannot run by themselves: none. Whoever adds one says why.
 NOT_RUN: frozenset[str] = frozenset()
+# What the pages for maintainers name of transformers, and of their readers.
+OTHERS_FILES = {"modeling_qwen3.py", "modeling_llama.py", "mine.py"}
 
 
 def programs() -> list[str]:
@@ -53,6 +55,20 @@ def test_pages_run(page: str) -> None:
             exec(compile(block, f"docs/{page}, block {i}", "exec"), names)
         expected = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
         assert differing(printed.getvalue().splitlines(), expected) == [], block
+
+
+def test_files_that_pages_name_are_there() -> None:
+    """Python files in the prose of the pages for maintainers: as a path, or by a name that some file of ours has."""
+    paths = {
+        path.relative_to(ROOT)
+        for room in ("sdscm_jax", "tests", "benchmarks", "docs")
+        for path in (ROOT / room).rglob("*.py*")
+    }
+    ends = {"/".join(path.parts[-i:]) for path in paths for i in range(1, len(path.parts) + 1)}
+    for page in ("architecture.md", "add-a-family.md", "extend.md"):
+        named = set(re.findall(r"`([\w/]+\.pyi?)`", (ROOT / "docs" / page).read_text())) - OTHERS_FILES
+        assert named, page
+        assert named <= ends, page
 
 
 def test_every_result_has_a_page() -> None:
