@@ -190,8 +190,8 @@ def evaluate(
             "no intervals over data sets: it is not known which of them share their mechanisms (--wordings)",
             style="yellow",
         )
-    for name, rows in result.scores.dropna(subset=["failure"]).groupby("estimator", sort=False):
-        console.print(f"{name} failed {len(rows)} times, first with: {rows['failure'].iloc[0]}", style="yellow")
+    for estimator, rows in result.scores.dropna(subset=["failure"]).groupby("estimator", sort=False):
+        console.print(f"{estimator} failed {len(rows)} times, first with: {rows['failure'].iloc[0]}", style="yellow")
     console.print(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates")
 
 
