@@ -33,7 +33,7 @@ def register(own: C) -> C:
     Raises:
         OptionError: it is neither, has no name, or the name is taken.
 
-    >>> import sdscm_jax as sd
+    >>> import jax, sdscm_jax as sd
     >>> from sdscm_jax.extend import Scoring, register
     >>> @register
     ... class LeastLikely(Scoring):
@@ -50,6 +50,6 @@ def register(own: C) -> C:
     """
     for base, known in ((Coupling, COUPLINGS), (Scoring, SCORINGS)):
         if isinstance(own, type) and issubclass(own, base):
-            known.register(own)
+            known.register(own)  # type: ignore[arg-type]
             return own
     raise OptionError(f"what is registered is a class of Coupling or Scoring, got {told(own)}")

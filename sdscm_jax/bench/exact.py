@@ -7,13 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..dsl.worlds import World
 from ..engine.simulation import Simulation
 from ..families import Family
 
 # Worlds that are simulated to sum over mediators; more are not worth their tokens.
 MOST_WORLDS = 512
-
-World = dict[str, str]
 
 
 def worlds_of(family: Family) -> list[World]:
@@ -66,7 +65,7 @@ def exact_probabilities(family: Family, data: Simulation, worlds: list[World]) -
     for arm in family.arms:
         total = np.zeros((len(data), len(family[outcome].options)))
         for options in itertools.product(*(range(len(family[name].options)) for name in mediators)):
-            world: World = {family.treatment: arm}
+            world: dict[str, str] = {family.treatment: arm}
             log_weight = np.zeros(len(data))
             for name, k in zip(mediators, options, strict=True):
                 log_weight += data.log_probs[name][:, number[_key(world)], k]

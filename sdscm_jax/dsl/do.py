@@ -13,6 +13,7 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ..checks import function, takes, told
 from ..errors import EvidenceError, InterventionError, nearest
+from .alternatives import Alternatives, Beside
 from .around import sites_apart, values_apart
 from .asked import NotSeparable, asked
 from .control_flow import count_steps, has_steps, wrap_bodies
@@ -20,15 +21,12 @@ from .exogenous import exogenous, next_key, unit_noise
 from .graph import graph
 from .intervened import Changed, Fixed, intervened, no_density
 from .intervention import (
-    Alternatives,
-    Beside,
     Earlier,
+    Intervention,
     Nested,
-    bind,
-    intervene,
-    intervene_deterministic,
-    is_callable,
+    intervention_of,
     slot_of,
+    slot_of_deterministic,
 )
 from .lineage import Upstream, Words, added, redraw, signature, where
 from .mechanism import mechanism_of
@@ -139,8 +137,8 @@ class do(Messenger):
         self._seen.add(name)
         if name in self._scanned:
             return
-        value = bind(self.data[name], self._earlier) if name in self.data else None
-        of_natural = name not in self.data or isinstance(value, Alternatives) or is_callable(value)
+        own = intervention_of(self.data[name]).bound(self._earlier) if name in self.data else None
+        of_natural = own is None or own.of_natural
         if msg["type"] == "sample" and of_natural and mechanism_of(msg["fn"]) is not None:
             # Asked only where it matters: finding descendants takes a look at the whole model. A site that is
             # intervened on may have its natural value in some worlds, or be set to what is made of that.
@@ -150,27 +148,27 @@ class do(Messenger):
             elif msg["value"] is None:
                 msg["redraw"] = [*msg.get("redraw", ()), above]
                 self._undrawn[id(msg)] = msg["intermediates"]
-        if name not in self.data:
+        if own is None:
             return
-        if isinstance(value, Nested):
-            raise InterventionError(f"site {name!r}: a nested intervention needs the model: do(fn, data)(…)")
         if msg["type"] == "deterministic":
-            self._hold(msg, intervene_deterministic(msg, value, self._steps))
+            slot = slot_of_deterministic(msg, self._steps)
+            self._hold(msg, own.at(slot.options).value(msg["value"], msg.get("phrase"), slot))
             return
         if msg["infer"].get("exogenous"):
             raise InterventionError(f"site {name!r} is exogenous: it is part of U and cannot be intervened on")
         if msg["is_observed"] is True:
             raise EvidenceError(f"site {name!r} is observed and intervened on; drop one of the two")
-        self._intervene(msg, name, value)
+        self._intervene(msg, name, own)
 
-    def _intervene(self, msg: dict[str, Any], name: str, value: Any) -> None:
+    def _intervene(self, msg: dict[str, Any], name: str, own: Intervention) -> None:
         if sample_shape := msg["kwargs"].get("sample_shape"):
             msg["fn"] = msg["fn"].expand((*sample_shape, *msg["fn"].batch_shape))
             msg["kwargs"]["sample_shape"] = ()
         fn = msg["fn"]
         # A handler inside has given it a value: that is the natural one.
         base = fn if msg["value"] is None else Fixed(jnp.asarray(msg["value"]), fn)
-        msg["fn"] = intervene(fn, value, slot_of(name, fn, steps=self._steps), base)
+        slot = slot_of(name, fn, steps=self._steps)
+        msg["fn"] = own.at(slot.options).apply(fn, slot, base)
         msg["value"], msg["intermediates"] = None, []
         if not msg["fn"].has_enumerate_support:
             msg["infer"] = {key: x for key, x in msg["infer"].items() if key != "enumerate"}

@@ -14,14 +14,13 @@ import numpyro.distributions as dist
 from jax import Array
 
 from .. import checks
-from ..errors import InterventionError, OptionError, nearest
-from .fit import Slot, check_law, fit
-from .intervention import Alternatives, Nested, constant, describe, is_callable, is_uniform, quoted
+from ..errors import InterventionError, nearest
+from .alternatives import Alternatives
+from .fit import Slot, fit
+from .intervention import Nested, Number, assignments, intervention_of
 from .structure import Site
 
 World = Mapping[str, Any]
-# A number (and whether units differ), or None for an intervention that is no constant.
-_Constant = tuple[Array, bool] | None
 
 
 class _ByIdentity(NamedTuple):
@@ -111,7 +110,7 @@ def world_label(world: World) -> str:
     >>> world_label({"pdl1": "low", "age": "55"}), world_label({"a": "low, b=go"})
     ('do(pdl1=low, age=55)', 'do(a="low, b=go")')
     """
-    return "do(" + ", ".join(f"{quoted(name)}={describe(value)}" for name, value in world.items()) + ")"
+    return f"do({assignments(world)})"
 
 
 def told(world: World, sites: Sequence[Site], units: int | None) -> World:
@@ -164,7 +163,7 @@ def _identity(world: World, sites: Sequence[Site], units: int | None) -> Any:
     return frozenset((name, _value_identity(world[name], constants[name], sites, units)) for name in world)
 
 
-def _value_identity(value: Any, constant: _Constant, sites: Sequence[Site], units: int | None) -> Any:
+def _value_identity(value: Any, constant: Number, sites: Sequence[Site], units: int | None) -> Any:
     if constant is not None:
         if isinstance(constant[0], jax.core.Tracer):
             return _ByIdentity(constant[0])
@@ -183,7 +182,7 @@ def _value_identity(value: Any, constant: _Constant, sites: Sequence[Site], unit
     return _ByIdentity(value)
 
 
-def _constants(world: World, sites: Sequence[Site], units: int | None) -> dict[str, _Constant]:
+def _constants(world: World, sites: Sequence[Site], units: int | None) -> dict[str, Number]:
     """The values of a world as numbers, checked.
 
     Args:
@@ -225,21 +224,9 @@ def site_value(value: Any, site: Site, units: int | None) -> tuple[Array, bool]:
     return fit(value, slot_of_site(site), units)
 
 
-def _constant(value: Any, site: Site, units: int | None) -> _Constant:
-    value = constant(value)
-    options = slot_of_site(site).options
-    if isinstance(value, dist.Distribution) or is_uniform(value, options):
-        if site.kind == "deterministic":
-            raise InterventionError(f"site {site.name!r} is deterministic; set it to a value or a function")
-        if isinstance(value, dist.Distribution) and not site.looped:
-            check_law(value, slot_of_site(site)._replace(event_dim=site.event_dim))
-        return None
-    if is_callable(value) or isinstance(value, Nested):
-        return None
-    try:
-        return site_value(value, site, units)
-    except (OptionError, TypeError, ValueError) as error:
-        raise InterventionError(str(error)) from error
+def _constant(value: Any, site: Site, units: int | None) -> Number:
+    slot = slot_of_site(site)._replace(event_dim=site.event_dim)
+    return intervention_of(value).at(slot.options).check(slot, units, site.kind == "deterministic", site.looped)
 
 
 def as_regime(world: World, structure: Sequence[Site], units: int | None = None) -> Regime:
@@ -303,7 +290,7 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
     return Worlds(which, constants, per_unit, tuple(changes), labels, _grid(worlds, found_in, structure))
 
 
-def _grid(worlds: Sequence[World], found: Sequence[dict[str, _Constant]], structure: Sequence[Site]) -> Grid | None:
+def _grid(worlds: Sequence[World], found: Sequence[dict[str, Number]], structure: Sequence[Site]) -> Grid | None:
     """The grid that worlds make up, if they do.
 
     Args:
@@ -331,7 +318,7 @@ def _grid(worlds: Sequence[World], found: Sequence[dict[str, _Constant]], struct
     return Grid(tuple(names), sizes, tuple(places)) if len(set(places)) == math.prod(sizes) else None
 
 
-def _static_number(constant: _Constant, site: Site) -> int | None:
+def _static_number(constant: Number, site: Site) -> int | None:
     """The option number of a value, if it is one for all units that is known before the program runs."""
     if constant is None or constant[1] or site.phrase is None:
         return None

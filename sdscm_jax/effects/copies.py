@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..dsl.intervention import Nested
+from ..dsl.worlds import World
 from ..errors import EffectError, InterventionError, nearest
 
 
@@ -27,14 +28,11 @@ class PathWorld:
     edges: frozenset[tuple[str, str]]
 
 
-World = Mapping[str, Any] | PathWorld
-
-
 class Target(NamedTuple):
     """A site in a world; ``{}`` is the factual one."""
 
     site: str
-    world: World = {}
+    world: World | PathWorld = {}
 
 
 class Copy(NamedTuple):

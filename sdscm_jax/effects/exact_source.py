@@ -192,7 +192,7 @@ class Exact(Sites):
         for site, versions in found.items():
             if len(versions) > 1 and (coupling := self.coupling_of(site)) is not None and coupling.relative:
                 factual = copies.of(Target(site))
-                versions.sort(key=lambda version, factual=factual: version != factual)
+                found[site] = [factual, *(version for version in versions if version != factual)]
         return found
 
     def given_constants(self, copies: Copies, version: int) -> tuple[np.ndarray, list[int]]:

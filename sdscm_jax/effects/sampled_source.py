@@ -14,11 +14,11 @@ from ..dsl.couplings.independent import Independent
 from ..dsl.graph import Graph
 from ..dsl.intervention import Nested
 from ..dsl.noise import as_key
-from ..dsl.worlds import world_label
+from ..dsl.worlds import World, world_label
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..errors import EffectError
-from .copies import Copies, PathWorld, Target, World
+from .copies import Copies, PathWorld, Target
 from .estimate import Estimate
 from .responses import joint_responses, with_axes
 from .sites import Sites
@@ -27,7 +27,7 @@ from .sites import Sites
 class _Drawn(NamedTuple):
     """One world of the units: values ``[n]`` and log-probabilities ``[n, K]`` by site."""
 
-    world: World
+    world: World | PathWorld
     values: dict[str, np.ndarray]
     log_probs: dict[str, np.ndarray]
 
@@ -49,7 +49,7 @@ class Sampled(Sites):
 
     graph: Graph
     draws: int = 1
-    simulate: Callable[[Sequence[World]], Sequence[_Drawn]] | None = None
+    simulate: Callable[[Sequence[World | PathWorld]], Sequence[_Drawn]] | None = None
     evidence: tuple[str, ...] = ()
     _drawn: list[_Drawn] = field(default_factory=list, repr=False)
 
@@ -85,7 +85,7 @@ class Sampled(Sites):
     def prepare(self, targets: Sequence[Target]) -> None:
         """Simulate the worlds that the targets need and that there are not yet, all at once."""
         copies = self.copies()
-        missing: list[World] = []
+        missing: list[World | PathWorld] = []
         for target in map(_by_itself, targets):
             self._site(target.site)
             if self._find(copies, target) is None and target.world not in missing:
@@ -281,7 +281,7 @@ def sampled(fn: Callable, key: Any, n: int, *args: Any, **options: Any) -> Sampl
     # Such programs ask language models in two worlds at once, which no store is for.
     in_graph = {name: value for name, value in options.items() if name not in ("store", "execution")}
 
-    def more(worlds: Sequence[World]) -> list[_Drawn]:
+    def more(worlds: Sequence[World | PathWorld]) -> list[_Drawn]:
         plain = [world for world in worlds if not isinstance(world, PathWorld)]
         found = []
         if plain:
@@ -303,7 +303,7 @@ def _chosen(world: Mapping[str, Any]) -> bool:
     return all(_chosen(x.world) if isinstance(x, Nested) else isinstance(x, str) for x in world.values())
 
 
-def _drawn(data: Simulation, w: int, world: World) -> _Drawn:
+def _drawn(data: Simulation, w: int, world: World | PathWorld) -> _Drawn:
     values, log_probs = ({name: x[:, w] for name, x in part.items()} for part in (data.values, data.log_probs))
     return _Drawn(world, values, log_probs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,11 @@ import numpy as np
 
 from ..checks import items, told
 from ..dsl.structure import Site, structure
+from ..dsl.worlds import World
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..errors import SiteError, nearest
 from .failure import fail, same_rows, shown
-
-World = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)

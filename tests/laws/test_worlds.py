@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
+from sdscm_jax.dsl.alternatives import Alternatives
 from sdscm_jax.dsl.couplings.registry import parse_coupling
-from sdscm_jax.dsl.intervention import Alternatives
 from sdscm_jax.dsl.run_worlds import WorldResults, run_once, run_worlds
 from sdscm_jax.dsl.scorings.registry import parse_scoring
 from sdscm_jax.dsl.structure import structure

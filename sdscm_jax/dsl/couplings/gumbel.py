@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +37,7 @@ class Gumbel(Coupling):
         """
         return jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
 
-    def posterior(self, key: Array, options: tuple[str, ...], logits: Array, index: Array) -> Array:
+    def posterior(self, key: Array, options: tuple[str, ...], logits: Array, index: Array) -> Any:
         """Gumbels, float32 ``[*index.shape, K]``, drawn from the top down (Maddison, Tarlow and Minka 2014, arXiv
         1411.0030): the maximum, which the observed option has, is a standard Gumbel whatever the option; the others
         are truncated below it.

@@ -57,7 +57,7 @@ class Maximal(Gumbel):
         """The option of ``"gumbel"``, or what the factual option leads to.
 
         >>> p, q = jnp.log(jnp.array([0.5, 0.5, 0.0])), jnp.log(jnp.array([0.25, 0.5, 0.25]))
-        >>> noise = Matched(jnp.array([0, 0, 1]), p, jnp.array([0.4, 0.6, 0.9]), jnp.zeros((3, 3)))
+        >>> noise = Matched(jnp.array([0, 0, 1]), jnp.stack([p] * 3), jnp.array([0.4, 0.6, 0.9]), jnp.zeros((3, 3)))
         >>> Maximal().respond(q, noise).tolist()
         [0, 2, 1]
         """
@@ -74,6 +74,7 @@ class Maximal(Gumbel):
     def posterior(self, key: Array, options: tuple[str, ...], logits: Array, index: Array) -> Matched:
         """The option and its law; threshold and Gumbels are independent of these, so theirs is the prior.
 
+        >>> import jax
         >>> logits = jnp.log(jnp.array([0.2, 0.5, 0.3]))
         >>> noise = Maximal().posterior(jax.random.key(0), ("a", "b", "c"), logits, jnp.array(2))
         >>> int(Maximal().respond(logits, noise))
