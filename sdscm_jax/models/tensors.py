@@ -18,6 +18,7 @@ class Tensor:
         transpose: stored as ``[out, in]`` and needed as ``[in, out]``.
         part: ``(k, n)``: the k-th of n equal parts along the outputs.
         by_head: there are such parts in each head, and not once in the whole tensor.
+        by_group: the three parts are the queries that share a key, that key and its value, group by group.
         alternating: outputs of the parts stand beside one another, the k-th of each n.
         by_kind: the three parts are queries, keys and values, of as many heads as there are of each.
         prefixed: does the family's prefix stand before the name?
@@ -31,6 +32,7 @@ class Tensor:
     by_kind: bool = False
     prefixed: bool = True
     alternating: bool = False
+    by_group: bool = False
     also: tuple[str, ...] = ()
 
 
@@ -148,6 +150,42 @@ OPT_TENSORS = {
     **_linear_names("blocks.out", "layers.{i}.self_attn.out_proj"),
     **_linear_names("blocks.up", "layers.{i}.fc1"),
     **_linear_names("blocks.down", "layers.{i}.fc2"),
+}
+
+
+def _grouped_names(path: str, source: str, number: int) -> dict[str, Tensor]:
+    return {
+        f"{path}.kernel": Tensor(f"{source}.weight", True, (number, 3), by_group=True),
+        f"{path}.bias": Tensor(f"{source}.bias", False, (number, 3), by_group=True),
+    }
+
+
+APERTUS_TENSORS = {
+    **_norm_names("blocks.attention_norm", "layers.{i}.attention_layernorm"),
+    **_norm_names("blocks.mlp_norm", "layers.{i}.feedforward_layernorm"),
+    **{
+        f"blocks.activation.{name}": Tensor(f"layers.{{i}}.mlp.act_fn.{name}")
+        for name in ("alpha_p", "alpha_n", "beta", "eps")
+    },
+}
+_FALCON = "h.{i}.self_attention"
+FALCON_TENSORS = {
+    "embedding.embedding": Tensor("word_embeddings.weight"),
+    **_norm_names("final_norm", "ln_f", bias=True),
+    "head": Tensor("lm_head.weight", prefixed=False),
+    **_norm_names("blocks.attention_norm", "h.{i}.input_layernorm", bias=True),
+    **_norm_names("blocks.mlp_norm", "h.{i}.post_attention_layernorm", bias=True),
+    **_grouped_names("blocks.query", f"{_FALCON}.query_key_value", 0),
+    **_grouped_names("blocks.key", f"{_FALCON}.query_key_value", 1),
+    **_grouped_names("blocks.value", f"{_FALCON}.query_key_value", 2),
+    **_linear_names("blocks.out", f"{_FALCON}.dense"),
+    **_linear_names("blocks.up", "h.{i}.mlp.dense_h_to_4h"),
+    **_linear_names("blocks.down", "h.{i}.mlp.dense_4h_to_h"),
+}
+# Where attention and MLP have a norm each and read the same.
+FALCON_NORMS = {
+    **_norm_names("blocks.attention_norm", "h.{i}.ln_attn", bias=True),
+    **_norm_names("blocks.mlp_norm", "h.{i}.ln_mlp", bias=True),
 }
 
 
