@@ -5,6 +5,7 @@ Torch is never imported: tensors go from the files straight into arrays.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ def load_parameters(
     """
     files = directory_tensors(stored) if isinstance(stored, Path) else stored
     family = FAMILIES[config.family]
+    family = replace(family, tensors=family.tensors | dict(files.renamed))
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
     # Kernel -> the scales that are made of it, and stored nowhere.

@@ -6,7 +6,7 @@ such as biases: what a model has is decided by its switches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,12 @@ GRANITE_MOE_TENSORS = {
     "blocks.experts.gate.kernel": Tensor(f"{_GRANITE_MOE}.input_linear.weight", transpose=True, part=(0, 2)),
     "blocks.experts.up.kernel": Tensor(f"{_GRANITE_MOE}.input_linear.weight", transpose=True, part=(1, 2)),
     "blocks.experts.down.kernel": Tensor(f"{_GRANITE_MOE}.output_linear.weight", transpose=True),
+}
+# As llama.cpp's files have them.
+GPT_OSS_APART = {
+    path: replace(tensor, transpose=path.endswith("kernel"))
+    for name in ("gate", "up", "down")
+    for path, tensor in _linear_names(f"blocks.experts.{name}", f"{_GPT_OSS}.experts.{{e}}.{name}_proj").items()
 }
 GPT_OSS_TENSORS = {
     "blocks.sinks": Tensor("layers.{i}.self_attn.sinks"),
