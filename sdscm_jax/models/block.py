@@ -35,6 +35,33 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+# An activation with parameters of its own in each layer.
+XIELU = "xielu"
+
+
+class Xielu(nnx.Module):
+    """xIELU (Huang and Schlag 2024, arXiv 2411.13010, equation 5; its parameters as in transformers).
+
+    Attributes:
+        alpha_p, alpha_n: ``[1]``, before a softplus.
+        beta, eps: numbers, which are not trained.
+    """
+
+    def __init__(self, dtype: Any):
+        self.alpha_p = nnx.Param(jnp.log(jnp.expm1(jnp.full(1, 0.8))).astype(dtype))
+        self.alpha_n = nnx.Param(jnp.log(jnp.expm1(jnp.full(1, 0.3))).astype(dtype))
+        self.beta, self.eps = nnx.Param(jnp.asarray(0.5, dtype)), nnx.Param(jnp.asarray(-1e-6, dtype))
+
+    def __call__(self, x: Array) -> Array:
+        alpha_p, alpha_n, beta, eps = (
+            v[...].astype(jnp.float32) for v in (self.alpha_p, self.alpha_n, self.beta, self.eps)
+        )
+        beta, eps, y = jax.lax.stop_gradient(beta), jax.lax.stop_gradient(eps), x.astype(jnp.float32)
+        above = jax.nn.softplus(alpha_p) * y * y
+        below = (jnp.expm1(jnp.minimum(y, eps)) - y) * (beta + jax.nn.softplus(alpha_n))
+        return (jnp.where(y > 0, above, below) + beta * y).astype(x.dtype)
+
+
 class OffsetRMSNorm(nnx.Module):
     """RMS norm whose weight says how far the factor is from 1, so that zeros change nothing (Gemma)."""
 
@@ -102,6 +129,8 @@ class Block(nnx.Module):
         self.key = _linear(c, "key", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
         self.value = _linear(c, "value", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
         self.out = _linear(c, "out", c.heads * c.head_dim, c.width, c.out_bias, dtype, rngs)
+        if c.activation == XIELU:
+            self.activation = Xielu(dtype)
         if c.sinks:
             self.sinks = nnx.Param(jnp.zeros(c.heads, dtype))
         if c.experts is not None:
@@ -158,7 +187,8 @@ class Block(nnx.Module):
         return added + (jax.nn.sigmoid(self.shared_gate(x)) * shared if experts.shared_gate else shared)
 
     def _dense(self, x: Array) -> Array:
-        activation = ACTIVATIONS[self.config.activation]
+        own = self.config.activation == XIELU
+        activation = self.activation if own else ACTIVATIONS[self.config.activation]
         if self.config.gated:
             return self.down(activation(self.gate(x)) * self.up(x))
         return self.down(activation(self.up(x)))

@@ -5,6 +5,7 @@ Torch is never imported: tensors go from the files straight into arrays.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ def load_parameters(
     """
     files = directory_tensors(stored) if isinstance(stored, Path) else stored
     family = FAMILIES[config.family]
+    family = replace(family, tensors=family.tensors | dict(files.renamed))
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
     # Kernel -> the scales that are made of it, and stored nowhere.
@@ -134,7 +136,7 @@ def load_parameters(
 
     filled_by_path: dict[str, jax.Array] = {}
     for path, target in read.items():
-        source = _source(files, names[path], family.tensors[path], target.shape, path, config)
+        source = _source(files, names[path], family.names(config)[path], target.shape, path, config)
         if path in scales:
             found = filled_int8(source, where(path), where(scales[path]))
             filled_by_path[path], filled_by_path[scales[path]] = found
@@ -154,6 +156,7 @@ def _find_tensors(
     """Path of a parameter -> the names of its stored tensors, one for each layer, or for each expert of each."""
     problems: list[str] = []
     names: dict[str, list[str]] = {}
+    tensors = family.names(config)
 
     def stored_name(tensor: Tensor, layer: int = 0, expert: int = 0) -> str | None:
         source = tensor.source.format(i=layer, e=expert)
@@ -162,7 +165,7 @@ def _find_tensors(
         )
 
     for path, whole in wanted.items():
-        tensor: Tensor = family.tensors[path]
+        tensor = tensors[path]
         apart = _apart(path, tensor)
         shape = whole[apart:]
         names[path] = []
@@ -178,7 +181,7 @@ def _find_tensors(
             elif files.kind(name) not in DTYPES:
                 problems.append(f"{name} has dtype {files.kind(name)}, which is not supported ({', '.join(DTYPES)})")
     used = {name for found in names.values() for name in found}
-    head = family.tensors["head"]
+    head = tensors["head"]
     tied_copies = {head.source, *head.also} if config.tied else set()
     table = names["embedding.embedding"]
     for name in sorted(tied_copies & set(files.entries)):
@@ -228,7 +231,7 @@ def _source(
                     part = within
                     if number is not None:
                         part = ((within[0][0] + number, within[0][0] + number + 1), *within[1:])
-                    target = values[place] if number is None else values[place][number : number + 1]
+                    target = values[(*place, ...)] if number is None else values[place][number : number + 1]
                     target[...] = _read_part(files, names[some[place]], tensor, part, config)
             return values
         if stored == dtype:
@@ -271,7 +274,7 @@ def _kinds(config: DecoderConfig) -> tuple[int, int, int]:
 
 def _stored_shape(tensor: Tensor, shape: tuple[int, ...], config: DecoderConfig) -> tuple[int, ...]:
     stored = list(_turned(shape) if tensor.transpose else shape)
-    if tensor.by_kind:
+    if tensor.by_kind or tensor.by_group:
         stored[_output_axis(tensor)] = sum(_kinds(config))
     elif tensor.part is not None:
         stored[_output_axis(tensor)] *= tensor.part[1]
@@ -290,20 +293,23 @@ def _read_part(files: StoredTensors, name: str, tensor: Tensor, bounds: Bounds, 
         return files.read(name, tuple(index))
     axis, (number, parts) = _output_axis(tensor), tensor.part
     start, stop = bounds[axis]
-    if tensor.by_kind:
-        before = sum(_kinds(config)[:number])
-        index[axis] = slice(before + start, before + stop)
-        return files.read(name, tuple(index))
     if tensor.alternating:
         index[axis] = slice(start * parts, stop * parts)
         found = files.read(name, tuple(index))
         return found[(*(slice(None),) * (found.ndim + axis), slice(number, None, parts), *(slice(None),) * (-1 - axis))]
-    whole = files.shape(name)[axis] // parts
-    # Outputs that stand together in the file: a head's, or all of them.
-    together = config.head_dim if tensor.by_head else whole
+    # Outputs that stand together in the file, how far apart the next ones are, and where they begin.
+    if tensor.by_kind:
+        together, each, begin = _kinds(config)[number], 0, sum(_kinds(config)[:number])
+    elif tensor.by_group:
+        queries = config.heads // config.kv_heads
+        together = config.head_dim * (1 if number else queries)
+        each, begin = config.head_dim * (queries + 2), config.head_dim * (0, queries, queries + 1)[number]
+    else:
+        together = config.head_dim if tensor.by_head else files.shape(name)[axis] // parts
+        each, begin = together * parts, together * number
     pieces = []
     for first in range(start - start % together, stop, together):
-        offset = first * parts + number * together - first
+        offset = first // together * each + begin - first
         index[axis] = slice(max(start, first) + offset, min(stop, first + together) + offset)
         pieces.append(files.read(name, tuple(index)))
     return np.concatenate(pieces, axis)
@@ -322,29 +328,31 @@ def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dt
     joined: dict[str, dict[int, np.ndarray]] = {}
     fused: dict[str, Tensor] = {}
     for path, value in parameter_paths(state).items():
-        tensor = family.tensors[path]
+        tensor = family.names(config)[path]
         array = np.asarray(jnp.asarray(value, dtype))
         for place in np.ndindex(array.shape[: _apart(path, tensor)]):
             name, layer = usual_name(family, tensor, *place), array[place]
             layer = np.swapaxes(layer, -1, -2) if tensor.transpose else layer
             if tensor.part is None:
-                tensors[name] = np.ascontiguousarray(layer)
+                # (Which would give a number an axis: ``ascontiguousarray``.)
+                tensors[name] = np.asarray(layer, order="C")
             else:
                 joined.setdefault(name, {})[tensor.part[0]] = layer
                 fused[name] = tensor
     for name, parts in joined.items():
-        tensors[name] = np.ascontiguousarray(_join(fused[name], [parts[k] for k in sorted(parts)], config.head_dim))
+        tensors[name] = np.ascontiguousarray(_join(fused[name], [parts[k] for k in sorted(parts)], config))
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def _join(tensor: Tensor, parts: list[np.ndarray], head_dim: int) -> np.ndarray:
+def _join(tensor: Tensor, parts: list[np.ndarray], config: DecoderConfig) -> np.ndarray:
     """The stored tensor that has these parts."""
     axis = _output_axis(tensor)
     if tensor.alternating:
         beside = np.stack([np.moveaxis(part, axis, -1) for part in parts], -1)
         return np.moveaxis(beside.reshape(*beside.shape[:-2], -1), -1, axis)
-    if not tensor.by_head:
+    if not (tensor.by_head or tensor.by_group):
         return np.concatenate(parts, axis)
     moved = [np.moveaxis(part, axis, 0) for part in parts]
-    heads = np.stack([x.reshape(-1, head_dim, *x.shape[1:]) for x in moved], axis=1)
-    return np.moveaxis(heads.reshape(-1, *heads.shape[3:]), 0, axis)
+    groups = config.kv_heads if tensor.by_group else config.heads
+    by_group = np.concatenate([x.reshape(groups, -1, *x.shape[1:]) for x in moved], axis=1)
+    return np.moveaxis(by_group.reshape(-1, *by_group.shape[2:]), 0, axis)

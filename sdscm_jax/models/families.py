@@ -14,12 +14,14 @@ from operator import attrgetter as key
 from typing import Any
 
 from ..errors import LoadError
-from .block import ACTIVATIONS
+from .block import ACTIVATIONS, XIELU
 from .config import DecoderConfig
 from .config_options import Options
 from .family_switches import (
+    APERTUS,
     COHERE2,
     COHERE2_FIXED,
+    FALCON,
     GEMMA,
     GEMMA2,
     GEMMA3,
@@ -51,6 +53,9 @@ from .rope_options import (
     rope_in_windows_if_any,
 )
 from .tensors import (
+    APERTUS_TENSORS,
+    FALCON_NORMS,
+    FALCON_TENSORS,
     GLM4_TENSORS,
     GPT2_TENSORS,
     GPT_NEOX_TENSORS,
@@ -85,6 +90,7 @@ class Family:
         fixed: options of published files that no function reads, with the one value that is computed.
         inside: option that holds the configuration of the text model, where there are other parts.
         other_parts: beginnings of the tensor names of those.
+        parallel_norms: what has other names where attention and MLP are computed side by side, with a norm each.
     """
 
     switches: dict[str, Any]
@@ -94,6 +100,11 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     inside: str | None = None
     other_parts: tuple[str, ...] = ()
+    parallel_norms: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def names(self, config: DecoderConfig) -> dict[str, Tensor]:
+        """Parameter path -> tensor, of a decoder."""
+        return self.tensors | (dict(self.parallel_norms) if config.parallel and not config.one_norm else {})
 
 
 # -- the table ----------------------------------------------------------------------------------
@@ -131,6 +142,8 @@ FAMILIES: dict[str, Family] = {
     "ministral3": Family(LLAMA | NO_BIAS | {"windows": window_everywhere}, LLAMA_TENSORS),
     "seed_oss": Family(LLAMA | {"out_bias": key("attention_out_bias")}, LLAMA_TENSORS),
     "opt": Family(OPT, OPT_TENSORS, prefixes=("model.decoder.", "decoder.", "")),
+    "apertus": Family(APERTUS, LLAMA_TENSORS | QK_NORM_TENSORS | APERTUS_TENSORS),
+    "falcon": Family(FALCON, FALCON_TENSORS, prefixes=("transformer.", ""), parallel_norms=FALCON_NORMS),
     "mixtral": Family(MIXTRAL, LLAMA_TENSORS | MIXTRAL_TENSORS),
     "qwen2_moe": Family(QWEN2_MOE, LLAMA_TENSORS | QWEN_MOE_TENSORS | SHARED_EXPERT_TENSORS),
     "qwen3_moe": Family(QWEN3_MOE, LLAMA_TENSORS | QK_NORM_TENSORS | QWEN_MOE_TENSORS),
@@ -181,7 +194,8 @@ def read_config(config: Any) -> DecoderConfig:
     for read in options:
         read.refuse_unread()
     switches = DecoderConfig(family=config.model_type, **values)
-    if switches.activation not in ACTIVATIONS:
+    known = {*ACTIVATIONS, *([XIELU] if "blocks.activation.beta" in family.tensors else ())}
+    if switches.activation not in known:
         raise LoadError(f"activation {switches.activation!r} is not supported (known: {', '.join(ACTIVATIONS)})")
     if switches.rope and switches.max_positions > EXACT_POSITIONS:
         raise LoadError(f"{switches.max_positions} positions are not supported (angles are exact to {EXACT_POSITIONS})")

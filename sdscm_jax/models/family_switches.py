@@ -281,3 +281,40 @@ OPT: dict[str, Any] = {
     "mlp_bias": key("enable_bias"),
     "tied": key("tie_word_embeddings"),
 }
+
+
+APERTUS = LLAMA | {"mlp_bias": False, "gated": False, "qk_norm": True}
+
+
+def _falcon_heads(c: Any) -> int:
+    """Of keys and values."""
+    if c.alibi:
+        raise LoadError("falcon: alibi = True is not supported")
+    if c.new_decoder_architecture and not c.parallel_attn:
+        raise LoadError("falcon: new_decoder_architecture without parallel_attn is no model of transformers")
+    # What it says without the new architecture means nothing.
+    count = int(c.num_kv_heads)
+    if c.new_decoder_architecture:
+        return count
+    return 1 if c.multi_query else int(c.num_attention_heads)
+
+
+def _falcon_one_norm(c: Any) -> bool:
+    return bool(c.parallel_attn) and not (c.new_decoder_architecture and c.num_ln_in_parallel_attn in (None, 2))
+
+
+FALCON = LLAMA | {
+    "kv_heads": _falcon_heads,
+    "head_dim": lambda c: c.hidden_size // c.num_attention_heads,
+    "query_scale": lambda c: (c.hidden_size // c.num_attention_heads) ** -0.5,
+    "mlp_width": key("ffn_hidden_size"),
+    "norm": "layer",
+    "norm_eps": key("layer_norm_epsilon"),
+    "activation": key("activation"),
+    "gated": False,
+    "qkv_bias": key("bias"),
+    "out_bias": key("bias"),
+    "mlp_bias": key("bias"),
+    "parallel": key("parallel_attn"),
+    "one_norm": _falcon_one_norm,
+}

@@ -10,13 +10,14 @@ Sources: llama.cpp's ``convert_hf_to_gguf.py`` and ``src/llama-model.cpp`` (what
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..checks import told
 from ..errors import LoadError
+from .tensors import GPT_OSS_APART, Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
 # A tensor of the family's, by its name there, whose shape is that -> where the file has its rows, or None: in order.
@@ -100,6 +101,7 @@ class Architecture:
         rows: see ``Rows``; None: all rows are in order.
         offset: what is added to the weights of norms in the file.
         transposed: endings of the tensors that the family stores the other way round.
+        renamed: parameters whose tensors are other ones than the family's.
     """
 
     model_type: str
@@ -107,6 +109,7 @@ class Architecture:
     rows: Rows | None = None
     offset: float = 0.0
     transposed: tuple[str, ...] = ()
+    renamed: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 # -- order of rows ------------------------------------------------------------------------------------
@@ -258,6 +261,26 @@ def _olmoe(m: Metadata) -> dict[str, Any]:
     return found | {"clip_qkv": m.optional("attention.clamp_kqv"), "attention_bias": m.has("blk.0.attn_q.bias")}
 
 
+def _gpt_oss(m: Metadata) -> dict[str, Any]:
+    _whole_head(m)
+    rope = _rope(m)
+    if rope["rope_type"] == "yarn":
+        # Said in no file: its ramp has no integers for bounds.
+        rope["truncate"] = False
+        for name in ("beta_fast", "beta_slow"):
+            said = m.optional(f"rope.scaling.yarn_{name}")
+            rope |= {} if said is None else {name: said}
+    found = _rms(m) | _experts(m, "num_local_experts")
+    return found | {
+        "intermediate_size": m("expert_feed_forward_length"),
+        "rope_parameters": rope,
+        "attention_bias": m.has("blk.0.attn_q.bias"),
+        "sliding_window": m("attention.sliding_window"),
+        # llama.cpp: set_swa_pattern(2).
+        "layer_types": ["full_attention" if i % 2 else "sliding_attention" for i in range(m("block_count"))],
+    }
+
+
 def _gemma(m: Metadata) -> dict[str, Any]:
     _whole_head(m)
     return _rms(m) | {"hidden_act": "gelu_pytorch_tanh", "rope_parameters": _rope(m)}
@@ -341,6 +364,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen2moe": Architecture("qwen2_moe", _qwen2_moe),
     "qwen3moe": Architecture("qwen3_moe", _qwen3_moe),
     "olmoe": Architecture("olmoe", _olmoe),
+    "gpt-oss": Architecture("gpt_oss", _gpt_oss, renamed=GPT_OSS_APART),
     "gemma": Architecture("gemma", _gemma, offset=1.0),
     "gemma2": Architecture("gemma2", _gemma2, offset=1.0),
     "gemma3": Architecture("gemma3_text", _gemma3, offset=1.0),

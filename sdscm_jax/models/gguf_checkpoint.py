@@ -98,12 +98,15 @@ class GGUFTensors:
         number = next(number for number, name in MODEL_ARCH_NAMES.items() if name == metadata.architecture)
         names = get_tensor_name_map(number, layers)
         family = FAMILIES[row.model_type]
+        self.renamed = row.renamed
         self.entries: dict[str, _Named] = {}
-        for path, tensor in family.tensors.items():
+        for path, tensor in (family.tensors | dict(row.renamed)).items():
             for layer in range(layers) if path.startswith("blocks.") else range(1):
                 usual = usual_name(family, tensor, layer)
                 together = replace(tensor, source=tensor.source.replace(".{e}", ""))
                 stored = names.get_name(usual_name(family, together, layer), try_suffixes=(".weight", ".bias"))
+                # (The package has no ending for what the family's own files have none for.)
+                stored = stored if stored in file.tensors else f"{stored}.weight"
                 if stored not in file.tensors:
                     continue
                 if together == tensor:

@@ -66,6 +66,8 @@ _LOADED = (
     Known("opt", "OPT, but for 350M"),
     Known("gpt_oss", "gpt-oss 20B and 120B"),
     Known("mixtral", "Mixtral"),
+    Known("apertus", "Apertus 8B and 70B"),
+    Known("falcon", "Falcon 7B, 11B, 40B and 180B"),
     Known("qwen2_moe", "Qwen 1.5 and 2, with experts"),
     Known("qwen3_moe", "Qwen 3 30B-A3B and 235B-A22B"),
     Known("olmoe", "OLMoE"),
@@ -85,8 +87,6 @@ _REFUSED = (
     Known("mamba2", "Mamba 2", refused=RECURRENT),
     Known("gemma3n_text", "Gemma 3n", refused=OTHER),
     Known("gemma4_text", "Gemma 4", refused=OTHER),
-    Known("apertus", "Apertus (its activation)", refused=OTHER),
-    Known("falcon", "Falcon 7B and 40B (its fused projections)", refused=OTHER),
 )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import ml_dtypes
@@ -15,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..checks import told
 from ..errors import LoadError
+from .tensors import Tensor
 
 # What parameters may be stored as.
 DTYPES: dict[str, Any] = {
@@ -61,10 +64,12 @@ class StoredTensors(Protocol):
     Attributes:
         place: where they are, for messages.
         entries: what there is of each.
+        renamed: parameters of the decoder that are stored in another way than in the family's own files.
     """
 
     place: Path
     entries: dict[str, Any]
+    renamed: Mapping[str, Tensor]
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
@@ -82,6 +87,8 @@ class TensorFiles:
         LoadError: there is no such file, one cannot be read, or the directory says two things: an index beside a
             file of all tensors, several files without an index, a tensor in two files or not where the index has it.
     """
+
+    renamed: Mapping[str, Tensor] = MappingProxyType({})
 
     def __init__(self, directory: Path):
         self.place = directory

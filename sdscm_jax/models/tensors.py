@@ -6,7 +6,7 @@ such as biases: what a model has is decided by its switches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Tensor:
         transpose: stored as ``[out, in]`` and needed as ``[in, out]``.
         part: ``(k, n)``: the k-th of n equal parts along the outputs.
         by_head: there are such parts in each head, and not once in the whole tensor.
+        by_group: the three parts are the queries that share a key, that key and its value, group by group.
         alternating: outputs of the parts stand beside one another, the k-th of each n.
         by_kind: the three parts are queries, keys and values, of as many heads as there are of each.
         prefixed: does the family's prefix stand before the name?
@@ -31,6 +32,7 @@ class Tensor:
     by_kind: bool = False
     prefixed: bool = True
     alternating: bool = False
+    by_group: bool = False
     also: tuple[str, ...] = ()
 
 
@@ -151,6 +153,42 @@ OPT_TENSORS = {
 }
 
 
+def _grouped_names(path: str, source: str, number: int) -> dict[str, Tensor]:
+    return {
+        f"{path}.kernel": Tensor(f"{source}.weight", True, (number, 3), by_group=True),
+        f"{path}.bias": Tensor(f"{source}.bias", False, (number, 3), by_group=True),
+    }
+
+
+APERTUS_TENSORS = {
+    **_norm_names("blocks.attention_norm", "layers.{i}.attention_layernorm"),
+    **_norm_names("blocks.mlp_norm", "layers.{i}.feedforward_layernorm"),
+    **{
+        f"blocks.activation.{name}": Tensor(f"layers.{{i}}.mlp.act_fn.{name}")
+        for name in ("alpha_p", "alpha_n", "beta", "eps")
+    },
+}
+_FALCON = "h.{i}.self_attention"
+FALCON_TENSORS = {
+    "embedding.embedding": Tensor("word_embeddings.weight"),
+    **_norm_names("final_norm", "ln_f", bias=True),
+    "head": Tensor("lm_head.weight", prefixed=False),
+    **_norm_names("blocks.attention_norm", "h.{i}.input_layernorm", bias=True),
+    **_norm_names("blocks.mlp_norm", "h.{i}.post_attention_layernorm", bias=True),
+    **_grouped_names("blocks.query", f"{_FALCON}.query_key_value", 0),
+    **_grouped_names("blocks.key", f"{_FALCON}.query_key_value", 1),
+    **_grouped_names("blocks.value", f"{_FALCON}.query_key_value", 2),
+    **_linear_names("blocks.out", f"{_FALCON}.dense"),
+    **_linear_names("blocks.up", "h.{i}.mlp.dense_h_to_4h"),
+    **_linear_names("blocks.down", "h.{i}.mlp.dense_4h_to_h"),
+}
+# Where attention and MLP have a norm each and read the same.
+FALCON_NORMS = {
+    **_norm_names("blocks.attention_norm", "h.{i}.ln_attn", bias=True),
+    **_norm_names("blocks.mlp_norm", "h.{i}.ln_mlp", bias=True),
+}
+
+
 def _expert_names(source: str, gate: str, up: str, down: str) -> dict[str, Tensor]:
     """Experts that are stored one by one."""
     names = {"gate": gate, "up": up, "down": down}
@@ -181,6 +219,12 @@ GRANITE_MOE_TENSORS = {
     "blocks.experts.gate.kernel": Tensor(f"{_GRANITE_MOE}.input_linear.weight", transpose=True, part=(0, 2)),
     "blocks.experts.up.kernel": Tensor(f"{_GRANITE_MOE}.input_linear.weight", transpose=True, part=(1, 2)),
     "blocks.experts.down.kernel": Tensor(f"{_GRANITE_MOE}.output_linear.weight", transpose=True),
+}
+# As llama.cpp's files have them.
+GPT_OSS_APART = {
+    path: replace(tensor, transpose=path.endswith("kernel"))
+    for name in ("gate", "up", "down")
+    for path, tensor in _linear_names(f"blocks.experts.{name}", f"{_GPT_OSS}.experts.{{e}}.{name}_proj").items()
 }
 GPT_OSS_TENSORS = {
     "blocks.sinks": Tensor("layers.{i}.self_attn.sinks"),

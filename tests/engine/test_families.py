@@ -57,13 +57,14 @@ def test_program(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text"])
+@pytest.mark.parametrize("name", ["mistral", "gemma2", "gemma3_text", "mixtral, windows", "gpt_oss, windows"])
 def test_live_program(
-    family: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scores are those that PyTorch's logits give."""
     needs("torch")
-    settings = MODELS[family][1] | {"vocab_size": len(tiny_tokenizer)}
+    family, settings = MODELS[name]
+    settings = settings | {"vocab_size": len(tiny_tokenizer)}
     model = random_model(family, settings, 5)
     model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)

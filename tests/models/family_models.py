@@ -62,6 +62,12 @@ _LONGROPE = {
     "partial_rotary_factor": 0.7,
 }
 _MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
+_FALCON = {name: size for name, size in _SIZES.items() if name != "intermediate_size"} | {
+    "ffn_hidden_size": 120,
+    "layer_norm_epsilon": 1e-3,
+    "rope_parameters": _ROPE,
+    "activation": "gelu_new",
+}
 _GEMMA3 = _WIDE | {
     "rope_parameters": {"sliding_attention": _ROPE, "full_attention": {**_LINEAR, "rope_theta": 2000.0}},
     "layer_types": _MIXED,
@@ -257,6 +263,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "pad_token_id": 1,
         },
     ),
+    "apertus": ("apertus", _WIDE | {"rope_parameters": _YARN, "attention_bias": True, "tie_word_embeddings": True}),
+    "falcon (40B)": ("falcon", _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True}),
+    "falcon (11B)": (
+        "falcon",
+        _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1},
+    ),
+    "falcon (7B)": ("falcon", _FALCON | {"tie_word_embeddings": False}),
+    "falcon, sequential": ("falcon", _FALCON | {"multi_query": False, "parallel_attn": False, "bias": True}),
     "mixtral, windows": (
         "mixtral",
         _WIDE
@@ -428,6 +442,8 @@ GOLDEN_NAMES = (
     "ministral3",
     "seed_oss",
     "opt",
+    "apertus",
+    "falcon (40B)",
     "mixtral, windows",
     "qwen2_moe",
     "qwen3_moe",

@@ -145,6 +145,28 @@ TINY: dict[str, Tiny] = {
         _SIZES | {"num_key_value_heads": 4, "rope_parameters": _ROPE, "num_experts": 4, "num_experts_per_tok": 3},
         _SAID | {"attention.head_count_kv": 4, "rope.freq_base": 300.0, "expert_count": 4, "expert_used_count": 3},
     ),
+    "gpt-oss": Tiny(
+        "gpt-oss",
+        "gpt_oss",
+        _SIZES
+        | _WIDE
+        | {
+            "rope_parameters": _ROPE,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 3,
+            "sliding_window": 5,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+        _SAID
+        | _SAID_WIDE
+        | {
+            "rope.freq_base": 300.0,
+            "expert_count": 4,
+            "expert_used_count": 3,
+            "expert_feed_forward_length": 64,
+            "attention.sliding_window": 5,
+        },
+    ),
     "llama": Tiny(
         "llama",
         "llama",
@@ -322,6 +344,7 @@ def write_gguf(path: Path, tiny: Tiny, tensors: Mapping[str, np.ndarray], vocabu
     for name, values in _together(tensors).items():
         stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert stored is not None, name
+        stored = stored if stored.endswith((".weight", ".bias")) else f"{stored}.weight"
         values = np.ascontiguousarray(converted(tiny, name, np.asarray(values, np.float32)))
         kind = gguf.GGMLQuantizationType[tiny.kind if values.ndim > 1 else "F32"]
         if kind == gguf.GGMLQuantizationType.F32:
@@ -336,12 +359,31 @@ def write_gguf(path: Path, tiny: Tiny, tensors: Mapping[str, np.ndarray], vocabu
     writer.close()
 
 
+def _apart(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """gpt-oss's experts as the converter stores them: gate and up apart, outputs first."""
+    found: dict[str, np.ndarray] = {}
+    for name, values in tensors.items():
+        before, experts, part = name.partition(".experts.")
+        if part not in ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"):
+            found[name] = values
+            continue
+        kind = "bias" if part.endswith("_bias") else "weight"
+        if part.startswith("down"):
+            owns = {"down_proj": values}
+        else:
+            owns = {own: values[..., k::2] for k, own in enumerate(("gate_proj", "up_proj"))}
+        for own, value in owns.items():
+            turned = value if kind == "bias" else np.swapaxes(value, -1, -2)
+            found[f"{before}{experts}{own}.{kind}"] = turned
+    return found
+
+
 def _together(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Experts in one tensor of three axes; a matrix of one row loses that axis (the converter squeezes all)."""
     found: dict[str, Any] = {}
-    for name, values in tensors.items():
+    for name, values in _apart(tensors).items():
         before, experts, rest = name.partition(".experts.")
-        if experts:
+        if experts and rest.partition(".")[0].isdigit():
             found.setdefault(f"{before}{experts}{rest.partition('.')[2]}", []).append(values)
         else:
             found[name] = values[0] if name.endswith("shared_expert_gate.weight") else values

@@ -25,11 +25,13 @@ from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.errors import SDSCMError
+from sdscm_jax.models.adapters import LowRank
 from sdscm_jax.models.checkpoint import abstract_decoder, load_parameters, parameter_paths, save_parameters
 from sdscm_jax.models.config import Experts
 from sdscm_jax.models.decoder import Decoder
 from sdscm_jax.models.experts import ExpertMLPs, How, route
 from sdscm_jax.models.families import tiny_config
+from sdscm_jax.models.training import Batch, weighted_loss
 
 from ..conftest import make_tiny_lm
 from ..engine.test_families import check
@@ -196,6 +198,27 @@ def test_int8(family: str, tmp_path: Path) -> None:
     one = sd.LanguageModel(params, abstract_decoder(narrow, jnp.float32)[0], None)  # type: ignore[arg-type]
     other = sd.LanguageModel(nnx.from_flat_state(floats), graph, None)  # type: ignore[arg-type]
     chex.assert_trees_all_close(one.logits(tokens), other.logits(tokens), atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, "int8"])
+def test_what_is_fitted(weights: str | None, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Experts learn with the rest; beside int8 ones a change of low rank does, of the router too."""
+    config = replace(tiny_config("qwen2_moe", len(tiny_tokenizer)), weights=weights)
+    lm = sd.random_lm(config, tiny_tokenizer, 1)
+    row = np.arange(1, 11)[None]
+    batch = Batch(row, np.arange(10)[None], np.ones_like(row), np.ones(row.shape, np.float32))
+    if weights is None:
+        change = jax.grad(lambda params: weighted_loss(replace(lm, params=params), batch))(lm.params)
+        sizes = {path: float(jnp.abs(x).max()) for path, x in parameter_paths(change).items()}
+        assert all(np.isfinite(size) for size in sizes.values())
+        assert min(size for path, size in sizes.items() if "experts" in path or "router" in path) > 0
+        return
+    adapter = LowRank(lm, 2, targets=["query", "up", "router"])
+    graph, state = nnx.split(adapter)
+    change = jax.grad(lambda state: weighted_loss(nnx.merge(graph, state)(lm), batch))(state)
+    leaves = jax.tree.leaves(change)
+    assert all(bool(jnp.isfinite(x).all()) for x in leaves)
+    assert sum(float(jnp.abs(x).max()) > 0 for x in leaves) == 3  # what begins at zero: the other has no gradient yet
 
 
 # -- on a mesh ------------------------------------------------------------------------------------

@@ -114,6 +114,8 @@ FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
     ("granite", {"logit_scale": 1.0}),
     ("granite", {"query_scale": 6**-0.5}),
     ("opt", {"first_position": 0}),
+    ("apertus", {"rope": {"amplitude": 1.0}}),
+    ("falcon", {"parallel": False}),
     ("mixtral", {"experts": {"normalised": False}}),
     ("mixtral", {"experts": {"chosen": 2}}),
     ("qwen2_moe", {"experts": {"normalised": False}}),

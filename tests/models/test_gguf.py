@@ -23,6 +23,7 @@ from transformers import AutoConfig
 import sdscm_jax as sd
 from sdscm_jax.models.checkpoint import abstract_decoder, load_parameters, parameter_paths, save_parameters
 from sdscm_jax.models.families import read_config
+from sdscm_jax.models.gguf_architectures import ARCHITECTURES, Metadata
 from sdscm_jax.models.gguf_file import GGUFFile
 from sdscm_jax.models.tensor_files import TensorFiles
 from sdscm_jax.models.tokenizer import _PROBES
@@ -81,8 +82,8 @@ def test_it_is_the_model_of_its_directory(name: str, tmp_path: Path) -> None:
     directory, file = written(tmp_path, name)
     expected, found = sd.load_lm(directory), sd.load_lm(file)
     assert replace(found.config, rope=()) == replace(expected.config, rope=())
-    assert [(r and (r.theta, r.linear, r.llama3)) for r in found.config.rope] == [
-        (r and (r.theta, r.linear, r.llama3)) for r in expected.config.rope
+    assert [(r and (r.theta, r.linear, r.llama3, r.yarn, r.amplitude)) for r in found.config.rope] == [
+        (r and (r.theta, r.linear, r.llama3, r.yarn, r.amplitude)) for r in expected.config.rope
     ]
     kinds = {"F32": 0.0, "F16": 2.0**-10, "BF16": 2.0**-7, "Q8_0": 1 / 64}
     ours, theirs = parameter_paths(found.params), parameter_paths(expected.params)
@@ -293,3 +294,17 @@ def test_load_parameters_of_a_directory_is_as_before(tmp_path: Path) -> None:
     directory, _ = written(tmp_path, "llama")
     lm = sd.load_lm(directory)
     jax.tree.map(np.testing.assert_array_equal, load_parameters(directory, lm.config, np.float32), lm.params)
+
+
+def test_the_rotation_of_gpt_oss() -> None:
+    """As published: what the file does not say of the scaling is that its ramp is not rounded."""
+    scaling = {"type": "yarn", "factor": 32.0, "original_context_length": 4096}
+    said = TINY["gpt-oss"].metadata | {f"rope.scaling.{name}": value for name, value in scaling.items()}
+    metadata = {f"gpt-oss.{name}": value for name, value in (said | {"rope.freq_base": 150000.0}).items()}
+    shapes = {"token_embd.weight": (400, 32)}
+    options = ARCHITECTURES["gpt-oss"].options(Metadata(metadata, "gpt-oss", shapes))
+    config = read_config(AutoConfig.for_model("gpt_oss", **options))
+    assert config.rope[0] is not None
+    assert (config.rope[0].theta, config.rope[0].yarn) == (150000.0, (32.0, 4096.0, 32.0, 1.0, False))
+    assert config.rope[0].amplitude == pytest.approx(0.1 * np.log(32) + 1)
+    assert config.windows == (5, None, 5)

@@ -78,7 +78,7 @@ class QuantisedTensors:
     """
 
     def __init__(self, files: StoredTensors, found: Found):
-        self.place, self._files, self._weights = files.place, files, found.weights
+        self.place, self.renamed, self._files, self._weights = files.place, files.renamed, files, found.weights
         twice = sorted(name for name in found.weights if name in files.entries and name not in found.used)
         if twice:
             raise LoadError(f"{files.place} says two things about its tensors: {', '.join(twice)}: quantised, and not")
