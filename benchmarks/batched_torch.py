@@ -26,8 +26,8 @@ from torch import Tensor
 from transformers.activations import NewGELUActivation
 from transformers.cache_utils import Cache, DynamicLayer
 
-from sdscm_jax.dsl.template import Template
-from sdscm_jax.dsl.tree import OptionTree, chain_tree, padded
+from sdscm_jax.dsl.scoring.option_tree import OptionTree, chain_tree, padded
+from sdscm_jax.dsl.scoring.template import Template
 from sdscm_jax.families import FamilyVariable, Member
 from sdscm_jax.models.codec import Codec, Tokens
 from sdscm_jax.models.options import OptionTokens, option_tokens

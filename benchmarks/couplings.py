@@ -70,7 +70,7 @@ def throw(coupling: str, options: argparse.Namespace) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from sdscm_jax.dsl.couplings.registry import parse_coupling
+    from sdscm_jax.dsl.noise.couplings.registry import parse_coupling
 
     key = jax.random.key(options.seed)
     own = parse_coupling(coupling)

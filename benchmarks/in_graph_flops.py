@@ -65,9 +65,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     import jax
 
-    from sdscm_jax.dsl.run_worlds import run_worlds
-    from sdscm_jax.dsl.structure import structure
-    from sdscm_jax.dsl.worlds import Worlds, as_worlds
+    from sdscm_jax.dsl.analysis.structure import structure
+    from sdscm_jax.dsl.worlds.run_worlds import run_worlds
+    from sdscm_jax.dsl.worlds.worlds import Worlds, as_worlds
     from sdscm_jax.families import Family
     from sdscm_jax.vignettes import oncology
 

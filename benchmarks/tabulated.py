@@ -117,7 +117,7 @@ def noise(units: int, rounds: int) -> dict[str, Any]:
     import jax.numpy as jnp
     from jax.extend.random import threefry_2x32
 
-    from sdscm_jax.dsl.noise import fold_in, option_gumbels, text_words
+    from sdscm_jax.dsl.noise.streams import fold_in, option_gumbels, text_words
 
     options = ("a", "b", "c", "d", "e")
     words = jnp.asarray(np.array([text_words(option, "option") for option in options]))

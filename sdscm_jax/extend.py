@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TypeVar
 
 from .checks import told
-from .dsl.couplings.base import Coupling
-from .dsl.couplings.registry import COUPLINGS
-from .dsl.scorings.base import Scoring
-from .dsl.scorings.registry import SCORINGS
+from .dsl.noise.couplings.base import Coupling
+from .dsl.noise.couplings.registry import COUPLINGS
+from .dsl.scoring.scorings.base import Scoring
+from .dsl.scoring.scorings.registry import SCORINGS
 from .errors import OptionError
 
 __all__ = ["Coupling", "Scoring", "register"]
@@ -45,7 +45,7 @@ def register(own: C) -> C:
     >>> lm = sd.load_lm()
     >>> sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"], scoring="least_likely").probs.shape
     (2,)
-    >>> from sdscm_jax.dsl.scorings.registry import SCORINGS
+    >>> from sdscm_jax.dsl.scoring.scorings.registry import SCORINGS
     >>> SCORINGS.forget("least_likely")
     """
     for base, known in ((Coupling, COUPLINGS), (Scoring, SCORINGS)):

@@ -18,8 +18,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.context import item_tokens
-from sdscm_jax.dsl.phrase import Phrase
+from sdscm_jax.dsl.language.context import item_tokens
+from sdscm_jax.dsl.language.phrase import Phrase
 from sdscm_jax.effects import contrast
 from sdscm_jax.families import Family, Member
 from sdscm_jax.models.checkpoint import save_parameters

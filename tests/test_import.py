@@ -96,14 +96,22 @@ def test_handlers_are_a_module() -> None:
     assert fresh(code) == "True"
 
 
-def test_the_old_place_of_the_handlers_says_where_they_are() -> None:
+def test_what_was_imported_from_its_former_place_is_found_and_said_to_have_moved() -> None:
     code = (
         "import warnings\nwith warnings.catch_warnings(record=True) as said:\n"
-        "    warnings.simplefilter('always')\n    import sdscm_jax.dsl.handlers as old\n"
-        "import sdscm_jax.handlers as new\n"
-        "print(old.do is new.do, [str(w.message) for w in said if w.category is DeprecationWarning])"
+        "    warnings.simplefilter('always')\n"
+        "    from sdscm_jax.dsl.handlers import do\n    from sdscm_jax.dsl.phrase import Phrase\n"
+        "    from sdscm_jax.dsl.noise import uniforms\n"
+        "import sdscm_jax as sd\nfrom sdscm_jax.dsl.language.phrase import Phrase as Now\n"
+        "print(do is sd.handlers.do, Phrase is Now is sd.Phrase)\n"
+        "print(*sorted({str(w.message) for w in said if w.category is DeprecationWarning}), sep='\\n')"
     )
-    assert fresh(code) == "True ['sdscm_jax.dsl.handlers is now sdscm_jax.handlers']"
+    assert fresh(code).splitlines() == [
+        "True True",
+        "sdscm_jax.dsl.handlers.do is now sdscm_jax.handlers.do",
+        "sdscm_jax.dsl.noise.uniforms is now sdscm_jax.dsl.noise.streams.uniforms",
+        "sdscm_jax.dsl.phrase is now sdscm_jax.dsl.language.phrase",
+    ]
 
 
 @pytest.mark.parametrize("site", [sd.Choice, sd.Text])

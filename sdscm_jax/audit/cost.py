@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import checks
-from ..dsl.choice import Choice
+from ..dsl.language.choice import Choice
 from ..engine.tabulation import CountingScorer, TrieScorer
 from ..errors import AuditError
 from ..models.language_model import LanguageModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..dsl.template import Template
+from ..dsl.scoring.template import Template
 from ..effects.factors import Network
 from ..errors import AuditError
 from ..models.language_model import LanguageModel

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dsl.couplings.registry import COUPLINGS
-from ..dsl.intervention import nested
+from ..dsl.handlers.intervention import nested
+from ..dsl.noise.couplings.registry import COUPLINGS
 from ..effects.bounds import event_bounds, transport_bounds
-from ..effects.copies import Target
+from ..effects.counterfactual_graph import Target
 from ..effects.exact_source import Exact
 from ..effects.factors import Network
 from ..effects.source import shared_noise

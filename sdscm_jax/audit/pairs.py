@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..dsl.phrase import Phrase
-from ..dsl.site import sample
-from ..dsl.tabulate import Scorer, tabulate
-from ..dsl.text import Text
+from ..dsl.language.phrase import Phrase
+from ..dsl.language.site import sample
+from ..dsl.language.text import Text
+from ..dsl.tables.tabulate import Scorer, tabulate
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..engine.tabulation import TrieScorer

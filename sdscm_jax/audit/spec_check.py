@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..checks import count, one_of
-from ..dsl.scorings.registry import SCORINGS
-from ..dsl.template import BLANK, Template
+from ..dsl.scoring.scorings.registry import SCORINGS
+from ..dsl.scoring.template import BLANK, Template
 from ..errors import AuditError, FamilyError, TemplateError, nearest
 from ..families import FamilyVariable
 from ..families.declaration import Declaration as Structure

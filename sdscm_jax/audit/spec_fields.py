@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..dsl.template import Template
+from ..dsl.scoring.template import Template
 from ..errors import AuditError, nearest
 from ..families import FamilyVariable
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ..checks import instance
-from ..dsl.scorings.registry import parse_scoring
-from ..dsl.table import all_contexts
+from ..dsl.scoring.contexts import all_contexts
+from ..dsl.scoring.scorings.registry import parse_scoring
 from ..effects.factors import Factor, Network
 from ..errors import AuditError
 from ..vignettes import Vignette

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..dsl.tabulate import Scorer, tabulate
+from ..dsl.tables.tabulate import Scorer, tabulate
 from ..effects.factors import Network, network
 from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..dsl.worlds import World
+from ..dsl.worlds.worlds import World
 from ..engine.simulation import Simulation
 from ..families import Family
 

@@ -15,10 +15,10 @@ import pandas as pd
 import pyarrow as pa
 
 from .. import checks
-from ..dsl.couple import couple
-from ..dsl.couplings.registry import parse_coupling
-from ..dsl.graph import Graph, graph
-from ..dsl.scorings.registry import parse_scoring
+from ..dsl.analysis.graph import Graph, graph
+from ..dsl.handlers.couple import couple
+from ..dsl.noise.couplings.registry import parse_coupling
+from ..dsl.scoring.scorings.registry import parse_scoring
 from ..durable import make_directory, put
 from ..engine.manifest import PACKAGES
 from ..engine.many import loaded_lm

@@ -54,7 +54,7 @@ def audit(
     from .. import checks
     from ..audit import audit as run_audit
     from ..audit import audit_cost, audit_plan, write_audit
-    from ..dsl.scorings.registry import parse_scoring
+    from ..dsl.scoring.scorings.registry import parse_scoring
     from ..vignettes import hiring
 
     with one_line_errors(2):

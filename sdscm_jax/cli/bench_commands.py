@@ -45,8 +45,8 @@ def generate(
     """Write a benchmark: data sets of a family, with the true effect on every individual."""
     from .. import checks
     from ..bench.generation import generate as write_benchmark
-    from ..dsl.couplings.registry import parse_coupling
-    from ..dsl.scorings.registry import parse_scoring
+    from ..dsl.noise.couplings.registry import parse_coupling
+    from ..dsl.scoring.scorings.registry import parse_scoring
     from ..engine.parallel import parse_backend
     from ..families import family as find_family
 

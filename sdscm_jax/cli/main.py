@@ -102,7 +102,7 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Draw the graph into this file (.svg, .png, .pdf).")] = None,
 ) -> None:
     """Print (and draw) the causal graph of a model function of one argument, the language model."""
-    from ..dsl.graph import graph
+    from ..dsl.analysis.graph import graph
     from ..models.language_model import load_lm
 
     with one_line_errors():

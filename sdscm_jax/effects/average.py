@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checks import items, mapping, real, told
 from ..errors import EffectError
-from .copies import Target
+from .counterfactual_graph import Target
 from .effect import Effect, parse_level
 from .estimate import Estimate, errors, stack
 from .query import Query

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .contraction import contract
-from .copies import Target
+from .counterfactual_graph import Target
 from .exact_source import Exact
 from .sampled_source import Sampled
 from .source import Score, Source, scored

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import instance
-from ..dsl.couplings.base import Coupling
-from ..dsl.couplings.registry import parse_coupling
+from ..dsl.noise.couplings.base import Coupling
+from ..dsl.noise.couplings.registry import parse_coupling
 from ..errors import EffectError
 from .contraction import LIMITS, Limits, contract
-from .copies import Copies, Target
+from .counterfactual_graph import Copies, Target
 from .estimate import Estimate
 from .factors import Network, network
 from .responses import joint_responses, with_axes

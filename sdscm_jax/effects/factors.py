@@ -16,17 +16,17 @@ import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
 from ..checks import flag, instance, items, one_of, text, told
-from ..dsl.asked import language_models
-from ..dsl.couplings.registry import parse_coupling
-from ..dsl.exogenous import exogenous
-from ..dsl.intervened import Fixed, Intervened, unmasked
-from ..dsl.mechanism import Mechanism
-from ..dsl.phrase import as_array
-from ..dsl.structure import Site, structure
-from ..dsl.table import all_contexts
-from ..dsl.tabulate import Tabulated, tabulate
+from ..dsl.analysis.structure import Site, structure
+from ..dsl.handlers.exogenous import exogenous
+from ..dsl.handlers.external_scores import language_models
+from ..dsl.handlers.intervened import Fixed, Intervened, unmasked
+from ..dsl.language.mechanism import Mechanism
+from ..dsl.language.phrase import as_array
+from ..dsl.noise.couplings.registry import parse_coupling
+from ..dsl.scoring.contexts import all_contexts
+from ..dsl.tables.tabulate import Tabulated, tabulate
 from ..errors import EffectError, SiteError
-from .read_off import read_off
+from .table_factors import read_off
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..dsl.graph import Graph
+from ..dsl.analysis.graph import Graph
 from ..errors import EffectError
 from .adjustment import Adjustment, check_roles, compared, exact_source
+from .admg import Mixed, latent_projection
 from .estimand import ONE, Estimand, Fraction, Probability, free, latex, product, text, total
-from .mixed import Mixed, latent_projection
 from .query import Query
 from .source import Score
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import instance, one_of
-from ..dsl.worlds import world_label
+from ..dsl.worlds.worlds import world_label
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
 from .query import Query

@@ -9,10 +9,10 @@ import numpy as np
 
 from .. import checks
 from ..checks import instance, items, mapping
-from ..dsl.intervention import nested
+from ..dsl.handlers.intervention import nested
 from ..errors import EffectError, nearest
 from .bounds import transport_bounds
-from .copies import PathWorld, Target
+from .counterfactual_graph import PathWorld, Target
 from .effect import Effect
 from .exact_source import Exact
 from .query import Query

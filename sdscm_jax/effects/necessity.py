@@ -10,7 +10,7 @@ import numpy as np
 from ..checks import mapping
 from ..errors import EffectError
 from .bounds import Event, event_bounds
-from .copies import Target
+from .counterfactual_graph import Target
 from .effect import Effect
 from .estimate import Estimate
 from .query import Query

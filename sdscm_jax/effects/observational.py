@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import EffectError
 from .contraction import contract
-from .copies import Target
+from .counterfactual_graph import Target
 from .estimand import Estimand, Fraction, Probability, Product, Sum, free, text
 from .exact_source import Exact
 

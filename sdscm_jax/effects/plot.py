@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checks import instance
-from ..dsl.save_figure import save_figure
+from ..dsl.analysis.save_figure import save_figure
 from .individual import Contrast
 
 _COLOURS = ("tab:blue", "tab:orange")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .copies import Target
+from .counterfactual_graph import Target
 from .effect import Effect, effect, parse_level
 from .estimate import Estimate
 from .sampled_source import Sampled

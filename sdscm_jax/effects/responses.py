@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dsl.couplings.registry import parse_coupling
+from ..dsl.noise.couplings.registry import parse_coupling
 from ..errors import EffectError
 
 

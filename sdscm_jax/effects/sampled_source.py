@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..dsl.along import along
-from ..dsl.couplings.base import Coupling
-from ..dsl.couplings.independent import Independent
-from ..dsl.graph import Graph
-from ..dsl.intervention import Nested
-from ..dsl.noise import as_key
-from ..dsl.worlds import World, world_label
+from ..dsl.analysis.graph import Graph
+from ..dsl.handlers.intervention import Nested
+from ..dsl.noise.couplings.base import Coupling
+from ..dsl.noise.couplings.independent import Independent
+from ..dsl.noise.streams import as_key
+from ..dsl.worlds.path_specific import along
+from ..dsl.worlds.worlds import World, world_label
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..errors import EffectError
-from .copies import Copies, PathWorld, Target
+from .counterfactual_graph import Copies, PathWorld, Target
 from .estimate import Estimate
 from .responses import joint_responses, with_axes
 from .sites import Sites

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import told
-from ..dsl.phrase import option_numbers
+from ..dsl.language.phrase import option_numbers
 from ..errors import InterventionError, OptionError
-from .copies import Copies
+from .counterfactual_graph import Copies
 
 
 class Sites(ABC):

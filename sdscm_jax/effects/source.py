@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..checks import items, real, text, told
-from ..dsl.tabulate import Tabulated
+from ..dsl.tables.tabulate import Tabulated
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
-from .copies import Target
+from .counterfactual_graph import Target
 from .estimate import Estimate
 from .exact_source import Exact, exact
 from .factors import Network

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
-from ..dsl.structure import Site
-from ..dsl.text_phrase import TextPhrase
+from ..dsl.analysis.structure import Site
+from ..dsl.language.text_phrase import TextPhrase
 from ..errors import SiteError
 
 if TYPE_CHECKING:

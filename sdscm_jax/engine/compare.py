@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import one_of
-from ..dsl.noise import as_key
+from ..dsl.noise.streams import as_key
 from ..errors import SDSCMError, SiteError
 from ..models.language_model import LanguageModel
 from .columns import texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dsl.tree import OptionTree
+from ..dsl.scoring.option_tree import OptionTree
 
 
 class Edges:

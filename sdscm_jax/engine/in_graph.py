@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dsl.abduction import latent_causes
-from ..dsl.asked import is_language_model, language_models
-from ..dsl.causes import AT_ONCE
-from ..dsl.context import longest_tokens
-from ..dsl.run_worlds import WorldResults, run_worlds
-from ..dsl.structure import Site
+from ..dsl.analysis.causes import AT_ONCE
+from ..dsl.analysis.structure import Site
+from ..dsl.handlers.external_scores import is_language_model, language_models
+from ..dsl.language.context import longest_tokens
+from ..dsl.worlds.abduction import latent_causes
+from ..dsl.worlds.run_worlds import WorldResults, run_worlds
 from ..models.executable import Lowered, executable
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of

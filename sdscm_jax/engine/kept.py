@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dsl.structure import Site
+from ..dsl.analysis.structure import Site
 from ..errors import ResumeError
 from .columns import log_prob_columns, log_probs_of, value_columns, values_of
 from .parts import PartFiles

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dsl.asked import is_language_model, language_models
+from ..dsl.handlers.external_scores import is_language_model, language_models
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checks import as_path, count, function, items
-from ..dsl.noise import as_key
+from ..dsl.noise.streams import as_key
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel, load_lm
 from .parallel import parse_backend, spread

@@ -14,8 +14,8 @@ import numpy as np
 from rich.table import Table
 
 from ..checks import flag
-from ..dsl.asked import NotSeparable, Visit, language_models
-from ..dsl.worlds import World
+from ..dsl.handlers.external_scores import NotSeparable, Visit, language_models
+from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..terminal import PlainConsole

@@ -13,11 +13,11 @@ import numpy as np
 from jax import Array
 from numpyro.ops.provenance import eval_provenance
 
-from ..dsl.asked import Visit, asked, is_language_model, language_models
-from ..dsl.do import do
-from ..dsl.noise import as_key
-from ..dsl.run_worlds import WorldResults, run_once
-from ..dsl.structure import Site
+from ..dsl.analysis.structure import Site
+from ..dsl.handlers.external_scores import Visit, asked, is_language_model, language_models
+from ..dsl.noise.streams import as_key
+from ..dsl.worlds.do import do
+from ..dsl.worlds.run_worlds import WorldResults, run_once
 from ..models.executable import Lowered, executable
 from ..models.language_model import LanguageModel
 from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key

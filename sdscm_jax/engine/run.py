@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dsl.abduction import Abduction, abduce
-from ..dsl.do import do
-from ..dsl.fit import check_marks
-from ..dsl.noise import chosen_key, fold_in, stream
-from ..dsl.run_worlds import WorldResults
-from ..dsl.structure import Site
-from ..dsl.worlds import Regime, Worlds
+from ..dsl.analysis.structure import Site
+from ..dsl.language.fit import check_marks
+from ..dsl.noise.streams import chosen_key, fold_in, stream
+from ..dsl.worlds.abduction import Abduction, abduce
+from ..dsl.worlds.do import do
+from ..dsl.worlds.run_worlds import WorldResults
+from ..dsl.worlds.worlds import Regime, Worlds
 
 
 class Shared(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..dsl.question import Question
-from ..dsl.table import unique_contexts
-from ..dsl.tree import OptionTree
+from ..dsl.scoring.contexts import unique_contexts
+from ..dsl.scoring.option_tree import OptionTree
+from ..dsl.scoring.score_query import Question
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of

@@ -14,13 +14,13 @@ import numpy as np
 
 from .. import checks
 from ..checks import MOST_SEED, count, function, items, one_of
-from ..dsl.abduction import check_counterfactual, check_evidence, check_possible
-from ..dsl.asked import NotSeparable, language_models
-from ..dsl.graph import Graph
-from ..dsl.look_up import check_known
-from ..dsl.noise import as_key
-from ..dsl.structure import structure
-from ..dsl.worlds import World, as_regime, as_worlds, told
+from ..dsl.analysis.graph import Graph
+from ..dsl.analysis.structure import structure
+from ..dsl.handlers.external_scores import NotSeparable, language_models
+from ..dsl.noise.streams import as_key
+from ..dsl.tables.look_up import check_known
+from ..dsl.worlds.abduction import check_counterfactual, check_evidence, check_possible
+from ..dsl.worlds.worlds import World, as_regime, as_worlds, told
 from ..errors import SDSCMError, SiteError, nearest
 from .columns import check_columns
 from .in_graph import InGraph, rows_in_memory

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..checks import as_path, count, items, one_of
-from ..dsl.graph import Graph
-from ..dsl.text_phrase import TextPhrase
-from ..dsl.worlds import World
+from ..dsl.analysis.graph import Graph
+from ..dsl.language.text_phrase import TextPhrase
+from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError, SiteError
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun

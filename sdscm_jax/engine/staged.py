@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..dsl.asked import Visit, language_models
-from ..dsl.run_worlds import WorldResults
-from ..dsl.scores import check_scores
+from ..dsl.handlers.external_scores import Visit, language_models
+from ..dsl.language.scores import check_scores
+from ..dsl.worlds.run_worlds import WorldResults
 from .program import Outputs, Program, compiled, digest
 from .run import Progress, Run, joined
 from .scorer import Counts, Scorer

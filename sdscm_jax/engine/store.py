@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..checks import as_path
-from ..dsl.question import Question
+from ..dsl.scoring.score_query import Question
 from ..durable import put_sealed, read_sealed, writing
 from ..errors import ResumeError
 from ..models.language_model import LanguageModel

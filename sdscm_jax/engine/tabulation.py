@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import as_path, count
-from ..dsl.choice import Choice
-from ..dsl.question import Question
-from ..dsl.table import unique_contexts
+from ..dsl.language.choice import Choice
+from ..dsl.scoring.contexts import unique_contexts
+from ..dsl.scoring.score_query import Question
 from ..models.language_model import LanguageModel
 from .forward import token_bytes
 from .memory import default_memory

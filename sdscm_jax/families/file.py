@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import as_path, reason_of
-from ..dsl.template import Template
+from ..dsl.scoring.template import Template
 from ..errors import FamilyError
 from .declaration import Declaration, check_roles
 from .file_content import Reader, labelled, stated, variable_content

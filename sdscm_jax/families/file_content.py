@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import checks
 from ..checks import as_path, told
-from ..dsl.template import Template
+from ..dsl.scoring.template import Template
 from ..errors import SDSCMError, TemplateError, nearest
 from .variables import FamilyVariable
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import checks
-from ..dsl.template import Template
+from ..dsl.scoring.template import Template
 from ..errors import DataError, FamilyError, nearest
 from .members import Family
 from .variables import FamilyVariable

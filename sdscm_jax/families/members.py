@@ -11,11 +11,11 @@ import numpy as np
 
 from .. import checks
 from ..checks import instance, items
-from ..dsl.choice import Choice
-from ..dsl.phrase import Phrase
-from ..dsl.scorings.registry import parse_scoring
-from ..dsl.site import sample
-from ..dsl.template import Template
+from ..dsl.language.choice import Choice
+from ..dsl.language.phrase import Phrase
+from ..dsl.language.site import sample
+from ..dsl.scoring.scorings.registry import parse_scoring
+from ..dsl.scoring.template import Template
 from ..errors import FamilyError
 from ..models.language_model import LanguageModel
 from ..vignettes import Vignette

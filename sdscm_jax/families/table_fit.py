@@ -14,10 +14,10 @@ import optax
 import pandas as pd
 
 from .. import checks
-from ..dsl.choice import Choice
-from ..dsl.phrase import Phrase
-from ..dsl.scorings.registry import SCORINGS, parse_scoring
-from ..dsl.tabulate import score_contexts
+from ..dsl.language.choice import Choice
+from ..dsl.language.phrase import Phrase
+from ..dsl.scoring.scorings.registry import SCORINGS, parse_scoring
+from ..dsl.tables.tabulate import score_contexts
 from ..errors import DataError, ProgramError
 from ..models.adapters import Adapter
 from ..models.codec import Codec

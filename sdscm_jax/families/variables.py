@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
 from ..checks import flag, instance, items, text
-from ..dsl.template import BLANK, Template, parse_options
+from ..dsl.scoring.template import BLANK, Template, parse_options
 from ..errors import FamilyError, OptionError, nearest
 
 

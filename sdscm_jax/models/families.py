@@ -47,11 +47,7 @@ from .family_switches import (
     windows,
 )
 from .rope import EXACT_POSITIONS
-from .rope_options import (
-    rope_by_layer_type,
-    rope_in_some_layers,
-    rope_in_windows_if_any,
-)
+from .rope_options import rope_by_layer_type, rope_in_some_layers, rope_in_windows_if_any
 from .tensors import (
     APERTUS_TENSORS,
     FALCON_NORMS,

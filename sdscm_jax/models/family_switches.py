@@ -11,14 +11,7 @@ from typing import Any
 
 from ..errors import LoadError
 from .config import Experts
-from .rope_options import (
-    head_dim,
-    longest,
-    partial_rope,
-    rope_by_layer_type,
-    rope_everywhere,
-    rope_in_windows,
-)
+from .rope_options import head_dim, longest, partial_rope, rope_by_layer_type, rope_everywhere, rope_in_windows
 
 
 def windows(c: Any) -> tuple[int | None, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import takes
-from ..dsl.noise import as_key, fold_in
+from ..dsl.noise.streams import as_key, fold_in
 from ..engine.simulate import simulate
 from .failure import fail, same_rows, shown
 from .names import known_names

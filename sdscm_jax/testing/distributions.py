@@ -9,10 +9,10 @@ import numpy as np
 from scipy.stats import binom
 
 from .. import checks
-from ..dsl.noise import as_key, fold_in
-from ..dsl.structure import structure
+from ..dsl.analysis.structure import structure
+from ..dsl.noise.streams import as_key, fold_in
 from ..effects import Exact, exact
-from ..effects.copies import Target
+from ..effects.counterfactual_graph import Target
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from .failure import fail

@@ -10,13 +10,13 @@ import numpy as np
 import numpyro
 
 from ..checks import count, items, one_of, real
-from ..dsl.asked import language_models
-from ..dsl.couplings.gumbel import Gumbel
-from ..dsl.exogenous import exogenous
-from ..dsl.graph import Graph
-from ..dsl.noise import as_key, fold_in, fold_text
-from ..dsl.structure import Site
-from ..dsl.tabulate import Tabulated, tabulate
+from ..dsl.analysis.graph import Graph
+from ..dsl.analysis.structure import Site
+from ..dsl.handlers.exogenous import exogenous
+from ..dsl.handlers.external_scores import language_models
+from ..dsl.noise.couplings.gumbel import Gumbel
+from ..dsl.noise.streams import as_key, fold_in, fold_text
+from ..dsl.tables.tabulate import Tabulated, tabulate
 from ..engine.simulate import simulate
 from ..errors import InterventionError, SiteError
 from .failure import fail, same_rows, shown

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..dsl.graph import Graph
+from ..dsl.analysis.graph import Graph
 
 
 def fail(law: str, site: str, what: str, *, unit: Any = None, world: str | None = None) -> NoReturn:

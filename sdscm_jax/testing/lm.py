@@ -13,8 +13,8 @@ from jax import Array
 
 from .. import checks
 from ..checks import instance, items, real
-from ..dsl.choice import Choice
-from ..dsl.question import Question
+from ..dsl.language.choice import Choice
+from ..dsl.scoring.score_query import Question
 from ..engine.tabulation import TrieScorer
 from ..errors import ProgramError, SDSCMError
 from ..models.codec import Codec

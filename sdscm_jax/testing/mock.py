@@ -15,11 +15,11 @@ from numpyro.primitives import Messenger
 
 from .. import checks
 from ..checks import function
-from ..dsl.choice import Choice
-from ..dsl.exogenous import exogenous
-from ..dsl.mechanism import mechanism_of
-from ..dsl.question import Question
-from ..dsl.text_phrase import TextPhrase
+from ..dsl.handlers.exogenous import exogenous
+from ..dsl.language.choice import Choice
+from ..dsl.language.mechanism import mechanism_of
+from ..dsl.language.text_phrase import TextPhrase
+from ..dsl.scoring.score_query import Question
 from ..errors import OptionError, SiteError, nearest
 from ..models.chat import Chat, ChatCodec
 from ..models.codec import Codec

@@ -13,9 +13,9 @@ from jax import Array
 from numpyro.primitives import Messenger
 
 from .. import checks
-from ..dsl.choice import Choice
-from ..dsl.exogenous import exogenous
-from ..dsl.noise import as_key, fold_in
+from ..dsl.handlers.exogenous import exogenous
+from ..dsl.language.choice import Choice
+from ..dsl.noise.streams import as_key, fold_in
 from ..engine.simulate import as_arguments
 from .execution import TOLERANCE
 from .failure import fail

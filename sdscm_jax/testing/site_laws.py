@@ -12,9 +12,9 @@ from numpyro.distributions import Distribution
 from scipy.stats import kstest
 
 from ..checks import count, told
-from ..dsl.carry import enumerable
-from ..dsl.mechanism import Mechanism
-from ..dsl.noise import as_key
+from ..dsl.handlers.recovered_noise import enumerable
+from ..dsl.language.mechanism import Mechanism
+from ..dsl.noise.streams import as_key
 from ..errors import SDSCMError
 from .distributions import FALSE_ALARM, surprise
 from .failure import require, same_rows

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import items, told
-from ..dsl.structure import Site, structure
-from ..dsl.worlds import World
+from ..dsl.analysis.structure import Site, structure
+from ..dsl.worlds.worlds import World
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..errors import SiteError, nearest

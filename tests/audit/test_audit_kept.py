@@ -19,7 +19,7 @@ import sdscm_jax as sd
 from sdscm_jax import audit as sa
 from sdscm_jax.audit import wording_effects
 from sdscm_jax.audit.files import TABLES
-from sdscm_jax.dsl.template import Template
+from sdscm_jax.dsl.scoring.template import Template
 from sdscm_jax.durable import LOCK, locked, put_sealed, read_sealed
 from sdscm_jax.errors import SDSCMError
 from sdscm_jax.testing import mock_lm

@@ -17,7 +17,7 @@ import yaml
 import sdscm_jax as sd
 from sdscm_jax.audit.spec import AUDITS, AuditSpec, audit_spec
 from sdscm_jax.audit.spec_fields import FreeText, Proxy
-from sdscm_jax.dsl.template import Template
+from sdscm_jax.dsl.scoring.template import Template
 from sdscm_jax.errors import AuditError
 from sdscm_jax.families import FamilyVariable
 from sdscm_jax.vignettes import hiring

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.template import Template
+from sdscm_jax.dsl.scoring.template import Template
 from sdscm_jax.errors import FamilyError
 from sdscm_jax.families import FAMILIES, Family, FamilyVariable, family
 from sdscm_jax.families.file import from_own, from_reference

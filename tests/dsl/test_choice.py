@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.dsl import encoding
+from sdscm_jax.dsl.scoring import encoding
 
 from ..plain import option_log_probs
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.couplings.inverse_cdf import Cell
-from sdscm_jax.dsl.couplings.registry import COUPLINGS, parse_coupling
-from sdscm_jax.dsl.double import Double, double, less, minus, running_sums, times
+from sdscm_jax.dsl.noise.couplings.inverse_cdf import Cell
+from sdscm_jax.dsl.noise.couplings.registry import COUPLINGS, parse_coupling
+from sdscm_jax.dsl.noise.double_float import Double, double, less, minus, running_sums, times
 from sdscm_jax.handlers import couple, exogenous
 
 from ..dice import FACES, die

@@ -13,7 +13,7 @@ from numpyro.handlers import trace
 
 import sdscm_jax as sd
 from sdscm_jax import testing
-from sdscm_jax.dsl.context import same_items
+from sdscm_jax.dsl.language.context import same_items
 from sdscm_jax.handlers import exogenous
 from sdscm_jax.testing.execution import check_execution
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.scorings.base import Scoring
-from sdscm_jax.dsl.scorings.registry import SCORINGS, parse_scoring
-from sdscm_jax.dsl.template import Template
+from sdscm_jax.dsl.scoring.scorings.base import Scoring
+from sdscm_jax.dsl.scoring.scorings.registry import SCORINGS, parse_scoring
+from sdscm_jax.dsl.scoring.template import Template
 from sdscm_jax.testing import mock_lm
 
 from .test_choice import count_tokens

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.run_worlds import WorldResults, run_worlds
-from sdscm_jax.dsl.structure import structure
-from sdscm_jax.dsl.worlds import as_worlds
+from sdscm_jax.dsl.analysis.structure import structure
+from sdscm_jax.dsl.worlds.run_worlds import WorldResults, run_worlds
+from sdscm_jax.dsl.worlds.worlds import as_worlds
 from sdscm_jax.engine.traced_tokens import traced_tokens
 
 from ..plain import option_log_probs

@@ -17,7 +17,7 @@ from numpyro.infer import MCMC, NUTS, SVI, DiscreteHMCGibbs, TraceEnum_ELBO
 from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.lineage import signature
+from sdscm_jax.dsl.handlers.redraw import signature
 from sdscm_jax.handlers import couple, do, exogenous, nested
 from sdscm_jax.testing import mock_lm
 

@@ -13,8 +13,8 @@ from numpyro.contrib.control_flow import scan
 
 import sdscm_jax as sd
 from sdscm_jax import effects, testing
-from sdscm_jax.dsl.couplings.maximal import Maximal
-from sdscm_jax.effects.copies import Target
+from sdscm_jax.dsl.noise.couplings.maximal import Maximal
+from sdscm_jax.effects.counterfactual_graph import Target
 from sdscm_jax.handlers import couple, do, exogenous
 
 UNITS = 20_000

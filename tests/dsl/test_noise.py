@@ -14,7 +14,7 @@ from scipy.stats import gumbel_r, kstest
 
 import sdscm_jax as sd
 from sdscm_jax import testing
-from sdscm_jax.dsl.noise import (
+from sdscm_jax.dsl.noise.streams import (
     as_key,
     fold_in,
     fold_text,

@@ -16,7 +16,7 @@ from numpyro import handlers as nh
 from numpyro.contrib.control_flow import cond, scan
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.fit import Slot, fit
+from sdscm_jax.dsl.language.fit import Slot, fit
 from sdscm_jax.handlers import do, exogenous, nested
 from sdscm_jax.testing import mock_lm
 

@@ -17,20 +17,20 @@ from jax import Array
 
 import sdscm_jax as sd
 from sdscm_jax import effects, testing
-from sdscm_jax.dsl.couplings.gumbel import races, truncated_gumbels
-from sdscm_jax.dsl.couplings.registry import COUPLINGS, parse_coupling
-from sdscm_jax.dsl.noise import gumbels, option_gumbels, stream
+from sdscm_jax.dsl.noise.couplings.gumbel import races, truncated_gumbels
+from sdscm_jax.dsl.noise.couplings.registry import COUPLINGS, parse_coupling
+from sdscm_jax.dsl.noise.streams import gumbels, option_gumbels, stream
 from sdscm_jax.dsl.registered import Registered
-from sdscm_jax.dsl.scorings.registry import SCORINGS, parse_scoring
-from sdscm_jax.dsl.tree import OptionTree
+from sdscm_jax.dsl.scoring.option_tree import OptionTree
+from sdscm_jax.dsl.scoring.scorings.registry import SCORINGS, parse_scoring
 from sdscm_jax.extend import Coupling, Scoring, register
 
 ROOT = Path(sd.__file__).parent
-ROOMS = ("dsl/couplings/", "dsl/scorings/")
+ROOMS = ("dsl/noise/couplings/", "dsl/scoring/scorings/")
 # Words that are the name of something else too: a file's, a column's, an intervention's.
 OTHERS = {
     ("families/file.py", "uniform"),
-    ("dsl/intervention.py", "uniform"),
+    ("dsl/handlers/intervention.py", "uniform"),
 }
 
 

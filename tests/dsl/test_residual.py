@@ -15,8 +15,8 @@ import pytest
 from scipy import stats
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.carry import residual_noise
-from sdscm_jax.dsl.residual import core
+from sdscm_jax.dsl.handlers.recovered_noise import residual_noise
+from sdscm_jax.dsl.noise.residual import core
 
 # Family -> NumPyro's distribution, SciPy's, and parameters in two worlds.
 Params = tuple[float, ...]

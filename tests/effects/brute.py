@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdscm_jax.dsl.couplings import registry
+from sdscm_jax.dsl.noise.couplings import registry
 from sdscm_jax.effects import Factor, Network
 
 Values = dict[str, int]

@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.along import along
+from sdscm_jax.dsl.worlds.path_specific import along
 from sdscm_jax.errors import InterventionError, SDSCMError
 from sdscm_jax.handlers import do, exogenous, nested
 

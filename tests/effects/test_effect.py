@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from sdscm_jax import effects
-from sdscm_jax.dsl.graph import Graph
-from sdscm_jax.dsl.structure import Site
+from sdscm_jax.dsl.analysis.graph import Graph
+from sdscm_jax.dsl.analysis.structure import Site
 from sdscm_jax.engine.simulation import Simulation
 from sdscm_jax.errors import EffectError, SiteError
 

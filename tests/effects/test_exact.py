@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdscm_jax import effects
-from sdscm_jax.effects.copies import Target
+from sdscm_jax.effects.counterfactual_graph import Target
 
 from .brute import Model, Units, random_model
 

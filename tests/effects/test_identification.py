@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from sdscm_jax import effects
-from sdscm_jax.dsl.graph import Graph
-from sdscm_jax.dsl.structure import Site
+from sdscm_jax.dsl.analysis.graph import Graph
+from sdscm_jax.dsl.analysis.structure import Site
 from sdscm_jax.effects import Factor, Network
 from sdscm_jax.effects.adjustment import adjustment_sets, frontdoor, naive
-from sdscm_jax.effects.copies import Target
+from sdscm_jax.effects.admg import latent_projection
+from sdscm_jax.effects.counterfactual_graph import Target
 from sdscm_jax.effects.identification import identify
-from sdscm_jax.effects.mixed import latent_projection
 from sdscm_jax.errors import EffectError, SiteError
 
 from ..needs import needs

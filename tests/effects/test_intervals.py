@@ -11,9 +11,9 @@ import pytest
 from scipy import stats
 
 from sdscm_jax import effects
-from sdscm_jax.dsl.graph import Graph
-from sdscm_jax.dsl.intervention import nested
-from sdscm_jax.dsl.structure import Site
+from sdscm_jax.dsl.analysis.graph import Graph
+from sdscm_jax.dsl.analysis.structure import Site
+from sdscm_jax.dsl.handlers.intervention import nested
 from sdscm_jax.effects.effect import effect
 from sdscm_jax.effects.estimate import Estimate
 from sdscm_jax.engine.simulation import Simulation

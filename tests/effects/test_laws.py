@@ -8,7 +8,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from sdscm_jax import effects
-from sdscm_jax.effects.copies import Target
+from sdscm_jax.effects.counterfactual_graph import Target
 
 from .brute import COUPLINGS, Model, random_model
 

@@ -18,7 +18,7 @@ import sdscm_jax as sd
 from sdscm_jax import effects
 from sdscm_jax.effects import factors
 from sdscm_jax.effects import network as network_of
-from sdscm_jax.effects.copies import Target
+from sdscm_jax.effects.counterfactual_graph import Target
 from sdscm_jax.effects.factors import _NUMPYRO_COUPLINGS
 from sdscm_jax.effects.responses import joint_responses
 from sdscm_jax.errors import EffectError, SiteError

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from sdscm_jax.dsl.couplings.registry import COUPLINGS, parse_coupling
+from sdscm_jax.dsl.noise.couplings.registry import COUPLINGS, parse_coupling
 from sdscm_jax.effects import Factor, Network, exact, pns
 from sdscm_jax.effects.responses import joint_responses, with_axes
 from sdscm_jax.errors import EffectError, OptionError

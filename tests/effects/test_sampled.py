@@ -14,8 +14,8 @@ import pytest
 
 import sdscm_jax as sd
 from sdscm_jax import effects
-from sdscm_jax.dsl.intervention import nested
-from sdscm_jax.effects.copies import Target
+from sdscm_jax.dsl.handlers.intervention import nested
+from sdscm_jax.effects.counterfactual_graph import Target
 from sdscm_jax.errors import EffectError, InterventionError, SiteError
 
 from ..dice import die

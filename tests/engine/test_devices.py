@@ -19,7 +19,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 import sdscm_jax as sd
 from sdscm_jax.models.families import tiny_config
 from sdscm_jax.models.on_mesh import shard_lm
-from sdscm_jax.dsl.choice import Choice
+from sdscm_jax.dsl.language.choice import Choice
 
 def model(lm):
     x = sd.sample("x", Choice(lm, "It is {{}}.", ["sun", "rain"], temperature=5.0))

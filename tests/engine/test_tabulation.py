@@ -17,9 +17,9 @@ import pytest
 from numpyro.handlers import trace
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.mechanism import mechanism_of
-from sdscm_jax.dsl.scorings.registry import SCORINGS
-from sdscm_jax.dsl.tabulate import Scorer, score_contexts
+from sdscm_jax.dsl.language.mechanism import mechanism_of
+from sdscm_jax.dsl.scoring.scorings.registry import SCORINGS
+from sdscm_jax.dsl.tables.tabulate import Scorer, score_contexts
 from sdscm_jax.engine import tabulation
 from sdscm_jax.engine.forward import token_bytes
 from sdscm_jax.engine.scorer import Counts

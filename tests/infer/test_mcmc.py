@@ -16,7 +16,7 @@ import pytest
 from numpyro.infer import MCMC, NUTS, DiscreteHMCGibbs
 
 import sdscm_jax as sd
-from sdscm_jax.dsl import tabulate as tabulate_module
+from sdscm_jax.dsl.tables import tabulate as tabulate_module
 
 from ..plain import option_log_probs
 from . import count_encodes

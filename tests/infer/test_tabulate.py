@@ -19,10 +19,10 @@ from numpyro.handlers import condition, trace
 from safetensors.numpy import save_file
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.look_up import check_known
-from sdscm_jax.dsl.mechanism import mechanism_of
-from sdscm_jax.dsl.table import Table
-from sdscm_jax.dsl.tabulate import score_contexts
+from sdscm_jax.dsl.language.mechanism import mechanism_of
+from sdscm_jax.dsl.scoring.contexts import Table
+from sdscm_jax.dsl.tables.look_up import check_known
+from sdscm_jax.dsl.tables.tabulate import score_contexts
 from sdscm_jax.errors import ScoreError
 from sdscm_jax.handlers import do, exogenous, nested
 from sdscm_jax.models.executable import executable

@@ -15,7 +15,7 @@ from numpyro.infer.util import log_density
 
 import sdscm_jax as sd
 from sdscm_jax import testing
-from sdscm_jax.dsl.along import along
+from sdscm_jax.dsl.worlds.path_specific import along
 from sdscm_jax.handlers import abduct, do, exogenous, nested
 
 from .test_counterfactual import DRAWS, P, clinic, close, treated

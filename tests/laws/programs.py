@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.couplings.registry import COUPLINGS
-from sdscm_jax.dsl.scorings import registry
+from sdscm_jax.dsl.noise.couplings.registry import COUPLINGS
+from sdscm_jax.dsl.scoring.scorings import registry
 
 WORDS = ("sun", "rain", "low", "high", "a long run", "home", "25", "grade 1", "Bob", "날씨")
 SCORINGS = tuple(scoring for scoring in registry.SCORINGS if scoring.asks_lm)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
-from sdscm_jax.dsl.alternatives import Alternatives
-from sdscm_jax.dsl.couplings.registry import parse_coupling
-from sdscm_jax.dsl.run_worlds import WorldResults, run_once, run_worlds
-from sdscm_jax.dsl.scorings.registry import parse_scoring
-from sdscm_jax.dsl.structure import structure
-from sdscm_jax.dsl.worlds import as_worlds
+from sdscm_jax.dsl.analysis.structure import structure
+from sdscm_jax.dsl.handlers.alternatives import Alternatives
+from sdscm_jax.dsl.noise.couplings.registry import parse_coupling
+from sdscm_jax.dsl.scoring.scorings.registry import parse_scoring
+from sdscm_jax.dsl.worlds.run_worlds import WorldResults, run_once, run_worlds
+from sdscm_jax.dsl.worlds.worlds import as_worlds
 from sdscm_jax.testing import check_abduction, check_execution, check_independence, check_options
 from sdscm_jax.testing.world_laws import consistent, effective, levels, stable, unreached
 

@@ -19,8 +19,8 @@ from sdscm_jax.audit.report.graph_text import mermaid
 from sdscm_jax.bench.card import write_card
 from sdscm_jax.cli import app
 from sdscm_jax.cli import main as commands
-from sdscm_jax.dsl.graph import Graph
-from sdscm_jax.dsl.structure import Site
+from sdscm_jax.dsl.analysis.graph import Graph
+from sdscm_jax.dsl.analysis.structure import Site
 from sdscm_jax.families import family
 from sdscm_jax.page.markdown_text import code_span, front_matter, mermaid_label, plain_markdown
 from sdscm_jax.page.spreadsheet import without_formulas

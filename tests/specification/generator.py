@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from sdscm_jax.dsl.couplings import registry as couplings
-from sdscm_jax.dsl.scorings import registry as scorings
+from sdscm_jax.dsl.noise.couplings import registry as couplings
+from sdscm_jax.dsl.scoring.scorings import registry as scorings
 
 from .families import FAMILIES
 from .language import (

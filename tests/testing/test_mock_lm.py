@@ -10,7 +10,7 @@ import pytest
 
 import sdscm_jax as sd
 from sdscm_jax import effects, testing
-from sdscm_jax.dsl.question import Question
+from sdscm_jax.dsl.scoring.score_query import Question
 from sdscm_jax.testing.mock import _following
 from sdscm_jax.testing.mock_tokenizer import mock_tokenizer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ...dsl.couplings.registry import COUPLINGS
-from ...dsl.scorings.registry import SCORINGS
+from ...dsl.noise.couplings.registry import COUPLINGS
+from ...dsl.scoring.scorings.registry import SCORINGS
 from ...durable import make_directory, put
 from ...page.markdown_text import code_span as _code
 from ...page.markdown_text import plain_markdown as _safe
@@ -19,19 +19,7 @@ from .sentences_asked import asked_by_proxy, conversations, some
 from .spoken import counted
 from .tables import Table
 from .wording_variation import what_varies
-from .words import (
-    ASKED,
-    BOUNDS,
-    CHATS,
-    EFFECTS,
-    PAIRS,
-    SCORING,
-    SECTIONS,
-    VARIANCE,
-    limits,
-    method,
-    told_of,
-)
+from .words import ASKED, BOUNDS, CHATS, EFFECTS, PAIRS, SCORING, SECTIONS, VARIANCE, limits, method, told_of
 
 
 def write_markdown(path: str | Path, result: AuditResult) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ...dsl.couplings.registry import COUPLINGS
-from ...dsl.scorings.registry import SCORINGS
+from ...dsl.noise.couplings.registry import COUPLINGS
+from ...dsl.scoring.scorings.registry import SCORINGS
 from ...durable import make_directory, put
 from ...page.document import document, figure, legend
 from ...page.drawing import Panel, Pictures
@@ -20,19 +20,7 @@ from .figures_wordings import variance_key, variance_panels, wording_panels
 from .sentences import level_of, summary
 from .sentences_asked import asked_by_proxy, conversations
 from .wording_variation import what_varies
-from .words import (
-    ASKED,
-    BOUNDS,
-    CHATS,
-    EFFECTS,
-    PAIRS,
-    SCORING,
-    SECTIONS,
-    VARIANCE,
-    limits,
-    method,
-    told_of,
-)
+from .words import ASKED, BOUNDS, CHATS, EFFECTS, PAIRS, SCORING, SECTIONS, VARIANCE, limits, method, told_of
 
 _OPEN_PAIRS = 3
 

@@ -163,7 +163,7 @@ def told_of(known: Iterable[Registered], table: pd.DataFrame, column: str) -> di
         table: a table of an audit.
         column: of it.
 
-    >>> from sdscm_jax.dsl.scorings.registry import SCORINGS
+    >>> from sdscm_jax.dsl.scoring.scorings.registry import SCORINGS
     >>> told_of(SCORINGS, pd.DataFrame({"scoring": ["option", "mine"]}), "scoring")
     {'option': 'probability of the option’s own words'}
     """

@@ -23,17 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...errors import EstimatorError
-from .bart import (
-    NEEDED,
-    Drawn,
-    Posterior,
-    error_prior,
-    error_variance,
-    need_bartz,
-    predictors,
-    problem,
-    sum_trees,
-)
+from .bart import NEEDED, Drawn, Posterior, error_prior, error_variance, need_bartz, predictors, problem, sum_trees
 from .propensity import fit_propensity
 from .protocol import check_units
 

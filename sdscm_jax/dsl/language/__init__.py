@@ -1,0 +1,1 @@
+"""What a program says: sites, choices, free text, phrases."""

@@ -1,0 +1,400 @@
+"""``Text``: free text written by a language model, as a NumPyro distribution over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.extend.core import get_opaque_trace_state
+from numpyro.distributions import constraints
+
+from ... import checks
+from ...checks import count, one_of, real, told
+from ...errors import OptionError, ScoreError
+from ...models.automaton import pattern_automaton, stop_automaton
+from ...models.chat import ChatCodec
+from ...models.codec import Tokens
+from ...models.decoder import KeyValues
+from ...models.language_model import LanguageModel
+from ..noise.couplings.base import Coupling
+from ..noise.couplings.gumbel import truncated_gumbels
+from ..noise.couplings.registry import COUPLINGS
+from ..noise.streams import fold_in, gumbels, stream, token_gumbels
+from ..scoring.encoding import Encoding, read_along, read_on
+from ..scoring.template import Template
+from .context import check_written
+from .mechanism import Mechanism
+from .phrase import Phrase
+from .scores import tempered
+from .text_phrase import PADDING, UNKNOWN, TextForm, TextPhrase, text_tokens
+
+Noise = Callable[[Any], Array]
+
+
+class Text(Mechanism):
+    """Free text, written token by token by a language model.
+
+    The distribution of a token is the language model's, at a temperature, cut to what the site allows
+    (the pattern; the ``top_k`` most likely tokens; the smallest set of probability ``top_p``) and
+    renormalised; ``log_prob`` is of exactly that. The noise of a draw is one Gumbel variable for each
+    position and token, so that the same key in another world is the counterfactual text: the same
+    as far as the words before it allow (Ravfogel et al. 2025, arXiv 2411.07180; Chatzi et al. 2024,
+    arXiv 2409.17027).
+
+    Args:
+        lm: the language model; an argument of the model function.
+        template: text with one blank ``{}``, where the language model writes.
+        given: phrases and strings that it reads before, as for ``Choice``.
+        max_tokens: most tokens that it may write (T), including what ends the text.
+        stop: strings that end the text; by default the template's suffix, if it has one. A text
+            also ends with the tokenizer's end-of-text token. What ended a text is among its tokens.
+        temperature: positive scalar or array; broadcasts with the batch shape.
+        top_k: keep this many tokens; None: all.
+        top_p: keep the most likely tokens of this probability; None: all.
+        pattern: a regular expression that the text must match, or a list of the texts that it may
+            be (extra ``constrained``). The template's suffix then follows it.
+        coupling: ``"gumbel"`` or ``"independent"``, as for ``Choice``.
+
+    What is written begins with the white space that stands before the blank (a space, where the blank follows given
+    texts): tokens that would go on the word before it are not allowed, so that what later sites read is what
+    ``sentence`` says.
+
+    Batch shape: that of the given phrases and the temperature. Event shape ``(T,)``: int32 tokens,
+    padded with -1 after the end.
+
+    Raises:
+        TemplateError, GivenError, ContextLengthError: as for ``Choice``.
+        OptionError: a bad number, or a pattern that no text of ``max_tokens`` tokens matches.
+        ImportError: a pattern without the extra.
+
+    >>> import jax, sdscm_jax as sd
+    >>> lm = sd.load_lm()
+    >>> note = sd.Text(lm, "The tumor {}.", max_tokens=8)
+    >>> tokens = note.sample(jax.random.key(0))
+    >>> tokens.shape, note.phrase(tokens).sentence.startswith("The tumor ")
+    ((8,), True)
+    """
+
+    pytree_data_fields = ("lm", "phrases", "temperature", "noise")
+    pytree_aux_fields = ("template", "form", "texts", "top_k", "top_p", "coupling")
+    kind = "text"
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        template: str | Template = "{}",
+        *,
+        given: Sequence[Phrase | str] | Phrase | str = (),
+        max_tokens: int = 32,
+        stop: str | Sequence[str] | None = None,
+        temperature: Any = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        pattern: str | Sequence[str] | None = None,
+        coupling: str = "gumbel",
+        validate_args: bool | None = None,
+    ):
+        self.template = Template.parse(template)
+        where = repr(str(self.template))
+        items = self._set_given(given)
+        self._set_model(lm, temperature, coupling)
+        one_of(self.coupling, self.couplings, "coupling of free text", OptionError, where)
+        max_tokens = count(max_tokens, f"{where}: max_tokens", OptionError)
+        top_k = None if top_k is None else count(top_k, f"{where}: top_k", OptionError)
+        top_p = None if top_p is None else real(top_p, f"{where}: top_p", OptionError, above=0, most=1)
+        if pattern is not None and stop is not None:
+            raise OptionError(f"{where}: a pattern says where the text ends; leave out stop")
+        stops = _stops(stop, self.template.suffix, where)
+        prefix = self.template.prefix
+        spaces = prefix[len(prefix.rstrip()) :]
+        lead = spaces if prefix.strip() else lm.codec.lead(not self.texts)
+        size = lm.config.vocab_size
+        if pattern is not None:
+            for part in checks.items(pattern, f"{where}: pattern", OptionError, single=str):
+                checks.text(part, f"{where}: a part of the pattern", OptionError)
+        if pattern is None:
+            automaton = stop_automaton(lm.codec, size, stops, lead)
+        else:
+            whole = pattern if isinstance(pattern, str) else tuple(pattern)
+            automaton = pattern_automaton(
+                lm.codec, size, whole, self.template.suffix, int(max_tokens), where, lead=lead
+            )
+        self.form = TextForm(self.template, lm.codec, automaton, int(max_tokens), lead)
+        self.top_k, self.top_p = None if top_k is None else min(int(top_k), size), top_p
+        self._check_said((f"{self.form.head}{lead}x" if self.form.head else "x",))
+        self._check_length(len(self._opening) + self.form.own)
+        check_written(lm.codec, items, (prefix, self.template.suffix), where)
+        batch_shape = jnp.broadcast_shapes(jnp.shape(temperature), *(phrase.batch_shape for phrase in self.phrases))
+        super().__init__(batch_shape, (int(max_tokens),), validate_args=validate_args)
+
+    @property
+    def couplings(self) -> tuple[Coupling, ...]:
+        """Those whose noise is Gumbels: of a text there is one for each position and token."""
+        return tuple(coupling for coupling in COUPLINGS if coupling.gumbels)
+
+    @property
+    def inputs(self) -> Any:
+        """What the distribution depends on, besides the language model."""
+        return self.phrases, self.temperature
+
+    @property
+    def _needs_start(self) -> bool:
+        return not (self.texts or self._opening or self.lm.codec.opening(True))
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> Any:
+        return constraints.independent(constraints.integer_interval(PADDING, self.lm.config.vocab_size - 1), 1)
+
+    @property
+    def _opening(self) -> Tokens:
+        codec, first = self.lm.codec, not self.texts
+        if isinstance(codec, ChatCodec):
+            return self._without_joint(codec.before_generated(self.form.head, first))
+        return self.form.opening(first)
+
+    def _prompt(self) -> Encoding:
+        opening = jnp.array(self._opening, jnp.int32)
+        return self._text(len(opening)).then(opening, jnp.ones(opening.shape, bool))
+
+    def encoding_at(self, phrase: Phrase, reader: Mechanism, last: bool) -> Encoding | None:
+        """The text up to and with the phrase, where this site wrote it in this trace."""
+        trace, tokens, written = self.__dict__.get("_memo", {}).get("written", (None, None, None))
+        if (
+            last
+            or not isinstance(phrase, TextPhrase)
+            or phrase.tokens is not tokens
+            or trace != get_opaque_trace_state()
+            or reader._leading_space != self._leading_space
+            or self._needs_start
+        ):
+            return None
+        # Without what ended the text, and with what its template has after it.
+        rest, valid = (x[..., len(self._opening) :] for x in phrase.context_tokens(not self.texts))
+        return written.text(rest, valid)
+
+    # -- the distribution of a token ------------------------------------------------------------
+
+    def _token_log_probs(self, logits: Array, temperature: Array, state: Array, step: Any) -> Array:
+        """Log-probabilities ``[..., V]`` of what is sampled from; 0 everywhere after the end.
+
+        Args:
+            logits: of the language model, ``[..., V]``.
+            temperature: broadcasts with ``state``.
+            state: state of the automaton, int ``[...]``.
+            step: number of the token, from 0; broadcasts with ``state``.
+        """
+        automaton, most = self.form.automaton, self.form.max_tokens
+        after = jnp.asarray(automaton.next)[jnp.maximum(state, 0)]
+        # Only what leaves room to end, where a text must end.
+        room = jnp.asarray(automaton.remaining)[jnp.maximum(after, 0)]
+        left = jnp.asarray(most - 1 - step)
+        allowed = (after >= 0) & (room <= left[..., None])
+        allowed = allowed[..., jnp.asarray(automaton.classes)]
+        ends = self.lm.codec.ends
+        told = allowed if len(ends) < 2 else allowed.at[..., jnp.array(ends)].set(allowed[..., ends[0], None])
+        scaled = _with_one_end(tempered(jnp.where(told, logits, -jnp.inf), temperature), ends)
+        if self.top_k is not None:
+            scaled = jnp.where(scaled >= jax.lax.top_k(scaled, self.top_k)[0][..., -1:], scaled, -jnp.inf)
+        if self.top_p is not None and self.top_p < 1:
+            ordered = jnp.flip(jnp.sort(scaled, axis=-1), axis=-1)
+            before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
+            least = jnp.min(jnp.where(before < self.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+            scaled = jnp.where(scaled >= least, scaled, -jnp.inf)
+        alive = allowed.any(-1, keepdims=True)
+        return jnp.where(alive, jax.nn.log_softmax(jnp.where(alive, scaled, 0.0), axis=-1), 0.0)
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Array:
+        """Log-probability ``[...]`` of tokens ``[..., T]`` (or, on the host, of a text)."""
+        tokens = jnp.asarray(self.as_value(value))
+        batch = jnp.broadcast_shapes(tokens.shape[:-1], self.batch_shape)
+        tokens = jnp.broadcast_to(tokens, (*batch, self.form.max_tokens))
+        log_probs, states = self._along(tokens)
+        taken = jnp.take_along_axis(log_probs, jnp.maximum(tokens, 0)[..., None], axis=-1)[..., 0]
+        real = tokens != PADDING
+        alive = (states[..., :-1] >= 0) & (jnp.asarray(self.form.automaton.ending)[states[..., :-1]] == 0)
+        # Tokens up to the end and padding after it, and no token that is not allowed.
+        right = (real == alive).all(-1) & (states[..., -1] >= 0)
+        found = jnp.where(right, jnp.where(real, taken, 0.0).sum(-1), -jnp.inf)
+        inside = self._given_inside()
+        return self._with_given(found if inside is None else jnp.where(inside, found, jnp.nan))
+
+    def _along(self, tokens: Array) -> tuple[Array, Array]:
+        """Log-probabilities ``[..., T, V]`` along tokens, and the states ``[..., T + 1]`` that they pass."""
+        states = self.form.automaton.walk(tokens)
+        logits = read_along(self.lm, self._prompt(), jnp.maximum(tokens, 0), tokens != PADDING)
+        temperature = jnp.asarray(self.temperature, jnp.float32)[..., None]
+        steps = jnp.arange(self.form.max_tokens)
+        return self._token_log_probs(logits, temperature, states[..., :-1], steps), states
+
+    # -- noise ----------------------------------------------------------------------------------
+
+    def _draw(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Draw tokens, int32 ``[*shape, T]``."""
+        if self.noise is not None:
+            return self.respond(self.noise)
+        # Noise of one token at a time: that of a whole text would be T x V numbers.
+        return self._write(lambda step: self._step_noise(key, step, shape), shape)
+
+    def _step_noise(self, key: Array, step: Any, shape: tuple[int, ...]) -> Array:
+        size = self.lm.config.vocab_size
+        return token_gumbels(fold_in(key, step), size, shape)
+
+    def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Prior noise, float32 ``[*shape, T, V]``."""
+        steps = jnp.arange(self.form.max_tokens)
+        return jnp.moveaxis(jax.vmap(lambda step: self._step_noise(key, step, shape))(steps), 0, -2)
+
+    def respond(self, noise: Array) -> Array:
+        """The tokens that the noise leads to."""
+        return self._write(lambda step: jnp.take(noise, step, axis=-2), noise.shape[:-2])
+
+    def posterior_noise(self, key: Array, value: Array) -> Array:
+        """Noise ``[*batch_shape, T, V]`` given tokens: truncated Gumbels at each token of the text.
+
+        What would have been written after its end stays as the prior has it.
+        """
+        batch = jnp.broadcast_shapes(jnp.shape(value)[:-1], self.batch_shape)
+        tokens = jnp.broadcast_to(jnp.asarray(value), (*batch, self.form.max_tokens))
+        log_probs, _ = self._along(tokens)
+        fresh = self.draw_noise(key, batch)
+        top = gumbels(stream(key, "top"), tokens.shape)
+        observed = jax.nn.one_hot(tokens, log_probs.shape[-1], dtype=bool)
+        truncated = truncated_gumbels(fresh, top, log_probs, observed)
+        return jnp.where((tokens == PADDING)[..., None], fresh, truncated)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def _write(self, noise: Noise, shape: tuple[int, ...]) -> Array:
+        """Write with the noise of each step; tokens ``[*shape, T]``."""
+        lm, most = self.lm, self.form.max_tokens
+        classes, after = jnp.asarray(self.form.automaton.classes), jnp.asarray(self.form.automaton.next)
+        ending = jnp.asarray(self.form.automaton.ending)
+        temperature = jnp.asarray(self.temperature, jnp.float32)
+
+        def pick(logits: Array, state: Array, step: Any) -> tuple[Array, Array]:
+            log_probs = self._token_log_probs(logits, temperature, state, step)
+            token = jnp.argmax(log_probs + noise(step), axis=-1).astype(jnp.int32)
+            # An argmax over NaN would be token 0.
+            token = jnp.where(jnp.isnan(log_probs).any(-1), UNKNOWN, token)
+            ended = ending[state] > 0
+            return jnp.where(ended, PADDING, token), jnp.where(ended, state, after[state, classes[token]])
+
+        logits, text = read_on(lm, self._prompt())
+        self._remember(text, len(self._opening))
+        logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
+        # One state for all: XLA is slow at folding what it allows where it is a large constant.
+        token, state = pick(logits, jnp.int32(0), 0)
+        begun = _Written.begin(text, shape, most - 1)
+
+        def step(carry: tuple[_Written, Array, Array], number: Array) -> tuple[Any, Array]:
+            written, token, state = carry
+            hidden, written = written.append(lm, jnp.maximum(token, 0), token != PADDING, number - 1)
+            token, state = pick(lm.decoder.logits(hidden), state, number)
+            return (written, token, state), token
+
+        written, tokens = begun, token[..., None]
+        if most > 1:
+            (written, _, _), later = jax.lax.scan(step, (begun, token, state), jnp.arange(1, most, dtype=jnp.int32))
+            tokens = jnp.concatenate([tokens, jnp.moveaxis(later, 0, -1)], axis=-1)
+        inside = self._given_inside()
+        if inside is not None:
+            tokens = jnp.where(inside[..., None], tokens, UNKNOWN)
+        if not isinstance(tokens, jax.core.Tracer) and (tokens == UNKNOWN).any():
+            raise ScoreError(f"{str(self.template)!r}: the language model gives the next token no probabilities")
+        memo = self.__dict__.setdefault("_memo", {})
+        memo["written"] = get_opaque_trace_state(), tokens, written._replace(start=begun.start)
+        return tokens
+
+    def as_value(self, value: Any, where: str | None = None) -> Any:
+        """Tokens ``[..., T]`` of a text, a list of texts or a phrase; arrays of tokens pass.
+
+        Raises:
+            OptionError: the site cannot write the text, or its tokens say something else.
+        """
+        return text_tokens(value, self.form, where or repr(str(self.template)))
+
+    def phrase(self, value: Any, name: str | None = None) -> TextPhrase:
+        """The phrase that tokens stand for."""
+        if jnp.ndim(value) == 0:
+            value = jnp.broadcast_to(jnp.asarray(value, jnp.int32), self.event_shape)
+        return TextPhrase(value, self.form, name, self)
+
+
+class _Written(NamedTuple):
+    """A text that is being written: encoded slots before it, and a buffer for its own tokens."""
+
+    cache: KeyValues
+    positions: Array
+    valid: Array
+    length: Array
+    start: int
+
+    @classmethod
+    def begin(cls, text: Encoding, shape: tuple[int, ...], room: int) -> _Written:
+        """The text so far with ``room`` empty slots, for a batch of ``shape``."""
+        assert text.cache is not None
+        slots = text.valid.shape[-1]
+
+        def roomy(x: Array) -> Array:
+            x = jnp.broadcast_to(
+                x.reshape(x.shape[0], *(1,) * (len(shape) - (x.ndim - 4)), *x.shape[1:]),
+                (x.shape[0], *shape, *x.shape[-3:]),
+            )
+            return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, room), (0, 0)])
+
+        pad = [(0, 0)] * len(shape) + [(0, room)]
+        return cls(
+            KeyValues(*map(roomy, text.cache)),
+            jnp.pad(jnp.broadcast_to(text.positions, (*shape, slots)), pad),
+            jnp.pad(jnp.broadcast_to(text.valid, (*shape, slots)), pad),
+            jnp.broadcast_to(text.length, shape),
+            slots,
+        )
+
+    def text(self, tokens: Array, valid: Array) -> Encoding:
+        """All of the text: the buffer's tokens as far as they are valid, then those that are not in it."""
+        room = self.valid.shape[-1] - self.start
+        kept = valid[..., :room]
+        return Encoding(
+            cache=self.cache,
+            positions=self.positions,
+            valid=jnp.concatenate([self.valid[..., : self.start], kept], axis=-1),
+            length=self.length + kept.sum(-1, dtype=jnp.int32),
+            pending=tokens[..., room:],
+            pending_valid=valid[..., room:],
+        )
+
+    def append(self, lm: LanguageModel, token: Array, real: Array, number: Array) -> tuple[Array, _Written]:
+        """Encode one more token ``[...]``; its hidden state ``[..., width]``."""
+        position = self.length + number
+        mask = jnp.concatenate([self.valid, jnp.ones((*token.shape, 1), bool)], axis=-1)[..., None, :]
+        hidden, new = lm.encode(token[..., None], position[..., None], mask, self.cache, self.positions)
+        slot = self.start + number
+        put = jax.lax.dynamic_update_slice_in_dim
+        return hidden[..., 0, :], self._replace(
+            cache=KeyValues(*(put(old, x, slot, axis=old.ndim - 2) for old, x in zip(self.cache, new, strict=True))),
+            positions=put(self.positions, position[..., None], slot, axis=self.positions.ndim - 1),
+            valid=put(self.valid, real[..., None], slot, axis=self.valid.ndim - 1),
+        )
+
+
+def _stops(stop: str | Sequence[str] | None, suffix: str, where: str) -> tuple[str, ...]:
+    if stop is None:
+        return (suffix,) if suffix else ()
+    stops = checks.items(stop, f"{where}: stop", OptionError, single=str)
+    for s in stops:
+        if not isinstance(s, str) or not s:
+            raise OptionError(f"{where}: stop is a non-empty string or a list of them, got {told(s)}")
+        checks.text(s, f"{where}: stop", OptionError)
+    return stops
+
+
+def _with_one_end(scaled: Array, ends: Tokens) -> Array:
+    """Unnormalised log-probabilities in which the first of the ids that end a text stands for all of them."""
+    if len(ends) < 2:
+        return scaled
+    total = jax.nn.logsumexp(scaled[..., jnp.array(ends)], axis=-1)
+    return scaled.at[..., jnp.array(ends)].set(-jnp.inf).at[..., ends[0]].set(total)

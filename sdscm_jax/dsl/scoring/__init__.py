@@ -1,0 +1,1 @@
+"""From text to scores: templates, trees of options, encoded contexts, scorings."""

@@ -1,0 +1,1 @@
+"""Programs as tables of scores, which need no language model."""

@@ -1,0 +1,1 @@
+"""A unit in several worlds: interventions, abduction, counterfactuals."""
