@@ -291,31 +291,44 @@ def as_worlds(worlds: Sequence[World], structure: Sequence[Site], units: int | N
 
 
 def _grid(worlds: Sequence[World], found: Sequence[dict[str, Number]], structure: Sequence[Site]) -> Grid | None:
-    """The grid that worlds make up, if they do.
+    """The grid that worlds make up, if they do: every combination of options of the sites that they set, once.
 
     Args:
         worlds: the worlds.
         found: their values as numbers.
         structure: the sites of the model.
     """
-    names = [site.name for site in structure if worlds and site.name in worlds[0]]
-    start = min((i for i, site in enumerate(structure) if site.name in names), default=0)
-    # A site whose noise depends on what is upstream breaks consistency.
-    below = [site.coupling for site in structure[start + 1 :] if site.coupling is not None]
-    if not names or any(coupling.redraws or coupling.relative for coupling in below):
-        return None
-    sites = [site for site in structure if site.name in names]
-    if any(site.kind != "choice" or site.shape or site.looped for site in sites):
+    sites = [site for site in structure if worlds and site.name in worlds[0]]
+    if not sites or not all(map(_has_options_alone, sites)) or not _consistent_below(sites[0], structure):
         return None
     sizes = tuple(len(site.options) for site in sites)
-    places = []
-    for world, constants in zip(worlds, found, strict=True):
-        static = [_static_number(constants.get(site.name), site) for site in sites]
-        numbers = [number for number in static if number is not None]
-        if not len(world) == len(sites) == len(numbers):
-            return None
-        places.append(int(np.ravel_multi_index(numbers, sizes)))
-    return Grid(tuple(names), sizes, tuple(places)) if len(set(places)) == math.prod(sizes) else None
+    places = [_place(world, constants, sites, sizes) for world, constants in zip(worlds, found, strict=True)]
+    known = [place for place in places if place is not None]
+    if len(known) < len(places) or len(set(known)) != math.prod(sizes):
+        return None
+    return Grid(tuple(site.name for site in sites), sizes, tuple(known))
+
+
+def _has_options_alone(site: Site) -> bool:
+    """Has the site one of finitely many values, the same for all members of no plate and steps of no loop?"""
+    return site.kind == "choice" and not site.shape and not site.looped
+
+
+def _consistent_below(first: Site, structure: Sequence[Site]) -> bool:
+    """Is the factual world that of the grid in which sites have their factual values?
+
+    A site whose noise depends on what is upstream of it breaks consistency.
+    """
+    below = structure[[site.name for site in structure].index(first.name) + 1 :]
+    couplings = [site.coupling for site in below if site.coupling is not None]
+    return not any(coupling.redraws or coupling.relative for coupling in couplings)
+
+
+def _place(world: World, constants: Mapping[str, Number], sites: Sequence[Site], sizes: tuple[int, ...]) -> int | None:
+    """The place in the grid of a world that sets exactly these sites to options that are known; else None."""
+    static = [_static_number(constants.get(site.name), site) for site in sites]
+    numbers = [number for number in static if number is not None]
+    return int(np.ravel_multi_index(numbers, sizes)) if len(world) == len(sites) == len(numbers) else None
 
 
 def _static_number(constant: Number, site: Site) -> int | None:
