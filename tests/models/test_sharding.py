@@ -298,7 +298,7 @@ def test_axes_of_other_names(lm: sd.LanguageModel) -> None:
         lambda: over_data(mesh),
         lambda: parameter_spec("head", (8, 8), lm.config, mesh),
     ):
-        with pytest.raises(SDSCMError, match=r"\('data', 'model'\).*'data' and 'tensor'"):
+        with pytest.raises(SDSCMError, match=r"\('data', 'model'\).*'data', 'tensor' and 'expert'"):
             call()
     with pytest.raises(SDSCMError, match=r"got \(2, 4\) as a mesh, expected a jax.sharding.Mesh"):
         sd.load_lm(mesh=(2, 4))  # type: ignore[arg-type]
