@@ -103,7 +103,7 @@ def counterfactual(case: Case, model: Callable[..., Any]) -> Found:
 
     Noise that is a site is not drawn from evidence: such a request is refused.
     """
-    asked = places(case.program.body)
+    asked = list(places(case.program.body))
     refused = any(getattr(p.site, "obs", None) is not None and getattr(p.site, "reparam", "") for p in asked)
     if not case.worlds or observes_effects(asked) or refused:
         return vmapped(case, model)
