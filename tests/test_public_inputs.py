@@ -383,7 +383,7 @@ def test_the_walk_meets_what_it_is_for() -> None:
     assert {*CALLS} == {SAME.get(full, full) for full in seen}, "calls and public functions differ"
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.parametrize("full", sorted({SAME.get(full, full) for full, *_ in INPUTS}))
 def test_the_call_works(full: str, tmp_path: Path) -> None:
     CALLS[full](tmp_path)

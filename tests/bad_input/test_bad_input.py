@@ -32,7 +32,7 @@ def faults(seed: int, count: int) -> list[str]:
     return [f"{said}\n    fault({case!r})" for case, said in found if said]
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_the_call_works_as_it_is(name: str) -> None:
     assert fault(Case(name, ())) is None

@@ -54,7 +54,7 @@ BESIDE = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.parametrize("beside", BESIDE, ids=["alone", "constant", "soft", "nested"])
 def test_what_is_redrawn_does_not_depend_on_the_worlds_beside(of_mediation: sd.LanguageModel, beside: list) -> None:
     units, model = 9000, couple(mediation, "independent")
@@ -84,7 +84,7 @@ def test_signatures_tell_apart_what_32_bits_do_not() -> None:
     assert signature("x", jnp.arange(3))[0] != 0
 
 
-@pytest.mark.slow
+@pytest.mark.search
 @pytest.mark.parametrize("coupling", ["gumbel", "inverse_cdf", "independent"])
 @pytest.mark.parametrize("law", ["uniform", dist.Bernoulli(0.5), dist.Categorical(jnp.array([0.5, 0.5]))])
 def test_a_randomised_treatment_has_noise_of_its_own(of_trial: sd.LanguageModel, coupling: str, law: Any) -> None:
