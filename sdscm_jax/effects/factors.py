@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro.primitives import Messenger
 
 from ..checks import flag, instance, items, one_of, text, told
 from ..dsl.analysis.structure import Site, structure
 from ..dsl.handlers.exogenous import exogenous
 from ..dsl.handlers.external_scores import language_models
+from ..dsl.handlers.given_values import Given
 from ..dsl.handlers.intervened import Fixed, Intervened, unmasked
 from ..dsl.language.mechanism import Mechanism
 from ..dsl.language.phrase import as_array
@@ -248,21 +248,6 @@ def _direct_parents(sites: tuple[Site, ...]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-class _Set(Messenger):
-    """Sets sample sites to values; the distribution of one of them is kept."""
-
-    def __init__(self, fn: Callable, values: Mapping[str, Any], wanted: str):
-        self.values, self.wanted = values, wanted
-        self.found: Any = None
-        super().__init__(fn)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "sample" and msg["value"] is None:
-            if msg["name"] == self.wanted:
-                self.found = msg["fn"]
-            msg["value"] = self.values[msg["name"]]
-
-
 def _evaluated(
     fn: Callable, args: tuple, kwargs: Mapping[str, Any], site: Site, of: tuple[str, ...], contexts: np.ndarray,
     names: tuple[str, ...],
@@ -273,10 +258,10 @@ def _evaluated(
     def one(numbers: Any) -> Any:
         # Sites that this one does not read may have any value.
         values = dict.fromkeys(names, jnp.int32(0)) | {name: numbers[j] for j, name in enumerate(of)}
-        messenger = _Set(fn, values, site.name)
+        messenger = Given(fn, values)
         with numpyro.handlers.block():
             exogenous(messenger, 0)(*args, **kwargs)
-        logits, *told = _law(messenger.found, site.name)
+        logits, *told = _law(messenger.fns.get(site.name), site.name)
         static.append(told)
         return logits
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from numpyro.primitives import Messenger
 
 from ..dsl.handlers.exogenous import exogenous
+from ..dsl.handlers.given_values import Given
 from ..dsl.language.choice import Choice
 from ..dsl.tables.look_up import TabledChoice
 
@@ -47,19 +47,6 @@ class Tabled:
         return found
 
 
-class _SetAll(Messenger):
-    """Sets sample sites to values, and keeps their distributions."""
-
-    def __init__(self, fn: Callable, values: Mapping[str, Any]):
-        self.values, self.found = values, dict[str, Any]()
-        super().__init__(fn)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "sample" and msg["value"] is None:
-            self.found[msg["name"]] = msg["fn"]
-            msg["value"] = self.values[msg["name"]]
-
-
 def read_off(fn: Callable, args: tuple, kwargs: Mapping[str, Any], names: Sequence[str]) -> dict[str, Tabled]:
     """The sites whose law is no more than a look-up in their table (or uniform), by name.
 
@@ -74,12 +61,12 @@ def read_off(fn: Callable, args: tuple, kwargs: Mapping[str, Any], names: Sequen
     found: dict[str, Tabled] = {}
 
     def run(values: dict[str, Any]) -> None:
-        messenger = _SetAll(fn, values)
+        messenger = Given(fn, values)
         with numpyro.handlers.block():
             exogenous(messenger, 0)(*args, **kwargs)
         # A value that was computed from a site's, or that is constant, is another object.
         sites = {id(value): name for name, value in values.items()}
-        for name, own in messenger.found.items():
+        for name, own in messenger.fns.items():
             tabled = _tabled(own, sites)
             if tabled is not None:
                 found[name] = tabled

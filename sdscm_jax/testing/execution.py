@@ -14,6 +14,7 @@ from ..dsl.analysis.graph import Graph
 from ..dsl.analysis.structure import Site
 from ..dsl.handlers.exogenous import exogenous
 from ..dsl.handlers.external_scores import language_models
+from ..dsl.language.messages import is_variable
 from ..dsl.noise.couplings.gumbel import Gumbel
 from ..dsl.noise.streams import as_key, fold_in, fold_text
 from ..dsl.tables.tabulate import Tabulated, tabulate
@@ -197,6 +198,6 @@ def _eager(model: Callable, key: Any, units: int, args: tuple) -> dict[str, np.n
         with numpyro.handlers.block():
             trace = numpyro.handlers.trace(exogenous(model, fold_in(key, unit))).get_trace(*args)
         for name, msg in trace.items():
-            if msg["type"] in ("sample", "deterministic"):
+            if is_variable(msg):
                 found.setdefault(name, []).append(np.asarray(jnp.asarray(msg["value"]))[None])
     return {name: np.stack(values) for name, values in found.items()}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 from flax import nnx
@@ -16,8 +15,9 @@ from numpyro.primitives import Messenger
 from .. import checks
 from ..checks import function
 from ..dsl.handlers.exogenous import exogenous
+from ..dsl.handlers.given_values import set_stand_in
 from ..dsl.language.choice import Choice
-from ..dsl.language.mechanism import mechanism_of
+from ..dsl.language.messages import mechanism_at
 from ..dsl.language.text_phrase import TextPhrase
 from ..dsl.scoring.score_query import Question
 from ..errors import OptionError, SiteError, nearest
@@ -124,11 +124,10 @@ class _Choices(Messenger):
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        mechanism = mechanism_of(msg["fn"]) if msg["type"] == "sample" else None
+        mechanism = mechanism_at(msg)
         if isinstance(mechanism, Choice):
             self.found[msg["name"]] = self.wanted(mechanism)
-        if mechanism is not None and msg["value"] is None:
-            msg["value"] = jnp.zeros(msg["fn"].shape(), jnp.int32)
+        set_stand_in(msg)
 
 
 def _at_choices(program: Callable, lm: LanguageModel, args: tuple, wanted: Callable[[Choice], Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,14 +16,15 @@ import numpyro
 from jax import Array
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters import partial_eval
-from numpyro.primitives import Messenger
 
 from ...errors import OptionError, SiteError, nearest
 from ...models.language_model import LanguageModel, absent_lm
-from ..handlers.control_flow import wrap_bodies
 from ..handlers.exogenous import exogenous
+from ..handlers.given_values import Followed
+from ..handlers.site_messenger import SiteMessenger
 from ..language.choice import Choice
-from ..language.mechanism import Mechanism, mechanism_of, with_mechanism
+from ..language.mechanism import Mechanism, with_mechanism
+from ..language.messages import from_loop, is_variable, mechanism_at, phrase_at
 from ..language.phrase import Phrase
 from ..language.text_phrase import TextPhrase
 from ..scoring.contexts import all_contexts, distinct_contexts
@@ -135,13 +136,11 @@ class _Program:
                 filled[i] = x
             args, kwargs = jax.tree.unflatten(self.own_tree, filled[: len(self.own)])
             more, named = jax.tree.unflatten(self.rest_tree, filled[len(self.own) :])
-            model = _Followed(exogenous(reading, key), values, self.looped)
+            model = Followed(exogenous(reading, key), values, self.looped)
             # Handlers around this call must not see these sites: it is no run of the model.
             with numpyro.handlers.block():
                 trace = numpyro.handlers.trace(model).get_trace(*args, *more, **{**kwargs, **named})
-            sites.update(
-                {name: _Seen.of(msg) for name, msg in trace.items() if msg["type"] in ("sample", "deterministic")}
-            )
+            sites.update({name: _Seen.of(msg) for name, msg in trace.items() if is_variable(msg)})
             found = []
             for name, read in reading.found.items():
                 for j, index in enumerate(read.indices):
@@ -259,28 +258,10 @@ class _Seen:
 
     @classmethod
     def of(cls, msg: dict[str, Any]) -> _Seen:
-        phrase = msg.get("phrase")
-        if msg["type"] == "sample" and (mechanism := mechanism_of(msg["fn"])) is not None:
-            phrase = mechanism.phrase(0, msg["name"])
+        phrase = phrase_at(msg, 0, msg["name"])
         stand_in = None if phrase is None else Phrase(0, phrase.template, phrase.options, msg["name"])
         value = msg["value"]
-        return cls(jnp.shape(value), jnp.result_type(value), stand_in, bool(msg.get("_control_flow_done")))
-
-
-class _Followed(Messenger):
-    """Gives sites values from outside, those in loops too."""
-
-    def __init__(self, fn: Callable, values: Mapping[str, Array], looped: frozenset[str]):
-        self.values = {name: x for name, x in values.items() if name not in looped}
-        self.in_loops = {name: x for name, x in values.items() if name in looped}
-        super().__init__(fn)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "control_flow" and self.in_loops:
-            # NumPyro gives each step its part.
-            msg["kwargs"]["substitute_stack"].append(("substitute", self.in_loops))
-        if msg["type"] in ("sample", "deterministic") and msg["name"] in self.values:
-            msg["value"], msg["followed"] = self.values[msg["name"]], True
+        return cls(jnp.shape(value), jnp.result_type(value), stand_in, from_loop(msg))
 
 
 @dataclass
@@ -292,7 +273,7 @@ class _Read:
     indices: list[Any] = field(default_factory=list)
 
 
-class _Reading(Messenger):
+class _Reading(SiteMessenger):
     """Notes what every choice is given; choices do not ask, all their scores are 0."""
 
     def __init__(self, fn: Callable | None, lms: Sequence[LanguageModel], found: dict[str, _Read] | None = None):
@@ -301,10 +282,8 @@ class _Reading(Messenger):
         self.found: dict[str, _Read] = {} if found is None else found
         super().__init__(fn)
 
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "control_flow":
-            wrap_bodies(msg, lambda body: partial(self._run_inside, body))
-        if msg["type"] != "sample" or (mechanism := mechanism_of(msg["fn"])) is None:
+    def _process(self, msg: dict[str, Any]) -> None:
+        if (mechanism := mechanism_at(msg)) is None:
             return
         name = msg["name"]
         if not isinstance(mechanism, Choice):
@@ -333,9 +312,8 @@ class _Reading(Messenger):
             given.append(Phrase(0, item.template, item.options, item.name) if isinstance(item, Phrase) else item)
         return Choice(choice.lm, choice.template, choice.options, given=given, scoring=choice.scoring)
 
-    def _run_inside(self, body: Callable, *args: Any) -> Any:
-        with _Reading(None, self.lms, self.found):
-            return body(*args)
+    def _inside(self, step: tuple[Any, int] | None) -> AbstractContextManager:
+        return _Reading(None, self.lms, self.found)
 
 
 def has_mechanism(fn: Any) -> bool:

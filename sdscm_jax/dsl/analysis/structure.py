@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpyro
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import _PYRO_STACK, Messenger
@@ -15,9 +14,11 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 from ...checks import shallow, takes
 from ...errors import ProgramError, SiteError
 from ..handlers.exogenous import exogenous
+from ..handlers.given_values import Followed, set_stand_in
 from ..handlers.intervened import Changed, Drawn, Fixed, Intervened, intervened, natural
 from ..language.fit import is_static
 from ..language.mechanism import mechanism_of
+from ..language.messages import from_loop, is_variable, mechanism_at, noted
 from ..language.phrase import Phrase
 from ..noise.couplings.base import Coupling
 from ..scoring.scorings.base import Scoring
@@ -70,28 +71,12 @@ class _Placeholders(Messenger):
     """Sets every phrase to a stand-in, so that no language model is asked."""
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "sample" and msg["value"] is None and mechanism_of(msg["fn"]) is not None:
-            msg["value"], msg["stand_in"] = jnp.zeros(msg["fn"].shape(), jnp.int32), True
+        set_stand_in(msg)
 
 
 def looked_at() -> bool:
     """Is a program run to see which sites it has, and not for their values?"""
     return any(isinstance(handler, _Placeholders) for handler in _PYRO_STACK)
-
-
-class _Replaced(Messenger):
-    """Sets sample and deterministic sites to values that are being followed."""
-
-    def __init__(self, fn: Callable, values: Mapping[str, Any]):
-        self.values = values
-        super().__init__(fn)
-
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] in ("sample", "deterministic") and msg["name"] in self.values:
-            if msg["type"] == "deterministic":
-                # What it was computed from, before that is replaced.
-                msg["computed"] = msg["value"]
-            msg["value"], msg["followed"] = self.values[msg["name"]], True
 
 
 def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None) -> tuple[Site, ...]:
@@ -114,18 +99,18 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
 
     def traced(replaced: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         # From the inside out: the model, noise by name, stand-ins for phrases, values from outside.
-        model: Any = _Replaced(_Placeholders(exogenous(fn, 0)), replaced)
+        model: Any = Followed(_Placeholders(exogenous(fn, 0)), replaced)
         # Handlers around this call must not see these sites: it is no run of the model.
         with numpyro.handlers.block():
             trace = numpyro.handlers.trace(model).get_trace(*args, **kwargs)
         values, inputs, texts = {}, {}, {}
         for name, msg in trace.items():
-            if msg["type"] not in ("sample", "deterministic"):
+            if not is_variable(msg):
                 continue
-            if msg.get("_control_flow_done"):
+            if from_loop(msg):
                 looped.add(name)
             values[name] = msg["value"]
-            inputs[name] = _inputs(msg["fn"]) if msg["type"] == "sample" else msg.get("computed", msg["value"])
+            inputs[name] = _inputs(msg["fn"]) if msg["type"] == "sample" else _computed(msg)
             mechanism = _natural_mechanism(msg)
             texts[name] = () if mechanism is None else mechanism.phrases
             found[name] = _describe(name, msg)
@@ -162,10 +147,12 @@ def structure(fn: Callable, args: tuple, kwargs: Mapping[str, Any] | None = None
     )
 
 
+def _computed(msg: dict[str, Any]) -> Any:
+    return noted(msg).computed if noted(msg).followed else msg["value"]
+
+
 def _natural_mechanism(msg: dict[str, Any]) -> Any:
-    if msg["type"] != "sample" or intervened(msg["fn"]) is not None:
-        return None
-    return mechanism_of(msg["fn"])
+    return None if msg["type"] != "sample" or intervened(msg["fn"]) is not None else mechanism_at(msg)
 
 
 def _inputs(fn: Any) -> Any:
@@ -184,7 +171,7 @@ def _inputs(fn: Any) -> Any:
 
 def _describe(name: str, msg: dict[str, Any]) -> Site:
     if msg["type"] == "deterministic":
-        phrase = msg.get("phrase")
+        phrase = noted(msg).phrase
         if phrase is None:
             return Site(name, "deterministic")
         return Site(name, "deterministic", (), phrase.template, phrase.options, phrase=phrase.at(0))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
-
-from numpyro.primitives import Messenger
 
 from ...checks import function, items, takes, text, told
 from ...errors import OptionError, SiteError, nearest
-from ..language.mechanism import mechanism_of, with_mechanism
+from ..language.mechanism import with_mechanism
+from ..language.messages import mechanism_at, noted
 from ..noise.couplings.registry import parse_coupling
-from .control_flow import wrap_bodies
+from .site_messenger import SiteMessenger
 
 
-class couple(Messenger):
+class couple(SiteMessenger):
     """Set the coupling of a model's language model sites.
 
     Args:
@@ -66,14 +65,12 @@ class couple(Messenger):
                 f"couple: {told(unknown[0])} is no site of a language model; {nearest(unknown[0], sorted(self._seen))}"
             )
 
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "control_flow":
-            wrap_bodies(msg, lambda body: partial(self._run_inside, body))
-        noise_of = msg["infer"].get("noise_of") if msg["type"] == "sample" else None
+    def _process(self, msg: dict[str, Any]) -> None:
+        noise_of = noted(msg).noise_of
         shares_gumbels = self.coupling.gumbels and not self.coupling.redraws
         if noise_of and not shares_gumbels and (self.sites is None or noise_of in self.sites):
             raise OptionError(f"site {msg['name']!r} is the Gumbel noise of a choice: it has no other coupling")
-        if msg["type"] != "sample" or (mechanism := mechanism_of(msg["fn"])) is None:
+        if (mechanism := mechanism_at(msg)) is None:
             return
         self._seen.add(msg["name"])
         if self.sites is not None and msg["name"] not in self.sites:
@@ -86,10 +83,10 @@ class couple(Messenger):
             )
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(coupling=self.coupling))
 
-    def _run_inside(self, body: Callable, *args: Any) -> Any:
+    @contextmanager
+    def _inside(self, step: tuple[Any, int] | None) -> Iterator[None]:
         inner = couple(coupling=self.coupling, sites=self.sites)
         inner._outer = False
         with inner:
-            result = body(*args)
+            yield
         self._seen |= inner._seen
-        return result

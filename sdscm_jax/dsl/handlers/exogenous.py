@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpyro
 from jax import Array
-from numpyro.primitives import Messenger, apply_stack
+from numpyro.primitives import apply_stack
 
 from ...checks import function, mapping, takes, told
 from ...errors import GivenError, SiteError
-from ..language.mechanism import mechanism_of
+from ..language.messages import mechanism_at, noted, take_redraws
 from ..noise.streams import as_key, fold_text
-from .control_flow import wrap_bodies
 from .intervened import takes_noise
 from .redraw import redraw
+from .site_messenger import SiteMessenger
 
 
-class exogenous(Messenger):
+class exogenous(SiteMessenger):
     """Give every site the noise of one unit: a key folded from the site's name.
 
     A draw then depends on the key, the site's name and its parents, not on what else the model
@@ -65,33 +65,39 @@ class exogenous(Messenger):
         super().__enter__()
         return self
 
-    def process_message(self, msg: dict[str, Any]) -> None:
+    def _wrap(self, msg: dict[str, Any]) -> None:
+        if not _has_noise(msg):
+            super()._wrap(msg)
+            self._give_key(msg, None)
+
+    def _process(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "unit":
             if msg["value"] is None:
                 msg["value"] = self.key, self.noise
             return
-        if msg["type"] not in ("sample", "prng_key", "plate", "control_flow"):
+        if msg["type"] not in ("sample", "prng_key", "plate"):
             return
         if msg["type"] == "sample":
             if msg["name"] in self._names:
                 raise SiteError(f"two sites are named {msg['name']!r}; names are unique, since noise is keyed by them")
             self._check_texts(msg)
             self._names.add(msg["name"])
-        if msg["value"] is not None or msg["kwargs"].get("rng_key") is not None:
-            # Another handler, further in, has given it its noise.
+        if _has_noise(msg):
             return
-        if msg["type"] == "control_flow":
-            wrap_bodies(msg, lambda body: partial(self._run_inside, body))
-        name = msg["infer"].get("noise_of", msg["name"]) if msg["type"] == "sample" else msg.get("name")
-        if name is None:
-            name, self._unnamed = f"{msg['type']} {self._unnamed}", self._unnamed + 1
-        msg["kwargs"]["rng_key"] = fold_text(self.key, name)
+        name = self._give_key(msg, noted(msg).noise_of or msg.get("name"))
         if msg["type"] == "sample":
             self._give_noise(msg, name)
 
+    def _give_key(self, msg: dict[str, Any], name: str | None) -> str:
+        """The key of a name; what has none is called by its number."""
+        if name is None:
+            name, self._unnamed = f"{msg['type']} {self._unnamed}", self._unnamed + 1
+        msg["kwargs"]["rng_key"] = fold_text(self.key, name)
+        return name
+
     def _check_texts(self, msg: dict[str, Any]) -> None:
         """Refuse a text that is the name of an earlier site: its phrase was meant."""
-        mechanism = mechanism_of(msg["fn"])
+        mechanism = mechanism_at(msg)
         for text in () if mechanism is None else mechanism.texts:
             if text is not None and text.strip() in self._names:
                 raise GivenError(
@@ -104,16 +110,18 @@ class exogenous(Messenger):
         noise = self.noise.get(name)
         if noise is not None and takes_noise(msg["fn"]):
             msg["fn"] = noise.carried_to(msg["fn"], name)
-        for upstream in msg.pop("redraw", ()):
+        for upstream in take_redraws(msg):
             redraw(msg, upstream)
 
-    def _run_inside(self, body: Callable, *args: Any) -> Any:
+    def _inside(self, step: tuple[Any, int] | None) -> AbstractContextManager:
         # NumPyro hands each step of a loop a key of its own; names are folded into that.
         key = numpyro.prng_key()
-        if key is None:
-            return body(*args)
-        with exogenous(key=key):
-            return body(*args)
+        return nullcontext() if key is None else exogenous(key=key)
+
+
+def _has_noise(msg: dict[str, Any]) -> bool:
+    """Has another handler, further in, given a message its value or its noise?"""
+    return msg["value"] is not None or msg["kwargs"].get("rng_key") is not None
 
 
 def unit_noise() -> tuple[Array, dict[str, Any]] | None:

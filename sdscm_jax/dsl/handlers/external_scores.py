@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,10 +18,11 @@ from ...checks import shallow
 from ...errors import ProgramError, SDSCMError
 from ...models.language_model import LanguageModel
 from ..language.choice import Choice
-from ..language.mechanism import mechanism_of, with_mechanism
+from ..language.mechanism import with_mechanism
+from ..language.messages import mechanism_at
 from ..language.text_phrase import TextPhrase
 from ..scoring.score_query import Question
-from .control_flow import wrap_bodies
+from .site_messenger import SiteMessenger
 
 
 class NotSeparable(SDSCMError):
@@ -49,7 +51,7 @@ class Visit:
         return (*self.shape, len(self.question.rows))
 
 
-class asked(Messenger):
+class asked(SiteMessenger):
     """Run a model whose language models are asked elsewhere.
 
     Choices are scored from ``answers``; which contexts they needed them in, and what for, is
@@ -73,15 +75,16 @@ class asked(Messenger):
         self._trace = get_opaque_trace_state()
         super().__init__(fn)
 
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "control_flow":
-            wrap_bodies(msg, lambda body: partial(_refuse, body))
-        if msg["type"] != "sample" or (mechanism := mechanism_of(msg["fn"])) is None:
+    def _process(self, msg: dict[str, Any]) -> None:
+        if (mechanism := mechanism_at(msg)) is None:
             return
         if mechanism.kind != "choice":
             raise NotSeparable(f"site {msg['name']!r} is free text")
         answer = partial(self._answer, msg["name"])
         msg["fn"] = with_mechanism(msg["fn"], lambda choice: choice.asking(answer))
+
+    def _inside(self, step: tuple[Any, int] | None) -> AbstractContextManager:
+        return _Refuse()
 
     def _answer(self, site: str, choice: Choice) -> Array:
         if get_opaque_trace_state() != self._trace:
@@ -112,14 +115,12 @@ class asked(Messenger):
         return jnp.zeros(visit.answer_shape, jnp.float32) if scores is None else scores
 
 
-def _refuse(body: Callable, *args: Any) -> Any:
-    class refuse(Messenger):
-        def process_message(self, msg: dict[str, Any]) -> None:
-            if msg["type"] == "sample" and mechanism_of(msg["fn"]) is not None:
-                raise NotSeparable(f"site {msg['name']!r} is inside scan or cond")
+class _Refuse(Messenger):
+    """Refuses sites of language models."""
 
-    with refuse():
-        return body(*args)
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if mechanism_at(msg) is not None:
+            raise NotSeparable(f"site {msg['name']!r} is inside scan or cond")
 
 
 def language_models(args: Any) -> tuple[LanguageModel, ...]:

@@ -11,6 +11,7 @@ from jax import Array
 from numpyro.primitives import Messenger
 
 from ..language.mechanism import mechanism_of
+from ..language.messages import from_loop
 from .recovered_noise import Known, residual_noise
 
 
@@ -79,7 +80,7 @@ class visited(Messenger):
         name = self._open.pop()
         if name is None:
             return
-        looped = bool(msg.get("_control_flow_done"))
+        looped = from_loop(msg)
         sample = msg["type"] == "sample"
         given = sample and not looped and msg["intermediates"] is self._drawn[name]
         value = dict(msg["value"]) if msg["type"] == "mutable" else msg["value"]

@@ -22,6 +22,7 @@ from ...checks import takes, told
 from ...errors import InterventionError, OptionError, nearest
 from ..language.fit import Slot, check_law, fit, fitted, marked
 from ..language.mechanism import mechanism_of
+from ..language.messages import noted, phrase_at
 from ..language.phrase import Phrase
 from .intervened import Changed, Drawn, Fixed, Uniform, natural, unmasked
 
@@ -298,14 +299,8 @@ class Earlier(dict):
     """Values of the sites before an intervened one, for policies; phrases where they are language."""
 
     def add(self, name: str, msg: dict[str, Any]) -> None:
-        mechanism = mechanism_of(msg["fn"]) if msg["type"] == "sample" else None
-        phrase = msg.get("phrase")
-        if mechanism is not None:
-            self[name] = mechanism.phrase(msg["value"], name)
-        elif phrase is not None:
-            self[name] = phrase.at(msg["value"])
-        else:
-            self[name] = msg["value"]
+        phrase = phrase_at(msg, msg["value"], name)
+        self[name] = msg["value"] if phrase is None else phrase
 
     def __missing__(self, name: str) -> Any:
         raise InterventionError(f"a policy asks for {name!r}, which is no earlier site; {nearest(name, list(self))}")
@@ -340,7 +335,7 @@ def slot_of(
 def slot_of_deterministic(msg: dict[str, Any], steps: tuple[tuple[Any, int], ...] = ()) -> Slot:
     """What a deterministic site takes (a ``verbalize`` one has options)."""
     natural = msg["value"]
-    return Slot(msg["name"], jnp.shape(natural), jnp.result_type(natural), msg.get("phrase"), steps=steps)
+    return Slot(msg["name"], jnp.shape(natural), jnp.result_type(natural), noted(msg).phrase, steps=steps)
 
 
 def dtype_of(fn: dist.Distribution) -> Any:

@@ -3,19 +3,17 @@ noise (so that a world of the same interventions draws the same), and what the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from ..language.mechanism import mechanism_of, with_mechanism
+from ..language.messages import Upstream, Words
 from ..noise.streams import chosen_key, fold_in, hashed, stream
 from .intervened import keyed, natural_key
-
-# 64 bits, as two words of 32; both are 0 where nothing is done.
-Words = tuple[Array, Array]
 
 
 def signature(name: str, value: Any) -> Words:
@@ -39,18 +37,6 @@ def added(several: Sequence[Words]) -> Words:
     for other in several[1:]:
         first, second = first + other[0], second + other[1]
     return first, second
-
-
-class Upstream(NamedTuple):
-    """What a handler knows of the interventions above a site; asked only where the site's coupling wants to know.
-
-    Attributes:
-        words: the sum of their signatures; None where there are none.
-        factual: the site's mechanism and value in the factual world of the unit; None where there are none.
-    """
-
-    words: Callable[[], Words | None]
-    factual: Callable[[], tuple[Any, Array] | None]
 
 
 def redraw(msg: dict[str, Any], above: Upstream) -> None:

@@ -15,6 +15,7 @@ from numpyro.primitives import _PYRO_STACK
 from ...errors import SiteError
 from ..language.choice import Choice
 from ..language.mechanism import mechanism_of
+from ..language.messages import in_infer
 from ..noise.couplings.gumbel import truncated_gumbels
 from ..noise.streams import option_gumbels
 from .exogenous import exogenous
@@ -101,7 +102,7 @@ class GumbelReparam(Reparam):
             f"{name}_noise",
             OptionNoise(choice.options, fn.batch_shape).to_event(1),
             # Keyed as the site itself: the reparametrised model draws the same values.
-            infer={"noise_of": self._as_noise_sees(name)},
+            infer=in_infer(noise_of=self._as_noise_sees(name)),
         )
         if obs is None:
             return None, jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)

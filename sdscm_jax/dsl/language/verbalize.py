@@ -13,6 +13,7 @@ from numpyro.primitives import apply_stack
 from ...checks import finite, text, told
 from ...errors import OptionError, SiteError
 from ..scoring.template import Template, parse_options
+from .messages import note
 from .phrase import Phrase
 
 
@@ -60,5 +61,6 @@ def verbalize(name: str, value: Any, edges: Sequence[float], options: Sequence[s
     index = jnp.where(number, index, -1)
     phrase = Phrase(index, parsed, texts, name)
     # NumPyro's deterministic, with what the handlers of this package need to know.
-    message = {"type": "deterministic", "name": name, "value": index, "cond_indep_stack": [], "phrase": phrase}
+    message = {"type": "deterministic", "name": name, "value": index, "cond_indep_stack": []}
+    note(message, phrase=phrase)
     return phrase.at(apply_stack(message)["value"])

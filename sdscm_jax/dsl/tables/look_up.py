@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
-from numpyro.primitives import Messenger
 
 from ...errors import ScoreError, SiteError
 from ...models.language_model import absent_lm
 from ..analysis.structure import Site
-from ..handlers.control_flow import wrap_bodies
+from ..handlers.site_messenger import SiteMessenger
 from ..language.choice import Choice
-from ..language.mechanism import Mechanism, mechanism_of
+from ..language.mechanism import Mechanism
+from ..language.messages import mechanism_at
 from ..language.phrase import Phrase
 from ..language.text_phrase import UNKNOWN
 from ..scoring.contexts import Table
 
 
-class LookUp(Messenger):
+class LookUp(SiteMessenger):
     """Gives choices their scores from tables.
 
     Args:
@@ -34,15 +35,12 @@ class LookUp(Messenger):
         self.table_of = table_of
         super().__init__()
 
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "control_flow":
-            wrap_bodies(msg, lambda body: partial(self._run_inside, body))
-        if msg["type"] == "sample" and mechanism_of(msg["fn"]) is not None:
+    def _process(self, msg: dict[str, Any]) -> None:
+        if mechanism_at(msg) is not None:
             msg["fn"] = self._answered(msg["fn"], msg["name"])
 
-    def _run_inside(self, body: Callable, *args: Any) -> Any:
-        with LookUp(self.table_of):
-            return body(*args)
+    def _inside(self, step: tuple[Any, int] | None) -> AbstractContextManager:
+        return LookUp(self.table_of)
 
     def _answered(self, fn: Any, name: str, natural: bool = True) -> Any:
         """A distribution whose choice has its scores; one that an intervention replaced has them on demand."""

@@ -18,6 +18,7 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 from ...errors import EvidenceError
 from ..analysis.graph import graph
 from ..handlers.couple import couple
+from ..language.messages import from_loop
 from ..tables.look_up import LookUp
 
 # They say what a site is, in every world.
@@ -90,7 +91,7 @@ class _Otherwise(around):
         name, before = msg.get("name"), dict(msg)
         self.kinds = (*self.also, *_SHAPING, *(() if name in self.world else _GIVING))
         super().process_message(msg)
-        given = msg["type"] == "sample" and msg["value"] is not None and not msg.get("_control_flow_done")
+        given = msg["type"] == "sample" and msg["value"] is not None and not from_loop(msg)
         observed = before.get("is_observed") is True or before.get("value") is None
         if given and observed and name not in self.world and name in self.reached:
             raise EvidenceError(

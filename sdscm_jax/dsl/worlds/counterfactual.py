@@ -21,6 +21,7 @@ from ..handlers.exogenous import exogenous, next_key, unit_noise
 from ..handlers.external_scores import NotSeparable, asked
 from ..handlers.factual import Visited, visited
 from ..language.fit import check_marks
+from ..language.messages import from_loop, is_variable, set_value
 from ..noise.streams import fold_text, stream
 from .abduction import abduce, check_counterfactual, check_evidence, check_possible, latent_causes
 from .around import around, gives_values, sums_out
@@ -278,9 +279,9 @@ class _Beside(Messenger):
             # What was observed was observed in the factual world.
             msg["value"], msg["is_observed"] = None, False
         # (One that a reparametrisation around makes deterministic comes from its noise, which is the same.)
-        same = msg["type"] in ("sample", "deterministic") and msg["type"] == site.kind
+        same = is_variable(msg) and msg["type"] == site.kind
         if (same and msg["name"] not in self.reached) or msg["type"] in ("param", "plate"):
-            msg["value"] = site.value
+            set_value(msg, site.value)
         if msg["type"] == "mutable":
             msg["value"] = dict(site.value)
 
@@ -299,8 +300,8 @@ class _Kept(Messenger):
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         name = msg.get("name", "")
-        if msg["type"] in ("sample", "deterministic") and name in self.values and not msg.get("_control_flow_done"):
-            msg["value"] = jnp.where(self.felt[name], msg["value"], self.values[name])
+        if is_variable(msg) and name in self.values and not from_loop(msg):
+            set_value(msg, jnp.where(self.felt[name], msg["value"], self.values[name]))
 
 
 def _in_all(factual: Any, others: Any) -> np.ndarray:

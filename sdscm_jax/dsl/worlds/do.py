@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,20 +17,19 @@ from ...errors import EvidenceError, InterventionError, nearest
 from ..analysis.graph import graph
 from ..analysis.structure import looked_at
 from ..handlers.alternatives import Alternatives, Beside
-from ..handlers.control_flow import count_steps, has_steps, wrap_bodies
+from ..handlers.control_flow import count_steps, has_steps
 from ..handlers.exogenous import exogenous, next_key, unit_noise
 from ..handlers.external_scores import NotSeparable, asked
 from ..handlers.intervened import Changed, Fixed, intervened, no_density
 from ..handlers.intervention import Earlier, Intervention, Nested, intervention_of, slot_of, slot_of_deterministic
-from ..handlers.redraw import Upstream, Words, added, redraw, signature, where
+from ..handlers.redraw import added, redraw, signature, where
+from ..handlers.site_messenger import SiteMessenger
 from ..language.mechanism import mechanism_of
+from ..language.messages import HELD, Upstream, Words, from_loop, is_variable, mechanism_at, note, noted
 from .around import sites_apart, values_apart
 
-# In place of True while a message goes outward: an observation by an outer handler overwrites it.
-_HERE = "intervened"
 
-
-class do(Messenger):
+class do(SiteMessenger):
     """Intervene: replace the mechanisms of sites.
 
     Args:
@@ -117,14 +117,14 @@ class do(Messenger):
         if unknown and self._strict and exception[0] is None:
             raise InterventionError(f"the model has no site {unknown[0]!r}; {nearest(unknown[0], sorted(self._seen))}")
 
-    def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "control_flow":
-            if any(map(_is_array, self.data.values())) and has_steps(msg):
-                count_steps(msg, lambda body, step, length: partial(self._run_inside, body, (step, length)))
-            else:
-                wrap_bodies(msg, lambda body: partial(self._run_inside, body, None))
-            return
-        if msg["type"] not in ("sample", "deterministic"):
+    def _wrap(self, msg: dict[str, Any]) -> None:
+        if any(map(_is_array, self.data.values())) and has_steps(msg):
+            count_steps(msg, lambda body, step, length: partial(self._run_inside, body, (step, length)))
+        else:
+            super()._wrap(msg)
+
+    def _process(self, msg: dict[str, Any]) -> None:
+        if not is_variable(msg):
             return
         name = self._names[id(msg)] = msg["name"]
         self._seen.add(name)
@@ -132,20 +132,20 @@ class do(Messenger):
             return
         own = intervention_of(self.data[name]).bound(self._earlier) if name in self.data else None
         of_natural = own is None or own.of_natural
-        if msg["type"] == "sample" and of_natural and mechanism_of(msg["fn"]) is not None:
+        if of_natural and mechanism_at(msg) is not None:
             # Asked only where it matters: finding descendants takes a look at the whole model. A site that is
             # intervened on may have its natural value in some worlds, or be set to what is made of that.
             above = Upstream(partial(self._upstream, name), partial(self._factual, name))
             if msg["kwargs"].get("rng_key") is not None:
                 redraw(msg, above)
             elif msg["value"] is None:
-                msg["redraw"] = [*msg.get("redraw", ()), above]
+                note(msg, redraws=(*noted(msg).redraws, above))
                 self._undrawn[id(msg)] = msg["intermediates"]
         if own is None:
             return
         if msg["type"] == "deterministic":
             slot = slot_of_deterministic(msg, self._steps)
-            self._hold(msg, own.at(slot.options).value(msg["value"], msg.get("phrase"), slot))
+            self._hold(msg, own.at(slot.options).value(msg["value"], noted(msg).phrase, slot))
             return
         if msg["infer"].get("exogenous"):
             raise InterventionError(f"site {name!r} is exogenous: it is part of U and cannot be intervened on")
@@ -166,7 +166,7 @@ class do(Messenger):
         if not msg["fn"].has_enumerate_support:
             msg["infer"] = {key: x for key, x in msg["infer"].items() if key != "enumerate"}
         if isinstance(msg["fn"], Fixed):
-            msg["is_observed"] = _HERE
+            msg["is_observed"] = HELD
             self._hold(msg)
         else:
             # Latent, with the intervened law.
@@ -191,7 +191,7 @@ class do(Messenger):
             return
         if msg["type"] == "sample" and msg["is_observed"] is True:
             raise EvidenceError(f"site {self._names[id(msg)]!r} is observed and intervened on; drop one of the two")
-        if msg.get("followed"):
+        if noted(msg).followed:
             return
         if msg["type"] == "deterministic":
             msg["value"] = value
@@ -209,13 +209,13 @@ class do(Messenger):
         if name is None:
             return
         if msg["type"] == "sample" and isinstance(found := intervened(msg["fn"]), Changed) and name in self.data:
-            known = msg.get("followed") or msg.get("stand_in") or msg.get("_control_flow_done")
+            known = noted(msg).followed or noted(msg).stand_in or from_loop(msg)
             given = not known and not found.drawn
             if given and not found.has_enumerate_support and not isinstance(found, Beside):
                 raise no_density(name)
         # (A draw puts another list in the place of this one.)
         drawn = msg.get("intermediates") is not self._undrawn.pop(id(msg), msg.get("intermediates"))
-        if drawn and msg.get("redraw") and self._needs_unit(name, msg["fn"]):
+        if drawn and noted(msg).redraws and self._needs_unit(name, msg["fn"]):
             raise _needs_exogenous(name, "its coupling")
         self._earlier.add(name, msg)
         if name in self.data:
@@ -286,7 +286,8 @@ class do(Messenger):
             self._twin = sites_apart(exogenous(self.fn, *unit), self.fn, (), args, kwargs, asked, within=self)
         return mechanism_of(self._twin[name]["fn"]), self._twin[name]["value"]
 
-    def _run_inside(self, body: Callable, step: tuple[Any, int] | None, *args: Any) -> Any:
+    @contextmanager
+    def _inside(self, step: tuple[Any, int] | None) -> Iterator[None]:
         inner = do(data=self.data)
         inner._strict = False
         inner.fn, inner._arguments, inner._descendants = self.fn, self._arguments, self._descendants
@@ -294,11 +295,10 @@ class do(Messenger):
             inner._earlier.update(self._earlier)
             inner._signatures.update(self._signatures)
             inner._steps = self._steps if step is None else (*self._steps, step)
-            result = body(*args)
+            yield
         # The loop sends its sites on afterwards, with values that were intervened on already.
         self._seen |= inner._seen
         self._scanned |= inner._seen & set(self.data)
-        return result
 
 
 def _needs_exogenous(name: str, what: str) -> InterventionError:

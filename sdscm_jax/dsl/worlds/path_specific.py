@@ -15,6 +15,7 @@ from ..analysis.graph import graph
 from ..handlers.exogenous import exogenous, next_key, unit_noise
 from ..handlers.external_scores import NotSeparable
 from ..language.mechanism import with_mechanism
+from ..language.messages import is_variable, set_value
 from ..language.phrase import Phrase
 from ..tables.look_up import LookUp
 from ..tables.tabulate import Tabulated
@@ -137,8 +138,8 @@ class _Reads(Messenger):
         name = msg.get("name")
         if msg["type"] == "sample" and any(child == name for _, child in self.edges):
             msg["fn"] = with_mechanism(msg["fn"], lambda mechanism: self._reading(mechanism, str(name)))
-        if msg["type"] in ("sample", "deterministic") and name in self.same:
-            msg["value"] = self.values[name]
+        if is_variable(msg) and name in self.same:
+            set_value(msg, self.values[name])
 
     def _reading(self, mechanism: Any, site: str) -> Any:
         if getattr(mechanism, "known_scores", None) is not None:

@@ -14,6 +14,7 @@ from numpyro.primitives import Messenger
 from ..handlers.exogenous import exogenous
 from ..handlers.intervened import Drawn, Fixed, intervened
 from ..language.mechanism import mechanism_of
+from ..language.messages import is_variable
 from ..language.phrase import Phrase
 from .do import do
 from .worlds import Grid, World, Worlds
@@ -105,7 +106,7 @@ def run_once(
         returned = do(fn, data)(*args, **(kwargs or {}))
     values, logits = {}, {}
     for name, msg in trace.items():
-        if msg["type"] not in ("sample", "deterministic"):
+        if not is_variable(msg):
             continue
         values[name] = msg["value"]
         mechanism = scored.wanted(msg)
