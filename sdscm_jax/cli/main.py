@@ -80,7 +80,7 @@ def demo(
         data = simulate(model, jax.random.key(seed), units, model_lm, worlds=[{treatment: low}, {treatment: high}])
         out.mkdir(parents=True, exist_ok=True)
         data.to_parquet(out / "data.parquet", logp=[treatment, outcome])
-        data.graph.draw(out / "dag.svg")
+        data.graph.draw(out / "dag.svg", treatment=treatment, outcome=outcome)
         result = contrast(data, treatment, outcome, low, high)
         plot_contrast(result, out / "effects.png")
     console.print(

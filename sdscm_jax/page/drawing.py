@@ -69,9 +69,9 @@ def new_axes(
     width: float, height: float, *, left: float, bottom: float = 0.5, right: float = 0.1, top: float = 0.1
 ) -> Any:
     """Axes of a new figure; sizes and margins are inches. Must run within ``figure_style``."""
-    from matplotlib.figure import Figure
+    from .picture import Picture
 
-    figure = Figure(figsize=(width, height))
+    figure = Picture(figsize=(width, height))
     return figure.add_axes(
         (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     )

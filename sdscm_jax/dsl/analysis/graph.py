@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...checks import one_of
 from ...errors import SiteError
+from ...page.drawing import figure_style
+from ...page.graph_picture import EXOGENOUS, INTERVENED, OBSERVED, Box, graph_axes, marked_boxes
 from ...terminal import shown
 from .save_figure import save_figure
 from .structure import Site, structure
 
 if TYPE_CHECKING:
     import networkx as nx
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -98,52 +99,51 @@ class Graph:
             lines.append("    classDef exogenous stroke-dasharray: 4 3")
         return "\n".join(lines)
 
-    def draw(self, path: str | Path) -> None:
-        """Draw the graph into a file; the ending (``.svg``, ``.png``, ``.pdf``) says which kind.
+    def draw(
+        self, path: str | Path | None = None, ax: Any = None, *, treatment: str | None = None,
+        outcome: str | None = None,
+    ) -> Figure:  # fmt: skip
+        """Draw the graph, causes above effects.
 
-        The same graph is drawn into the same bytes.
+        Exogenous, observed and intervened sites are marked, and where they are named the treatment and the outcome. A
+        parent that a site also depends on through its other parents has a faint edge. The same graph is drawn into
+        the same bytes.
+
+        Args:
+            path: a file; its ending (``.svg``, ``.png``, ``.pdf``) says which kind. None: none is written.
+            ax: Matplotlib axes to draw into; None: those of a new figure.
+            treatment, outcome: sites that stand out.
+
+        Returns:
+            the Matplotlib figure, which a notebook shows.
+
+        Raises:
+            SiteError: there is no such treatment or outcome.
+            SDSCMError: the file cannot be written.
         """
-        import networkx as nx
-        from matplotlib.figure import Figure
+        with figure_style():
+            axes = self._axes(treatment, outcome, ax)
+        figure = axes.figure
+        if path is not None:
+            save_figure(figure, path)
+        return figure  # type: ignore[no-any-return]
 
-        place, size = self._layout()
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        graph = self.to_networkx()
-        nx.draw_networkx_edges(graph, place, ax=axes, node_size=2200, edge_color="0.55", arrowsize=11, alpha=0.7)
-        for site in self.sites:
-            nx.draw_networkx_labels(
-                graph, place, {site.name: site.name}, ax=axes, font_size=9,
-                bbox={
-                    "boxstyle": "square,pad=0.35" if site.kind == "intervened" else "round,pad=0.35",
-                    "facecolor": "0.9" if site.observed else "white",
-                    "edgecolor": "tab:blue",
-                    "linestyle": "--" if site.exogenous else "-",
-                },
-            )  # fmt: skip
-        axes.set_axis_off()
-        axes.margins(0.14)
-        save_figure(figure, path)
+    def _axes(self, treatment: str | None = None, outcome: str | None = None, ax: Any = None) -> Any:
+        for name in (treatment, outcome):
+            if name is not None:
+                one_of(name, self.names, "site", SiteError)
+        boxes = marked_boxes({site.name: _box(site) for site in self.sites}, treatment, outcome)
+        return graph_axes(boxes, self.edges, key=True, widen=True, axes=ax)
 
-    def _layout(self) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
-        """Place of each site, and width and height of the picture in inches."""
-        layer: dict[str, int] = {}
-        for site in self.sites:
-            layer[site.name] = max((layer[p] + 1 for p in site.parents), default=0)
-        columns: dict[int, list[str]] = {}
-        for name in self.names:
-            columns.setdefault(layer[name], []).append(name)
-        if len(columns) > 5:
-            # A long chain of causes: program order clockwise on an ellipse, so that no edge hides another.
-            angles = np.pi / 2 - 2 * np.pi * np.arange(len(self.names)) / len(self.names)
-            round_place = zip(self.names, np.cos(angles), np.sin(angles), strict=True)
-            return {name: (float(x), float(y)) for name, x, y in round_place}, (10.0, 7.0)
-        place = {
-            name: (float(column), (len(names) - 1) / 2 - row - 0.2 * (column % 2))
-            for column, names in columns.items()
-            for row, name in enumerate(names)
-        }
-        return place, (2.2 * max(2, len(columns)), 1.0 + max(map(len, columns.values()), default=1))
+
+def _box(site: Site) -> Box | None:
+    """How a site is drawn; None: a choice like any other."""
+    if site.kind == "intervened":
+        return INTERVENED
+    box = EXOGENOUS if site.exogenous else OBSERVED if site.observed else None
+    if site.kind == "choice":
+        return box
+    return (box or Box())._replace(note=f"{box.note}, {site.kind}" if box else site.kind)
 
 
 def _label(text: str) -> str:
