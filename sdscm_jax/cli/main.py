@@ -135,12 +135,13 @@ def _contrast_table(result: Contrast) -> Table:
         result.outcome,
         f"do({result.low})",
         f"do({result.high})",
-        "true ATE",
+        "true ATE [95%]",
         "naive difference",
         title=f"effect of {result.treatment}: {result.low} → {result.high}, on probabilities",
     )
-    means = result.probabilities.mean(0)
-    for k, option in enumerate(result.options):
-        cells = (means[0, k], means[1, k], result.average[k], result.naive[k])
-        table.add_row(option, *(f"{c:+.3f}" if i > 1 else f"{c:.3f}" for i, c in enumerate(cells)))
+    for option, row in result.to_pandas().iterrows():
+        # Rounded first, so that what is as good as 0 has no sign of its own.
+        signed = (f"{round(row[name], 3) + 0.0:+.3f}" for name in ("ate", "lower", "upper", "naive"))
+        ate, lower, upper, naive = signed
+        table.add_row(str(option), f"{row['p_low']:.3f}", f"{row['p_high']:.3f}", f"{ate} [{lower}, {upper}]", naive)
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from ..dsl.analysis.graph import Graph
 from ..dsl.language.text_phrase import TextPhrase
 from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError, SiteError
+from ..page.forms import Form, Shown, few
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Simulation:
+class Simulation(Shown):
     """n units (rows, if there are several draws of each), each in the factual world and in the same
     other worlds.
 
@@ -47,6 +48,9 @@ class Simulation:
             ones, the lower bound), ``recomputed``, ``calls``, ``contexts``, ``stored`` (answers from the
             store) and ``reference_tokens``: what one forward over its context and one over each option,
             anew for every unit, world and site, would take.
+        provenance: what the run is, as JSON values: ``program`` (name), ``language_models`` (what each is, for people),
+            ``fingerprints`` (of each; None where the parameters are more than 2 GiB and were not read for it), ``key``,
+            ``units``, ``draws``, ``worlds``, ``evidence`` and ``versions``. Files have it with them.
     """
 
     graph: Graph
@@ -57,6 +61,7 @@ class Simulation:
     stats: dict[str, float] = field(default_factory=dict)
     evidence: tuple[str, ...] = ()
     interventions: tuple[World, ...] = ({},)
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def _kept(self) -> KeptRun | None:
@@ -91,10 +96,17 @@ class Simulation:
             return self._kept.rows
         return len(next(iter(self.values.values()))) if self.values else 0
 
-    def __repr__(self) -> str:
-        return (
-            f"Simulation({len(self)} units, sites {', '.join(self.values)}, worlds {', '.join(map(repr, self.worlds))})"
-        )
+    def _form(self) -> Form:
+        units = f"{len(self) // self.draws:,} units"
+        rows_of_each = "" if self.draws == 1 else f" of {self.draws} rows each"
+        facts = [("worlds", few([world or "factual" for world in self.worlds], 4))]
+        if self.evidence:
+            facts.append(("evidence", few(self.evidence)))
+        if lms := self.provenance.get("language_models"):
+            facts.append(("language model", "; ".join(lms)))
+        drawn = self.graph._form()
+        title = f"Simulation: {units}{rows_of_each}, {len(self.values)} sites, {len(self.worlds)} worlds"
+        return replace(drawn, title=title, facts=facts)
 
     def world(self, label: str | int) -> int:
         """Number of a world, from its label.

@@ -17,6 +17,8 @@ _KEY = 0.34
 _SIZE, _PAD = 8.5, 0.35
 # The widest picture, in inches.
 _WIDEST = 14.0
+# Variables of a graph that a form in a notebook draws: larger ones are no picture.
+MOST_DRAWN = 40
 IMPLIED = "direct edge that others imply"
 
 

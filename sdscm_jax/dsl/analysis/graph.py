@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from ...checks import one_of
 from ...errors import SiteError
-from ...page.drawing import figure_style
-from ...page.graph_picture import EXOGENOUS, INTERVENED, OBSERVED, Box, graph_axes, marked_boxes
+from ...page.drawing import Panel, figure_style, panel
+from ...page.forms import Form, Shown, few
+from ...page.graph_picture import EXOGENOUS, INTERVENED, MOST_DRAWN, OBSERVED, Box, graph_axes, marked_boxes
 from ...terminal import shown
 from .save_figure import save_figure
 from .structure import Site, structure
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Graph:
+@dataclass(frozen=True, repr=False)
+class Graph(Shown):
     """Sites with their parents, in program order (a topological order).
 
     >>> graph = Graph((Site("a", "choice", exogenous=True), Site("b", "choice", parents=("a",))))
@@ -40,6 +42,41 @@ class Graph:
     def __getitem__(self, name: str) -> Site:
         name = one_of(name, self.names, "site", SiteError)
         return {site.name: site for site in self.sites}[name]
+
+    def _form(self) -> Form:
+        def listed(names: tuple[str, ...]) -> str:
+            return few(names) if names else ""
+
+        return Form(
+            f"Graph: {len(self.sites)} sites, {len(self.edges)} edges",
+            headings=("site", "kind", "parents", "options"),
+            rows=[(site.name, _kind(site), listed(site.parents), listed(site.options)) for site in self.sites],
+            picture=self.panel,
+        )
+
+    def panel(self, treatment: str | None = None, outcome: str | None = None) -> Panel | None:
+        """The picture for a page; None: the graph is too large for one."""
+        if not 0 < len(self.sites) <= MOST_DRAWN:
+            return None
+        told = "; ".join(f"{site.name} depends on {', '.join(site.parents) or 'nothing'}" for site in self.sites)
+        return panel(lambda: self._axes(treatment, outcome), f"Causal graph. {told}.")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a site, in program order.
+
+        Columns: ``kind``, ``parents``, ``options`` (tuples), ``template``, ``exogenous``, ``observed``.
+        """
+        import pandas as pd
+
+        columns = {
+            "kind": [site.kind for site in self.sites],
+            "parents": [site.parents for site in self.sites],
+            "options": [site.options for site in self.sites],
+            "template": [str(site.template) if site.template else "" for site in self.sites],
+            "exogenous": [site.exogenous for site in self.sites],
+            "observed": [site.observed for site in self.sites],
+        }
+        return pd.DataFrame(columns, pd.Index(self.names, name="site"))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,9 +161,11 @@ class Graph:
         with figure_style():
             axes = self._axes(treatment, outcome, ax)
         figure = axes.figure
+        if ax is None:
+            figure.set_facecolor("white")
         if path is not None:
             save_figure(figure, path)
-        return figure  # type: ignore[no-any-return]
+        return figure
 
     def _axes(self, treatment: str | None = None, outcome: str | None = None, ax: Any = None) -> Any:
         for name in (treatment, outcome):
@@ -134,6 +173,11 @@ class Graph:
                 one_of(name, self.names, "site", SiteError)
         boxes = marked_boxes({site.name: _box(site) for site in self.sites}, treatment, outcome)
         return graph_axes(boxes, self.edges, key=True, widen=True, axes=ax)
+
+
+def _kind(site: Site) -> str:
+    ending = ", exogenous" if site.exogenous else ", observed" if site.observed else ""
+    return site.kind + ending
 
 
 def _box(site: Site) -> Box | None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,12 @@ from ...checks import as_path, function, one_of, shallow, takes
 from ...errors import LoadError, ProgramError, SiteError
 from ...models.executable import LookedUp
 from ...models.language_model import LanguageModel, absent_lm
-from ..analysis.reachable import Reach, reachable
-from ..language.choice import Choice
-from ..language.mechanism import Mechanism
-from ..language.phrase import Phrase
-from ..language.scores import check_scores
-from ..language.text_phrase import TextPhrase
-from ..scoring.contexts import Table
+from ...page.forms import Form, Shown, few
+from .choice import Choice
 from .look_up import LookUp
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Contexts of one site that are scored without having been asked for one by one.
 MAX_CONTEXTS = 1 << 16
@@ -127,9 +125,13 @@ def tabulate(
     return table
 
 
-@dataclass(eq=False)
-class Tabulated:
+@dataclass(eq=False, repr=False)
+class Tabulated(Shown):
     """A model bound to its language models, with tables of scores; see ``tabulate``.
+
+    It is a function, and no pytree: it may add to its tables when it is called, and what is found in them is looked up
+    by contexts on the host, which are no leaves that JAX may trace. Close over it, or bind it with
+    ``functools.partial``; the scores of a site are an array (``scores``) that may be an argument.
 
     Attributes:
         fn: the model function.
@@ -166,6 +168,33 @@ class Tabulated:
     def _run(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         with LookUp(self.table_of):
             return self.fn(*self.args, *args, **{**self.kwargs, **kwargs})
+
+    def _form(self) -> Form:
+        name = getattr(self.fn, "__qualname__", type(self.fn).__name__)
+        rows = [(site, len(t.contexts), t.count, t.scores.shape[1]) for site, t in self._sites()]
+        facts = [] if not self._later else [("when asked", few(self._later))]
+        return Form(
+            f"Tabulated: {name}, {len(rows)} sites",
+            facts,
+            ("site", "contexts", "of", "options"),
+            rows,
+        )
+
+    def _sites(self) -> list[tuple[str, Table]]:
+        return [(site, self.tables[what]) for site, what in self.names.items() if what in self.tables]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row for each site, context and option: ``site``, ``context`` (option numbers of the phrases that the site
+        is given, a tuple), ``option`` (its number) and ``score`` (float32, in nats)."""
+        import pandas as pd
+
+        rows = [
+            (site, tuple(context.tolist()), k, score)
+            for site, table in self._sites()
+            for context, scores in zip(table.contexts, table.scores, strict=True)
+            for k, score in enumerate(scores)
+        ]
+        return pd.DataFrame(rows, columns=["site", "context", "option", "score"])
 
     def scores(self, site: str) -> Array:
         """Scores of a site in all contexts, float32 ``[K_1, …, K_m, K]``, in nats.
