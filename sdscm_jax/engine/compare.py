@@ -34,13 +34,10 @@ class Comparison(Shown):
 
     def _form(self) -> Form:
         first = next(iter(self.simulations.values()))
-        names = list(self.simulations)
-        pairs = list(itertools.combinations(self.simulations, 2))
         sites = [name for name in first.values if all(_single_choice(x, name) for x in self.simulations.values())]
-        agreed = {site: self.agreement(site) for site in sites}
         rows = [
-            (f"{a}, {b}", site, float(agreed[site].to_numpy()[names.index(a), names.index(b)]))
-            for a, b in pairs
+            (f"{a}, {b}", site, float((self._values(a, site, 0) == self._values(b, site, 0)).mean()))
+            for a, b in itertools.combinations(self.simulations, 2)
             for site in sites
         ]
         return Form(

@@ -81,9 +81,10 @@ CLASSES = (
 class Reader(html.parser.HTMLParser):
     """Every tag is closed, and all tags and attributes are of those that show and do nothing else."""
 
-    TAGS = frozenset(
-        ["div", "p", "strong", "table", "thead", "tbody", "tr", "th", "td", "svg", "line", "circle", "g", "path", "defs", "use", "clippath", "rect"]
-    )  # fmt: skip
+    TAGS = (
+        *("div", "p", "strong", "table", "thead", "tbody", "tr", "th", "td"),
+        *("svg", "line", "circle", "g", "path", "defs", "use", "clippath", "rect"),
+    )
 
     def __init__(self) -> None:
         super().__init__()
