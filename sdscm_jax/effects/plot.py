@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import instance
-from ...dsl.save_figure import save_figure
-from ...page.drawing import INK, MUTED, SERIES, figure_style
+from ..dsl.analysis.save_figure import save_figure
+from ..page.drawing import INK, MUTED, SERIES, figure_style
 from .individual import Contrast
 
 if TYPE_CHECKING:

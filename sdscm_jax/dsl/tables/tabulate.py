@@ -21,8 +21,14 @@ from ...checks import as_path, function, one_of, shallow, takes
 from ...errors import LoadError, ProgramError, SiteError
 from ...models.executable import LookedUp
 from ...models.language_model import LanguageModel, absent_lm
-from ...page.forms import Form, Shown, few
-from .choice import Choice
+from ...page.forms import Form, Shown
+from ..analysis.reachable import Reach, reachable
+from ..language.choice import Choice
+from ..language.mechanism import Mechanism
+from ..language.phrase import Phrase
+from ..language.scores import check_scores
+from ..language.text_phrase import TextPhrase
+from ..scoring.contexts import Table
 from .look_up import LookUp
 
 if TYPE_CHECKING:
@@ -129,9 +135,8 @@ def tabulate(
 class Tabulated(Shown):
     """A model bound to its language models, with tables of scores; see ``tabulate``.
 
-    It is a function, and no pytree: it may add to its tables when it is called, and what is found in them is looked up
-    by contexts on the host, which are no leaves that JAX may trace. Close over it, or bind it with
-    ``functools.partial``; the scores of a site are an array (``scores``) that may be an argument.
+    It is a function to close over, and no pytree: a call may add to its tables, which are looked up on the host, by
+    contexts that JAX cannot trace. The scores of a site (``scores``) are an array, which may be an argument.
 
     Attributes:
         fn: the model function.
@@ -170,29 +175,20 @@ class Tabulated(Shown):
             return self.fn(*self.args, *args, **{**self.kwargs, **kwargs})
 
     def _form(self) -> Form:
-        name = getattr(self.fn, "__qualname__", type(self.fn).__name__)
-        rows = [(site, len(t.contexts), t.count, t.scores.shape[1]) for site, t in self._sites()]
-        facts = [] if not self._later else [("when asked", few(self._later))]
-        return Form(
-            f"Tabulated: {name}, {len(rows)} sites",
-            facts,
-            ("site", "contexts", "of", "options"),
-            rows,
-        )
-
-    def _sites(self) -> list[tuple[str, Table]]:
-        return [(site, self.tables[what]) for site, what in self.names.items() if what in self.tables]
+        tables = ((site, self.tables[what]) for site, what in self.names.items())
+        rows = [(site, len(table.contexts), table.count, table.scores.shape[1]) for site, table in tables]
+        title = f"Tabulated: {getattr(self.fn, '__qualname__', type(self.fn).__name__)}, {len(rows)} sites"
+        return Form(title, headings=("site", "contexts", "of", "options"), rows=rows)
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row for each site, context and option: ``site``, ``context`` (option numbers of the phrases that the site
-        is given, a tuple), ``option`` (its number) and ``score`` (float32, in nats)."""
+        """A row for each ``site``, ``context`` (tuple, see ``rows``), ``option`` (number): its ``score`` in nats."""
         import pandas as pd
 
         rows = [
             (site, tuple(context.tolist()), k, score)
-            for site, table in self._sites()
-            for context, scores in zip(table.contexts, table.scores, strict=True)
-            for k, score in enumerate(scores)
+            for site in self.names
+            for context, scores in zip(*self.rows(site), strict=True)
+            for k, score in enumerate(np.asarray(scores))
         ]
         return pd.DataFrame(rows, columns=["site", "context", "option", "score"])
 
