@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..dsl.asked import language_models
+from ..dsl.handlers.external_scores import language_models
 from ..models.language_model import LanguageModel
 from .manifest import PACKAGES
 from .run import Run
