@@ -86,7 +86,7 @@ def evaluate(
     source: str | Path,
     out: str | Path,
     *,
-    estimators: str | Sequence[str] = "suite",
+    estimators: str | type | Sequence[str | type] = "suite",
     covariates: Sequence[str] = ("all", "observed"),
     outcome: str | None = None,
     option: str | None = None,
@@ -117,7 +117,7 @@ def evaluate(
     Args:
         source: see ``open_benchmark``, as for ``outcome``, ``option``, ``hidden``, ``columns`` and ``wordings``.
         out: directory.
-        estimators: see ``chosen``; the baselines and the oracles always take part (those that know the truth, where it
+        estimators: names, or classes; see ``chosen``; the baselines and the oracles always take part (those that know the truth, where it
             is known).
         covariates: settings, of ``"all"`` and ``"observed"``.
         encoding, level, seed: see ``Settings``.

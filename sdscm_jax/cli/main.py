@@ -61,8 +61,10 @@ def demo(
     import jax
 
     from .. import checks
+    from ..durable import put_text
     from ..effects.individual import contrast
     from ..effects.plot import plot_contrast
+    from ..engine.provenance import card
     from ..engine.simulate import simulate
     from ..families import Family
     from ..models.language_model import load_lm
@@ -83,6 +85,13 @@ def demo(
         data.graph.draw(out / "dag.svg", treatment=treatment, outcome=outcome)
         result = contrast(data, treatment, outcome, low, high)
         plot_contrast(result, out / "effects.png")
+        files = {
+            "data.parquet": f"a row for each unit, in the factual world and in those where {treatment} is set; its "
+            "schema holds the facts above for programs (pyarrow.parquet.read_schema)",
+            "dag.svg": "the causal graph",
+            "effects.png": f"the effect of {treatment} on {outcome}",
+        }
+        put_text(out / "README.md", card(f"{units} units of the oncology model", data.provenance, files))
     console.print(
         f"{units} individuals, 14 variables, the factual world and do({treatment}={low} | {high})", style="bold"
     )
@@ -92,7 +101,7 @@ def demo(
         f"propensity P({treatment}={high}): {result.propensity.min():.2f} to {result.propensity.max():.2f}; "
         f"{result.changed:.0%} of the individuals have another {outcome} in the other world"
     )
-    console.print(f"wrote {out}/data.parquet, {out}/dag.svg and {out}/effects.png")
+    console.print(f"wrote {out}/data.parquet, {out}/dag.svg and {out}/effects.png (README.md says what they are)")
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..dsl.handlers.external_scores import language_models
 from ..models.language_model import LanguageModel
+from ..page.markdown_text import code_span, plain_markdown
 from .manifest import PACKAGES
 from .run import Run
 
@@ -34,6 +36,33 @@ def provenance_of(run: Run, labels: Sequence[str]) -> dict[str, Any]:
         "evidence": list(run.observed),
         "versions": {package: version(package) for package in PACKAGES},
     }
+
+
+def card(title: str, provenance: Mapping[str, Any], files: Mapping[str, str]) -> str:
+    """What data are and where they come from, as Markdown.
+
+    Args:
+        title: one line.
+        provenance: see ``provenance_of``.
+        files: name -> what is in it.
+    """
+    worlds = ", ".join(code_span(label, cell=True) for label in provenance["worlds"])
+    lms = zip(provenance["language_models"], provenance["fingerprints"], strict=True)
+    facts = {
+        "program": code_span(provenance["program"], cell=True),
+        **{f"language model {i}": f"{plain_markdown(lm)}; SHA-256 {digest}" for i, (lm, digest) in enumerate(lms, 1)},
+        "units": f"{provenance['units']:,}, {provenance['draws']} row(s) of each",
+        "key": code_span(json.dumps(provenance["key"]), cell=True),
+        "worlds": f"the factual one; {worlds}" if worlds else "the factual one",
+        "made by": ", ".join(f"{name} {number}" for name, number in provenance["versions"].items()),
+    }
+    rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items())
+    listed = "\n".join(f"- {code_span(name)}: {plain_markdown(what)}" for name, what in files.items())
+    return (
+        f"# {plain_markdown(title)}\n\nDrawn from a sequence-driven structural causal model (arXiv 2411.08019): each "
+        "variable is chosen among its options by a language model. Nothing here is about a real person.\n\n"
+        f"| | |\n| --- | --- |\n{rows}\n\n{listed}\n"
+    )
 
 
 def _fingerprint(lm: LanguageModel) -> str | None:

@@ -51,10 +51,10 @@ class Graph(Shown):
             f"Graph: {len(self.sites)} sites, {len(self.edges)} edges",
             headings=("site", "kind", "parents", "options"),
             rows=[(site.name, _kind(site), listed(site.parents), listed(site.options)) for site in self.sites],
-            picture=self.panel,
+            picture=self._panel,
         )
 
-    def panel(self, treatment: str | None = None, outcome: str | None = None) -> Panel | None:
+    def _panel(self, treatment: str | None = None, outcome: str | None = None) -> Panel | None:
         """The picture for a page; None: the graph is too large for one."""
         if not 0 < len(self.sites) <= MOST_DRAWN:
             return None
