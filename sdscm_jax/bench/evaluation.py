@@ -117,8 +117,8 @@ def evaluate(
     Args:
         source: see ``open_benchmark``, as for ``outcome``, ``option``, ``hidden``, ``columns`` and ``wordings``.
         out: directory.
-        estimators: names, or classes; see ``chosen``; the baselines and the oracles always take part (those that know the truth, where it
-            is known).
+        estimators: names, or classes that a module holds; see ``chosen``. The baselines and the oracles always take
+            part (those that know the truth, where it is known).
         covariates: settings, of ``"all"`` and ``"observed"``.
         encoding, level, seed: see ``Settings``.
         test_share: share of the units of either arm that estimators do not learn from, and are judged on; by default

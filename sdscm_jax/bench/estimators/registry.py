@@ -115,6 +115,8 @@ def _named(made_by: type) -> str:
     """The name of a class, which other processes find it by."""
     if "<locals>" in made_by.__qualname__:
         raise EstimatorError(f"estimator {made_by.__qualname__} is a class inside a function; define it in a module")
+    if missing := [method for method in ("fit", "effect", "interval", "ate") if not hasattr(made_by, method)]:
+        raise EstimatorError(f"{made_by.__qualname__} is no class of estimators: it has no {', '.join(missing)}")
     return f"{made_by.__module__}:{made_by.__qualname__}"
 
 
