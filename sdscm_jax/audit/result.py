@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..page.forms import Form, Interval, Shown, few
+
 if TYPE_CHECKING:
     from .spec import AuditSpec
 
@@ -36,8 +38,8 @@ class Pair:
     wording: int = 0
 
 
-@dataclass(frozen=True)
-class AuditResult:
+@dataclass(frozen=True, repr=False)
+class AuditResult(Shown):
     """Effects of an attribute on an outcome according to language models.
 
     Effects on the probability of the reported option, of a level b against the reference level a: ``total`` = Y(b) −
@@ -99,6 +101,28 @@ class AuditResult:
     truth: pd.DataFrame | None
     chats: pd.DataFrame | None = None
     design: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def _form(self) -> Form:
+        spec, table = self.spec, self.effects
+        level = self.settings.get("level")
+        headings = ["language model", "proxy", "level", "effect", "value", "lower", "upper", ""]
+        rows, intervals = list[list[Any]](), list[Interval]()
+        for row in table.sort_values("effect", key=lambda x: x != "total", kind="stable").to_dict("records"):
+            numbers = [float(row[name]) for name in ("value", "lower", "upper")]
+            said = "discovery" if row.get("discovery") else ""
+            rows.append([row["lm"], row["proxy"], row["level"], row["effect"], *numbers, said])
+            intervals.append((numbers[0], numbers[1], numbers[2]))
+        facts = [
+            ("effect of", f"{spec.attribute} (against {spec.levels[0]}) on P({spec.outcome} = {spec.option})"),
+            ("language models", few(self.lms["lm"])),
+        ]
+        if level is not None:
+            facts.append(("intervals", f"{level:.0%}, over repetitions of the wording"))
+        return Form(f"AuditResult: {spec.title}, {len(table)} effects", facts, headings, rows, intervals=intervals)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The effects: one row for each language model, proxy, level and effect; see ``effects``."""
+        return self.effects.copy()
 
     @property
     def chatting(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from ..engine.progress import progress_bar
 from ..errors import DataError
 from ..families import Family
 from ..page.drawing import Panel
+from ..page.forms import Form, Shown, few
 from ..page.spreadsheet import without_formulas
 from .benchmark import Benchmark
 from .cells import Cell, open_cell, read_cell
@@ -43,8 +44,8 @@ QUICK = ("difference_in_means", "linear_regression", "linear_t", "random_forest"
 QUICK_DATASETS = 10
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """What came of an evaluation.
 
     Attributes:
@@ -59,12 +60,33 @@ class Evaluation:
     difficulty: pd.DataFrame
     unusable: dict[str, str]
 
+    def _form(self) -> Form:
+        board = self.leaderboard
+        columns = {
+            "estimator": "estimator", "covariates": "covariates", "ate_rmse": "RMSE of the ATE",
+            "ate_coverage": "coverage", "pehe_sd_y": "PEHE / sd(y)", "failures": "failures",
+        }  # fmt: skip
+        there = [name for name in columns if name in board]
+        facts = []
+        if self.unusable:
+            facts.append(("left out", f"{len(self.unusable)} data sets: {few(self.unusable)}"))
+        return Form(
+            f"Evaluation: {board['estimator'].nunique()} estimators on {self.scores['dataset'].nunique()} data sets",
+            facts,
+            [columns[name] for name in there],
+            [list(row) for row in board[there].itertuples(index=False)],
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The leaderboard: one row for each estimator and setting."""
+        return self.leaderboard.copy()
+
 
 def evaluate(
     source: str | Path,
     out: str | Path,
     *,
-    estimators: str | Sequence[str] = "suite",
+    estimators: str | type | Sequence[str | type] = "suite",
     covariates: Sequence[str] = ("all", "observed"),
     outcome: str | None = None,
     option: str | None = None,
@@ -95,8 +117,8 @@ def evaluate(
     Args:
         source: see ``open_benchmark``, as for ``outcome``, ``option``, ``hidden``, ``columns`` and ``wordings``.
         out: directory.
-        estimators: see ``chosen``; the baselines and the oracles always take part (those that know the truth, where it
-            is known).
+        estimators: names, or classes that a module holds; see ``chosen``. The baselines and the oracles always take
+            part (those that know the truth, where it is known).
         covariates: settings, of ``"all"`` and ``"observed"``.
         encoding, level, seed: see ``Settings``.
         test_share: share of the units of either arm that estimators do not learn from, and are judged on; by default

@@ -61,8 +61,10 @@ def demo(
     import jax
 
     from .. import checks
+    from ..durable import put_text
     from ..effects.individual import contrast
     from ..effects.plot import plot_contrast
+    from ..engine.provenance import card
     from ..engine.simulate import simulate
     from ..families import Family
     from ..models.language_model import load_lm
@@ -80,9 +82,16 @@ def demo(
         data = simulate(model, jax.random.key(seed), units, model_lm, worlds=[{treatment: low}, {treatment: high}])
         out.mkdir(parents=True, exist_ok=True)
         data.to_parquet(out / "data.parquet", logp=[treatment, outcome])
-        data.graph.draw(out / "dag.svg")
+        data.graph.draw(out / "dag.svg", treatment=treatment, outcome=outcome)
         result = contrast(data, treatment, outcome, low, high)
         plot_contrast(result, out / "effects.png")
+        files = {
+            "data.parquet": f"a row for each unit, in the factual world and in those where {treatment} is set; its "
+            "schema holds the facts above for programs (pyarrow.parquet.read_schema)",
+            "dag.svg": "the causal graph",
+            "effects.png": f"the effect of {treatment} on {outcome}",
+        }
+        put_text(out / "README.md", card(f"{units} units of the oncology model", data.provenance, files))
     console.print(
         f"{units} individuals, 14 variables, the factual world and do({treatment}={low} | {high})", style="bold"
     )
@@ -92,7 +101,7 @@ def demo(
         f"propensity P({treatment}={high}): {result.propensity.min():.2f} to {result.propensity.max():.2f}; "
         f"{result.changed:.0%} of the individuals have another {outcome} in the other world"
     )
-    console.print(f"wrote {out}/data.parquet, {out}/dag.svg and {out}/effects.png")
+    console.print(f"wrote {out}/data.parquet, {out}/dag.svg and {out}/effects.png (README.md says what they are)")
 
 
 @app.command()
@@ -135,12 +144,13 @@ def _contrast_table(result: Contrast) -> Table:
         result.outcome,
         f"do({result.low})",
         f"do({result.high})",
-        "true ATE",
+        "true ATE [95%]",
         "naive difference",
         title=f"effect of {result.treatment}: {result.low} → {result.high}, on probabilities",
     )
-    means = result.probabilities.mean(0)
-    for k, option in enumerate(result.options):
-        cells = (means[0, k], means[1, k], result.average[k], result.naive[k])
-        table.add_row(option, *(f"{c:+.3f}" if i > 1 else f"{c:.3f}" for i, c in enumerate(cells)))
+    for option, row in result.to_pandas().iterrows():
+        # Rounded first, so that what is as good as 0 has no sign of its own.
+        signed = (f"{round(row[name], 3) + 0.0:+.3f}" for name in ("ate", "lower", "upper", "naive"))
+        ate, lower, upper, naive = signed
+        table.add_row(str(option), f"{row['p_low']:.3f}", f"{row['p_high']:.3f}", f"{ate} [{lower}, {upper}]", naive)
     return table

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..checks import share
+from ..checks import count, share
 from ..errors import EffectError, nearest
+from ..page.forms import Form, Interval, Shown
 from .contraction import Cost
 from .estimate import Estimate, unseen, unvaried
 from .estimate import quantile as student
@@ -22,8 +23,8 @@ _LEFT_OUT = ("the wording of the templates and options", "the scoring of options
 _COUPLING = "how worlds share noise (the coupling)"
 
 
-@dataclass(frozen=True, eq=False)
-class Effect:
+@dataclass(frozen=True, eq=False, repr=False)
+class Effect(Shown):
     """An effect, exact or estimated.
 
     Attributes:
@@ -65,15 +66,37 @@ class Effect:
             raise TypeError(f"{self.name} is {self.value.size} numbers, of {', '.join(self.labels)}; see .value")
         return float(self.value.ravel()[0])
 
-    def __getitem__(self, label: str) -> float:
-        """The value of one label, such as an option of the outcome.
+    def __getitem__(self, label: str | int) -> float:
+        """The value of one label, such as an option of the outcome, or of a position (from the end, if negative).
 
         Raises:
-            EffectError: there is no such label.
+            EffectError: there is no such label or position.
         """
-        if label not in self.labels:
-            raise EffectError(f"{self.name} has no number of {label!r}; {nearest(label, self.labels)}")
-        return float(self.value[self.labels.index(label)])
+        return float(self.value[position(label, self.labels, self.name)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.value.tolist())
+
+    def _form(self) -> Form:
+        headings, facts = ["of", "value"], list[tuple[str, str]]()
+        rows: list[list[Any]] = [[label, float(x)] for label, x in zip(self.labels, self.value, strict=True)]
+        intervals: list[Interval] = []
+        if self.exact:
+            facts.append(("computed", "exactly"))
+        else:
+            facts.append(("estimated", f"over {self.units:,} units"))
+            headings += [f"{self.level:.0%} interval", "to"]
+            rows = [[*row, float(a), float(b)] for row, a, b in zip(rows, self.lower, self.upper, strict=True)]
+            intervals = [(row[1], row[2], row[3]) for row in rows]
+        if self.bounds is not None:
+            headings += ["any coupling", "to "]
+            rows = [[*row, float(a), float(b)] for row, a, b in zip(rows, *self.bounds, strict=True)]
+        if self.coupling is not None:
+            facts.append(("depends on", f"how worlds share noise (here: {self.coupling}), which no data can tell"))
+        return Form(f"{self.name}: {self.formula}", facts, headings, rows, intervals=intervals)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row for each number.
@@ -119,6 +142,20 @@ class Effect:
 def _told(number: float) -> str:
     # Rounded first, so that what is as good as 0 has no sign of its own.
     return f"{round(float(number), 4) + 0.0:+.4f}"
+
+
+def position(label: str | int, labels: Sequence[str], name: str) -> int:
+    """The place of a label among others; a number is one already.
+
+    Raises:
+        EffectError: there is no such label or place.
+    """
+    if not isinstance(label, str):
+        most = len(labels)
+        return count(label, f"the position of a number of {name}", EffectError, least=-most, most=most - 1) % most
+    if label not in labels:
+        raise EffectError(f"{name} has no number of {label!r}; {nearest(label, labels)}")
+    return labels.index(label)
 
 
 def parse_level(level: Any) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,13 +12,19 @@ from ..checks import instance, one_of
 from ..dsl.worlds.worlds import world_label
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
+from ..page.forms import Form, Shown
+from .effect import Effect, effect, parse_level, position
+from .estimate import Estimate
 from .query import Query
 from .sampled_source import Sampled
 from .source import as_source
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True, eq=False)
-class _BothWorlds:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _BothWorlds(Shown):
     """What units are in two worlds; the subclasses say what the fields are."""
 
     treatment: str
@@ -33,8 +40,12 @@ class _BothWorlds:
         """Effect on the probability of each option, float64 ``[n, K]``."""
         return self.probabilities[:, 1] - self.probabilities[:, 0]
 
+    @property
+    def _change(self) -> str:
+        return f"do({self.treatment}={self.low}) → do({self.treatment}={self.high}) on {self.outcome}"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class IndividualEffects(_BothWorlds):
     """Both potential outcomes of units.
 
@@ -54,6 +65,13 @@ class IndividualEffects(_BothWorlds):
     def changed(self) -> np.ndarray:
         """Is the outcome another one? Bool ``[n]``."""
         return np.asarray(self.outcomes[:, 0] != self.outcomes[:, 1])
+
+    def _form(self) -> Form:
+        found = self.expected
+        rows = zip(self.options, found.mean(0).tolist(), found.min(0).tolist(), found.max(0).tolist(), strict=True)
+        headings = (self.outcome, "mean effect", "least", "greatest")
+        facts = [("changed", f"{self.changed.mean():.1%} of the units have another outcome")]
+        return Form(f"IndividualEffects: {self._change}, {len(found):,} units", facts, headings, list(rows))
 
 
 def ite(source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None) -> IndividualEffects:
@@ -94,7 +112,7 @@ def ite(source: Any, treatment: str, outcome: str, low: Any = None, high: Any = 
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Contrast(_BothWorlds):
     """What is true of a treatment, and what the factual data alone suggest.
 
@@ -107,10 +125,77 @@ class Contrast(_BothWorlds):
         naive: float64 ``[K]``: share of each option among factual units with the high level minus
             that among units with the low level; nan where a group is empty.
         propensity: float64 ``[n]``: each unit's probability of the high level.
+        draws: rows of each unit, which are no units of their own.
+        lms: what the language models are, as people read it.
     """
 
     naive: np.ndarray
     propensity: np.ndarray
+    draws: int = 1
+    lms: tuple[str, ...] = ()
+
+    def __getitem__(self, option: str | int) -> float:
+        """The average effect on the probability of an option of the outcome, by its text or its position.
+
+        Raises:
+            EffectError: there is no such option.
+        """
+        return float(self.average[position(option, self.options, f"the contrast of {self.outcome!r}")])
+
+    def __len__(self) -> int:
+        return len(self.options)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.average.tolist())
+
+    def effect(self, level: float = 0.95) -> Effect:
+        """The average effect with an interval: what more units of the kind would tell, by Student's t.
+
+        Raises:
+            EffectError: ``level`` is not between 0 and 1.
+        """
+        level = parse_level(level)
+        units = self.expected.reshape(-1, self.draws, len(self.options)).mean(1)
+        low, high = (f"P({self.outcome} | do({self.treatment}={x}))" for x in (self.low, self.high))
+        return effect("ATE", f"{high} - {low}", self.options, Estimate.of_units(units), level, inside=(-1.0, 1.0))
+
+    def to_pandas(self, level: float = 0.95) -> pd.DataFrame:
+        """One row for each option of the outcome: the table that ``sdscm demo`` prints.
+
+        Columns: ``p_low`` and ``p_high``, its mean probability in the two worlds; ``ate``, their difference, with an
+        interval (``lower``, ``upper``); and ``naive``, the difference of its shares among factual units, which
+        confounding is in.
+
+        Args:
+            level: confidence of the interval.
+
+        Raises:
+            EffectError: ``level`` is not between 0 and 1.
+        """
+        import pandas as pd
+
+        means, found = self.probabilities.mean(0), self.effect(level)
+        columns = {
+            "p_low": means[0], "p_high": means[1], "ate": self.average, "lower": found.lower, "upper": found.upper,
+            "naive": self.naive,
+        }  # fmt: skip
+        return pd.DataFrame(columns, pd.Index(self.options, name=self.outcome))
+
+    def _form(self) -> Form:
+        table = self.to_pandas()
+        units = len(self.propensity) // self.draws
+        least, most = self.propensity.min(), self.propensity.max()
+        facts = [
+            ("changed", f"{self.changed:.1%} of the units have another outcome in the other world"),
+            ("propensity", f"P({self.treatment}={self.high}) from {least:.3f} to {most:.3f}"),
+        ]
+        if self.lms:
+            facts.append(("language model", "; ".join(self.lms)))
+        headings = (self.outcome, "do(low)", "do(high)", "ATE", "95% interval", "to", "naive difference")
+        numbers = table.to_numpy(float).tolist()
+        rows = [[option, *row] for option, row in zip(self.options, numbers, strict=True)]
+        intervals = [(row[2], row[3], row[4]) for row in numbers]
+        return Form(f"Contrast: {self._change}, {units:,} units", facts, headings, rows, intervals=intervals)
 
     @property
     def individual(self) -> np.ndarray:
@@ -174,4 +259,6 @@ def contrast(data: Simulation, treatment: str, outcome: str, low: str, high: str
         data.values[outcome][:, worlds],
         shares[1] - shares[0],
         np.exp(data.log_probs[treatment][:, 0, levels.index(high)].astype(np.float64)),
+        data.draws,
+        tuple(data.provenance.get("language_models", ())),
     )

@@ -13,6 +13,7 @@ from ..checks import one_of
 from ..dsl.noise.streams import as_key
 from ..errors import SDSCMError, SiteError
 from ..models.language_model import LanguageModel
+from ..page.forms import Form, Shown, few
 from .columns import texts
 from .simulate import simulate
 from .simulation import Simulation
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+class Comparison(Shown):
     """The same units under several language models.
 
     Attributes:
@@ -31,9 +32,20 @@ class Comparison:
 
     simulations: dict[str, Simulation]
 
-    def __repr__(self) -> str:
+    def _form(self) -> Form:
         first = next(iter(self.simulations.values()))
-        return f"Comparison({', '.join(map(repr, self.simulations))}: {first!r})"
+        sites = [name for name in first.values if all(_single_choice(x, name) for x in self.simulations.values())]
+        rows = [
+            (f"{a}, {b}", site, float((self._values(a, site, 0) == self._values(b, site, 0)).mean()))
+            for a, b in itertools.combinations(self.simulations, 2)
+            for site in sites
+        ]
+        return Form(
+            f"Comparison: {len(first) // first.draws:,} units under {len(self.simulations)} language models",
+            [("language models", few(self.simulations)), ("worlds", few([w or "factual" for w in first.worlds], 4))],
+            ("language models", "site", "units that agree (share)"),
+            rows,
+        )
 
     def to_pandas(self, world: str | int = 0) -> pd.DataFrame:
         """One row a unit; for each site a column of every language model, ``(site, language model)``.
@@ -121,6 +133,10 @@ class Comparison:
 
     def _options(self, site: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(option for name in self.simulations for option in self._own(name, site)))
+
+
+def _single_choice(data: Simulation, site: str) -> bool:
+    return site in data.values and bool(data.graph[site].options) and data.values[site].ndim == 2
 
 
 def compare(fn: Callable, key: Any, n: int, lms: Mapping[str, LanguageModel], *args: Any, **options: Any) -> Comparison:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from rich.table import Table
 
 from ..checks import flag
 from ..dsl.handlers.external_scores import NotSeparable, Visit, language_models
 from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
-from ..terminal import PlainConsole
+from ..page.forms import Form, Shown
 from .forward import token_bytes
 from .memory import default_memory
 from .program import separate
@@ -37,7 +35,7 @@ CALIBRATED = 4096
 
 
 @dataclass(frozen=True, repr=False)
-class Plan:
+class Plan(Shown):
     """What a staged run will cost.
 
     Attributes:
@@ -62,20 +60,22 @@ class Plan:
     kv_bytes: int
     seconds: float
 
-    def __repr__(self) -> str:
-        console = PlainConsole(width=100, record=True, file=io.StringIO(), force_jupyter=False)
-        table = Table(title=f"{self.units} units, {self.worlds} worlds", title_justify="left")
-        for name in ("site", *self.sites.columns):
-            table.add_column(name, justify="left" if name == "site" else "right")
-        for site, row in self.sites.iterrows():
-            table.add_row(str(site), *(f"{x:.3g}" if name == "flops" else f"{x:,.0f}" for name, x in row.items()))
-        console.print(table)
-        time_ = "" if math.isnan(self.seconds) else f", about {self.seconds:,.0f} s on this machine"
-        return (
-            console.export_text()
-            + f"{self.tokens:,} tokens ({self.reference_tokens / max(1, self.tokens):.0f} times fewer than unit by "
-            f"unit), {self.flops:.3g} FLOP, {self.kv_bytes / 2**20:,.0f} MiB of keys and values{time_}"
-        )
+    def _form(self) -> Form:
+        times = f"{self.reference_tokens / max(1, self.tokens):.0f} times fewer than unit by unit"
+        facts = [
+            ("tokens", f"{self.tokens:,} ({times})"),
+            ("computing", f"{self.flops:.3g} FLOP, {self.kv_bytes / 2**20:,.0f} MiB of keys and values"),
+        ]
+        if not math.isnan(self.seconds):
+            facts.append(("time", f"about {self.seconds:,.0f} s on this machine, without compilation"))
+        rows = [
+            [str(site), *map(float, row)] for site, row in zip(self.sites.index, self.sites.to_numpy(), strict=True)
+        ]
+        return Form(f"Plan: {self.units:,} units, {self.worlds} worlds", facts, ("site", *self.sites.columns), rows)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a site: see ``sites``."""
+        return self.sites.copy()
 
 
 def plan(

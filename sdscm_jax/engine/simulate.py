@@ -29,6 +29,7 @@ from .manifest import left_to_us, open_parts
 from .memory import default_memory
 from .program import separate
 from .progress import progress_bar
+from .provenance import provenance_of
 from .run import Executor, PerUnit, Progress, Run, Shared, joined, under
 from .simulation import Simulation
 from .staged import ROWS, Staged
@@ -150,7 +151,7 @@ def simulate(
         "cpu_seconds": time.process_time() - cpu_started,
         **figures,
     }
-    return replace(result, stats=stats, interventions=interventions)
+    return replace(result, stats=stats, interventions=interventions, provenance=provenance_of(run, labels))
 
 
 def _parts(run: Run, executor: Executor) -> list[range]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +16,18 @@ from ..checks import as_path, count, items, one_of
 from ..dsl.analysis.graph import Graph
 from ..dsl.language.text_phrase import TextPhrase
 from ..dsl.worlds.worlds import World
-from ..errors import SDSCMError, SiteError
+from ..errors import SDSCMError, SiteError, install
+from ..page.forms import Form, Shown, few
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 
 @dataclass(frozen=True, repr=False)
-class Simulation:
+class Simulation(Shown):
     """n units (rows, if there are several draws of each), each in the factual world and in the same
     other worlds.
 
@@ -47,6 +50,9 @@ class Simulation:
             ones, the lower bound), ``recomputed``, ``calls``, ``contexts``, ``stored`` (answers from the
             store) and ``reference_tokens``: what one forward over its context and one over each option,
             anew for every unit, world and site, would take.
+        provenance: what the run is, as JSON values: ``program`` (name), ``language_models`` (what each is, for people),
+            ``fingerprints`` (of each; None where the parameters are more than 2 GiB and were not read for it), ``key``,
+            ``units``, ``draws``, ``worlds``, ``evidence`` and ``versions``. Files have it with them.
     """
 
     graph: Graph
@@ -57,6 +63,7 @@ class Simulation:
     stats: dict[str, float] = field(default_factory=dict)
     evidence: tuple[str, ...] = ()
     interventions: tuple[World, ...] = ({},)
+    provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def _kept(self) -> KeptRun | None:
@@ -91,10 +98,17 @@ class Simulation:
             return self._kept.rows
         return len(next(iter(self.values.values()))) if self.values else 0
 
-    def __repr__(self) -> str:
-        return (
-            f"Simulation({len(self)} units, sites {', '.join(self.values)}, worlds {', '.join(map(repr, self.worlds))})"
-        )
+    def _form(self) -> Form:
+        units = f"{len(self) // self.draws:,} units"
+        rows_of_each = "" if self.draws == 1 else f" of {self.draws} rows each"
+        facts = [("worlds", few([world or "factual" for world in self.worlds], 4))]
+        if self.evidence:
+            facts.append(("evidence", few(self.evidence)))
+        if lms := self.provenance.get("language_models"):
+            facts.append(("language model", "; ".join(lms)))
+        drawn = self.graph._form()
+        title = f"Simulation: {units}{rows_of_each}, {len(self.values)} sites, {len(self.worlds)} worlds"
+        return replace(drawn, title=title, facts=facts)
 
     def world(self, label: str | int) -> int:
         """Number of a world, from its label.
@@ -162,12 +176,16 @@ class Simulation:
         return pd.DataFrame(columns)
 
     def to_parquet(self, path: str | Path, logp: bool | Sequence[str] = True) -> None:
-        """Write ``to_pandas`` as Parquet; option texts are dictionary-encoded, in their order."""
+        """Write ``to_pandas`` as Parquet; option texts are dictionary-encoded, in their order.
+
+        The schema's metadata has ``provenance`` as JSON, under ``sdscm_jax``: ``pyarrow.parquet.read_schema`` reads it.
+        """
         path = as_path(path)
         tables = (pa.Table.from_pandas(batch.to_pandas(logp), preserve_index=False) for batch in self.batches())
         first = next(tables)
+        schema = first.schema.with_metadata({**(first.schema.metadata or {}), **self._metadata()})
         try:
-            with pq.ParquetWriter(path, first.schema) as file:
+            with pq.ParquetWriter(path, schema) as file:
                 for table in (first, *tables):
                     file.write_table(table)
         except OSError as error:
@@ -177,7 +195,40 @@ class Simulation:
         """``to_pandas`` as an Arrow table, with the tokens of free texts: all that ``values_of`` reads."""
         frame = self.to_pandas()
         add_tokens(frame, self.graph.sites, self.worlds, self.values)
-        return pa.Table.from_pandas(frame, preserve_index=False)
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        return table.replace_schema_metadata({**(table.schema.metadata or {}), **self._metadata()})
+
+    def _metadata(self) -> dict[bytes, bytes]:
+        return {b"sdscm_jax": json.dumps(self.provenance).encode()} if self.provenance else {}
+
+    def to_xarray(self) -> xr.Dataset:
+        """Values and log-probabilities as a data set of xarray (extra ``xarray``), over ``row`` and ``world``.
+
+        Variables, for a choice site ``x``: ``x``, int32 option numbers, whose texts are its attribute ``options``; and
+        ``logp(x)`` with the coordinate ``x option``, where it was kept. Further axes of a site are ``x axis 0``, ….
+        The attribute ``provenance`` is JSON.
+
+        Raises:
+            ImportError: xarray is not installed; the message has the command.
+            SiteError: a site is called as an axis is, ``row`` or ``world``.
+        """
+        try:
+            import xarray as xr
+        except ImportError as error:
+            raise ImportError(f"to_xarray needs xarray: {install('xarray')}") from error
+
+        found: dict[str, tuple[list[str], np.ndarray, dict[str, Any]]] = {}
+        coordinates: dict[str, Any] = {"world": [label or "factual" for label in self.worlds]}
+        for name, array in self.values.items():
+            if name in ("row", "world"):
+                raise SiteError(f"site {name!r} is called as an axis of the data set is; give it another name")
+            axes = ["row", "world", *(f"{name} axis {i}" for i in range(array.ndim - 2))]
+            options = self.graph[name].options
+            found[name] = axes, array, {"options": list(options)} if options else {}
+            if name in self.log_probs:
+                found[f"logp({name})"] = [*axes, f"{name} option"], self.log_probs[name], {}
+                coordinates[f"{name} option"] = list(options)
+        return xr.Dataset(found, coordinates, {"provenance": json.dumps(self.provenance), "draws": self.draws})
 
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""

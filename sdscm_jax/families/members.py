@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,10 +18,16 @@ from ..dsl.scoring.scorings.registry import parse_scoring
 from ..dsl.scoring.template import Template
 from ..errors import FamilyError
 from ..models.language_model import LanguageModel
+from ..page.drawing import Panel, panel
+from ..page.forms import Form, Shown, few
+from ..page.graph_picture import EXOGENOUS, MOST_DRAWN, graph_axes, marked_boxes
 from ..vignettes import Vignette
 from .declaration import Declaration
 from .file import from_own, from_reference, read, to_json
 from .variables import FamilyVariable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,8 @@ class Member:
         return phrases
 
 
-@dataclass(frozen=True)
-class Family(Declaration):
+@dataclass(frozen=True, repr=False)
+class Family(Shown, Declaration):
     """A causal structure over phrases, with alternatives for the wording.
 
     Attributes:
@@ -100,6 +106,38 @@ class Family(Declaration):
     >>> court.treatment, court.mediators, court.outcome
     ('legal help', ('preparation', 'release plan'), 'bail')
     """
+
+    def _form(self) -> Form:
+        facts = [(key, name) for key, name in (("treatment", self.treatment), ("outcome", self.outcome)) if name]
+        if self.arms is not None:
+            facts[:1] = [("treatment", f"{self.treatment}: {self.arms[0]} → {self.arms[1]}")]
+        if self.outcome_option is not None:
+            facts[1:2] = [("outcome", f"{self.outcome}: {self.outcome_option}")]
+        if self.hidden:
+            facts.append(("hidden", few(self.hidden)))
+        if self.description:
+            facts.append(("about", self.description))
+        rows = [(v.name, few(v.parents) if v.parents else "", few(v.options), len(v.templates)) for v in self.variables]
+        title = f"Family: {self.name}, {len(self.variables)} variables, {self.size:,} members"
+        return Form(title, facts, ("variable", "parents", "options", "wordings"), rows, picture=self._panel)
+
+    def _panel(self) -> Panel | None:
+        """The graph for a page; None: it is too large for one."""
+        if len(self.variables) > MOST_DRAWN:
+            return None
+        notes = {v.name: EXOGENOUS if v.exogenous else None for v in self.variables}
+        edges = [(parent, v.name) for v in self.variables for parent in v.parents]
+        told = "; ".join(f"{v.name} depends on {', '.join(v.parents) or 'nothing'}" for v in self.variables)
+        boxes = marked_boxes(notes, self.treatment, self.outcome)
+        return panel(lambda: graph_axes(boxes, edges, key=True, widen=True), f"Causal graph. {told}.")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a variable, in causal order: ``options``, ``parents`` and ``templates`` (tuples), ``exogenous``."""
+        import pandas as pd
+
+        rows = [(v.options, v.parents, tuple(map(str, v.templates)), v.exogenous) for v in self.variables]
+        columns = ["options", "parents", "templates", "exogenous"]
+        return pd.DataFrame(rows, pd.Index([v.name for v in self.variables], name="variable"), columns)
 
     @property
     def size(self) -> int:

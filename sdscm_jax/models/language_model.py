@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from ..checks import as_path, flag, instance, seed, told
 from ..errors import LoadError, RandomKeyError, SDSCMError
+from ..page.forms import Form, Shown
 from .chat import Chat, ChatCodec
 from .checkpoint import abstract_decoder, load_parameters, save_parameters
 from .codec import Codec, Tokens
@@ -35,8 +36,8 @@ EMBEDDED = Path(__file__).parent / "embedded"
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class LanguageModel:
+@dataclass(frozen=True, repr=False)
+class LanguageModel(Shown):
     """A decoder with its tokenizer; a pytree whose leaves are the parameters.
 
     Pass it to a model function as an argument, so that ``jax.jit`` sees the parameters as inputs.
@@ -62,6 +63,33 @@ class LanguageModel:
     codec: Codec = field(metadata={"static": True})
     prompt: int = field(default=0, metadata={"static": True})
     published: Published = field(default=Published(), metadata={"static": True})
+
+    def _form(self) -> Form:
+        if self.absent:
+            return Form("LanguageModel: a stand-in, which cannot be asked")
+        c = self.config
+        kinds = sorted({str(x.dtype) for x in jax.tree.leaves(self.params) if hasattr(x, "dtype")})
+        facts = [
+            ("layers", f"{c.layers} of width {c.width}, {c.heads} heads"),
+            ("vocabulary", f"{c.vocab_size:,} tokens"),
+            ("context", f"{c.max_positions:,} positions"),
+        ]
+        if c.experts is not None:
+            facts.append(("experts", f"{c.experts.count}, of which a token goes through {c.experts.chosen}"))
+        if self.prompt:
+            facts.append(("virtual tokens", str(self.prompt)))
+        if self.chat is not None:
+            facts.append(("texts are", "said in a conversation (chat)"))
+        # Computing it reads all parameters, which is for who asks.
+        if "_fingerprint" in self.__dict__:
+            facts.append(("fingerprint", self.__dict__["_fingerprint"][1]))
+        title = f"LanguageModel: {c.family}, {self.parameter_count:,} parameters ({', '.join(kinds)})"
+        return Form(title, facts)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the parameters are."""
+        return sum(int(getattr(x, "size", 0)) for x in jax.tree.leaves(self.params))
 
     @property
     def absent(self) -> bool:

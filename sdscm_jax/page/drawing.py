@@ -6,11 +6,13 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
+
+from ..terminal import shown as plain
 
 # Each colour is drawn as itself and replaced by a variable of the page's style, so that figures follow its theme.
 INK = "#1b1f24"
@@ -69,9 +71,9 @@ def new_axes(
     width: float, height: float, *, left: float, bottom: float = 0.5, right: float = 0.1, top: float = 0.1
 ) -> Any:
     """Axes of a new figure; sizes and margins are inches. Must run within ``figure_style``."""
-    from matplotlib.figure import Figure
+    from .picture import Picture
 
-    figure = Figure(figsize=(width, height))
+    figure = Picture(figsize=(width, height))
     return figure.add_axes(
         (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     )
@@ -126,6 +128,11 @@ class Pictures:
         """Rules of the classes so far."""
         return "".join(f".{name} {{ {style} }}\n" for style, name in self._classes.items())
 
+    @property
+    def styles(self) -> Mapping[str, str]:
+        """The class of each style so far."""
+        return self._classes
+
     def __call__(self, shown: Panel) -> str:
         """The picture as an ``<svg>`` element."""
         # Comments first: names of variables and data sets stand in them, and nowhere else.
@@ -140,7 +147,7 @@ class Pictures:
         text = re.sub(r'(?<=\s)style="([^"]*)"', lambda style: f'class="{self._class(style[1])}"', text)
         opening, rest = text.split(">", 1)
         opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
-        opening = opening.replace("<svg", f'<svg role="img" aria-label="{escape(shown.label)}"', 1)
+        opening = opening.replace("<svg", f'<svg role="img" aria-label="{escape(plain(shown.label))}"', 1)
         return opening + ">" + re.sub(r">\s+<", "><", rest)
 
     def _class(self, style: str) -> str:

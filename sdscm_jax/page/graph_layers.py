@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
-# A node, or the corner of a long edge: (parent, child, layer).
+# A node, or the corner of a long edge: (parent, child, layer); child is "" where edges of one parent go together.
 Stop = str | tuple[str, str, int]
+Edge = tuple[str, str]
+
+
+def implied(names: Sequence[str], edges: Collection[Edge]) -> set[Edge]:
+    """Edges from a cause to what also depends on it through others: all but the transitive reduction.
+
+    Args:
+        names: in causal order.
+        edges: (cause, effect) pairs.
+
+    >>> implied(["a", "b", "c"], [("a", "b"), ("b", "c"), ("a", "c")])
+    {('a', 'c')}
+    """
+    below: dict[str, set[str]] = {}
+    found = set[Edge]()
+    for name in reversed(names):
+        effects = {b for a, b in edges if a == name}
+        through = set[str]().union(*(below[b] for b in effects))
+        found |= {(name, b) for b in effects & through}
+        below[name] = effects | through
+    return found
 
 
 def layered(
-    names: Sequence[str], edges: Sequence[tuple[str, str]]
-) -> tuple[list[list[Stop]], dict[tuple[str, str], list[Stop]]]:
+    names: Sequence[str], edges: Sequence[Edge], bundled: Collection[Edge] = ()
+) -> tuple[list[list[Stop]], dict[Edge, list[Stop]]]:
     """Layers from top to bottom, each from left to right, and the stops of every edge.
 
     The layer of a variable is the length of the longest path to it; an edge that skips layers gets a place of its own
@@ -20,6 +41,7 @@ def layered(
     Args:
         names: in causal order.
         edges: (cause, effect) pairs.
+        bundled: those of them that share a way with others of the same cause, as far as they go together.
 
     >>> layers, routes = layered(["a", "b", "c"], [("a", "b"), ("b", "c"), ("a", "c")])
     >>> layers
@@ -36,13 +58,15 @@ def layered(
         if below and not any(b == name for _, b in edges):
             depth[name] = min(below) - 1
     layers: list[list[Stop]] = [[n for n in names if depth[n] == i] for i in range(max(depth.values(), default=0) + 1)]
-    routes: dict[tuple[str, str], list[Stop]] = {}
+    routes: dict[Edge, list[Stop]] = {}
     for a, b in edges:
-        corners: list[Stop] = [(a, b, i) for i in range(depth[a] + 1, depth[b])]
+        way = "" if (a, b) in bundled else b
+        corners: list[Stop] = [(a, way, i) for i in range(depth[a] + 1, depth[b])]
         for i, corner in enumerate(corners, depth[a] + 1):
-            layers[i].append(corner)
+            if corner not in layers[i]:
+                layers[i].append(corner)
         routes[a, b] = [a, *corners, b]
-    steps = [pair for route in routes.values() for pair in pairwise(route)]
+    steps = list(dict.fromkeys(pair for route in routes.values() for pair in pairwise(route)))
     best = layers
     for sweep in range(8):
         layers = _swept(layers, steps, down=sweep % 2 == 0)

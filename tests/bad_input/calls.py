@@ -316,7 +316,7 @@ PUBLIC: dict[str, Call] = {
     "Graph.descendants": _with(lambda place, /, name: sd.graph(model, mock()).descendants(name), name=a("rain", SITE)),
     "Graph.draw": _with(
         lambda place, /, path: sd.graph(model, mock()).draw(path),
-        path=a(lambda: Path(tempfile.mkdtemp()) / "x.svg", _PATH),
+        path=a(lambda: Path(tempfile.mkdtemp()) / "x.svg", m.or_none(_PATH)),
     ),
     "Predictive": _with(
         lambda place, /, key, model, lm, **x: sd.Predictive(model, **x)(key, lm),
@@ -364,7 +364,7 @@ PUBLIC: dict[str, Call] = {
     "plot_contrast": _with(
         lambda place, /, **x: sd.plot_contrast(**x),
         contrast=a(lambda: contrasted(), m.kind(sd.Contrast)),
-        path=a(lambda: Path(tempfile.mkdtemp()) / "x.png", _PATH),
+        path=a(lambda: Path(tempfile.mkdtemp()) / "x.png", m.or_none(_PATH)),
     ),
     "TrieScorer": _with(
         lambda place, /, **x: TrieScorer(**x), memory=a(None, m.or_none(m.count())), store=a(None, m.or_none(_PATH))
@@ -515,7 +515,7 @@ PUBLIC: dict[str, Call] = {
     "effects.plot_contrast": _with(
         lambda place, /, **x: effects.plot_contrast(**x),
         contrast=a(lambda: contrasted(), m.kind(sd.Contrast)),
-        path=a(lambda: Path(tempfile.mkdtemp()) / "x.png", _PATH),
+        path=a(lambda: Path(tempfile.mkdtemp()) / "x.png", m.or_none(_PATH)),
     ),
     # -- families --
     "families.family": _with(

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from sdscm_jax.bench.estimators.linear import LinearT
 from sdscm_jax.bench.estimators.protocol import Estimator
 from sdscm_jax.bench.estimators.registry import BASELINES, SUITE, chosen, estimator_names, make_estimator
 from sdscm_jax.errors import EstimatorError
@@ -51,3 +52,17 @@ def test_a_missing_extra_is_named(name: str, module: str, monkeypatch: pytest.Mo
     x, t = np.zeros((40, 1)), np.arange(40) % 2
     with pytest.raises(EstimatorError, match=r"sdscm-jax\[estimators\]"):
         make_estimator(name).fit(jax.random.key(0), x, t, t + 0.0)
+
+
+def test_a_class_is_named_by_where_it_is() -> None:
+    name = "sdscm_jax.bench.estimators.linear:LinearT"
+    assert chosen([LinearT, "zero"])[:2] == (name, "zero")
+    assert chosen(LinearT)[0] == name
+    assert isinstance(make_estimator(chosen(LinearT)[0]), LinearT)
+
+    class Inside(LinearT):
+        pass
+
+    for made_by, said in ((Inside, "inside a function"), (int, "it has no fit, effect, interval, ate")):
+        with pytest.raises(EstimatorError, match=said):
+            chosen([made_by])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import networkx as nx
 import numpyro
 import numpyro.distributions as dist
+import pytest
+from matplotlib.figure import Figure
 
 import sdscm_jax as sd
+from sdscm_jax.errors import SiteError
+from sdscm_jax.page.graph_layers import implied, layered
 
 from ..needs import needs
 
@@ -61,3 +66,51 @@ def test_numpyro_renders_it(lm: sd.LanguageModel) -> None:
     needs("graphviz")
     source = numpyro.render_model(model, model_args=(lm,)).source
     assert all(name in source for name in ("u", "x", "z", "y"))
+
+
+def test_edges_that_others_imply() -> None:
+    """All but the transitive reduction, which networkx computes."""
+    names = [str(i) for i in range(9)]
+    edges = [(a, b) for i, a in enumerate(names) for j, b in enumerate(names) if i < j and (3 * i + j) % 4 < 2]
+    reduced = set(nx.transitive_reduction(nx.DiGraph(edges)).edges)
+    assert 0 < len(reduced) < len(edges)
+    assert implied(names, edges) == set(edges) - reduced
+
+
+def test_a_complete_graph_is_a_column_with_bundles() -> None:
+    """Of 14 variables that are each given all before: one box in a layer, one way for each cause beside it."""
+    names = [str(i) for i in range(14)]
+    edges = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    faint = implied(names, edges)
+    layers, routes = layered(names, edges, faint)
+    assert set(edges) - faint == set(pairwise(names))
+    assert [sum(isinstance(stop, str) for stop in layer) for layer in layers] == [1] * 14
+    assert max(map(len, layers)) <= 13
+    assert set(routes) == set(edges)
+    # Ways go straight down: no two of them cross beside the boxes.
+    row = {stop: (i, place) for i, layer in enumerate(layers) for place, stop in enumerate(layer)}
+    steps = {
+        (x, y)
+        for route in routes.values()
+        for x, y in pairwise(route)
+        if not (isinstance(x, str) or isinstance(y, str))
+    }
+    crossing = [
+        (a, c) for a, b in steps for c, d in steps
+        if row[a][0] == row[c][0] and (row[a][1] - row[c][1]) * (row[b][1] - row[d][1]) < 0
+    ]  # fmt: skip
+    assert not crossing
+
+
+def test_draw_marks_roles_and_returns_the_figure(lm: sd.LanguageModel) -> None:
+    graph = sd.graph(model, lm)
+    figure = graph.draw(treatment="x", outcome="y")
+    said = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert {"treatment", "outcome", "exogenous"} <= set(said)
+    assert {"x (treatment)", "y (outcome)", "u (exogenous)", "z (Normal)"} <= {" ".join(text.split()) for text in said}
+    own = Figure(figsize=(9, 3))
+    axes = own.subplots()
+    assert graph.draw(ax=axes) is own
+    assert len(axes.patches) >= len(graph.edges)
+    with pytest.raises(SiteError, match="site"):
+        graph.draw(treatment="xx")

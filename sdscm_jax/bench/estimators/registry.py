@@ -84,12 +84,12 @@ def make_estimator(name: str) -> Estimator:
         raise EstimatorError(f"estimator {name!r} ({found.value}) cannot be made: {error}") from error
 
 
-def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
+def chosen(names: str | type | Sequence[str | type]) -> tuple[str, ...]:
     """Names that are asked for, checked, with the baselines and the oracles.
 
     Args:
         names: a list, or text with commas; ``"suite"`` stands for the methods of the paper, ``"all"`` for all that
-            are registered.
+            are registered. A class stands for its own ``"module:Class"``.
 
     Raises:
         EstimatorError: one is unknown.
@@ -101,12 +101,23 @@ def chosen(names: str | Sequence[str]) -> tuple[str, ...]:
     wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else listed
     found: list[str] = []
     for name in wanted:
+        if isinstance(name, type):
+            name = _named(name)
         if not isinstance(name, str):
             raise EstimatorError(f"an estimator is named, got {told(name)}; {nearest('', estimator_names())}")
         found.extend(SUITE if name == "suite" else estimator_names() if name == "all" else [name])
     for name in found:
         _point(name)
     return tuple(dict.fromkeys([*found, *BASELINES]))
+
+
+def _named(made_by: type) -> str:
+    """The name of a class, which other processes find it by."""
+    if "<locals>" in made_by.__qualname__:
+        raise EstimatorError(f"estimator {made_by.__qualname__} is a class inside a function; define it in a module")
+    if missing := [method for method in ("fit", "effect", "interval", "ate") if not hasattr(made_by, method)]:
+        raise EstimatorError(f"{made_by.__qualname__} is no class of estimators: it has no {', '.join(missing)}")
+    return f"{made_by.__module__}:{made_by.__qualname__}"
 
 
 def _point(name: str) -> EntryPoint:

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...checks import one_of
 from ...errors import SiteError
+from ...page.drawing import Panel, figure_style, panel
+from ...page.forms import Form, Shown, few
+from ...page.graph_picture import EXOGENOUS, INTERVENED, MOST_DRAWN, OBSERVED, Box, graph_axes, marked_boxes
 from ...terminal import shown
 from .save_figure import save_figure
 from .structure import Site, structure
 
 if TYPE_CHECKING:
     import networkx as nx
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Graph:
+@dataclass(frozen=True, repr=False)
+class Graph(Shown):
     """Sites with their parents, in program order (a topological order).
 
     >>> graph = Graph((Site("a", "choice", exogenous=True), Site("b", "choice", parents=("a",))))
@@ -39,6 +42,41 @@ class Graph:
     def __getitem__(self, name: str) -> Site:
         name = one_of(name, self.names, "site", SiteError)
         return {site.name: site for site in self.sites}[name]
+
+    def _form(self) -> Form:
+        def listed(names: tuple[str, ...]) -> str:
+            return few(names) if names else ""
+
+        return Form(
+            f"Graph: {len(self.sites)} sites, {len(self.edges)} edges",
+            headings=("site", "kind", "parents", "options"),
+            rows=[(site.name, _kind(site), listed(site.parents), listed(site.options)) for site in self.sites],
+            picture=self._panel,
+        )
+
+    def _panel(self, treatment: str | None = None, outcome: str | None = None) -> Panel | None:
+        """The picture for a page; None: the graph is too large for one."""
+        if not 0 < len(self.sites) <= MOST_DRAWN:
+            return None
+        told = "; ".join(f"{site.name} depends on {', '.join(site.parents) or 'nothing'}" for site in self.sites)
+        return panel(lambda: self._axes(treatment, outcome), f"Causal graph. {told}.")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a site, in program order.
+
+        Columns: ``kind``, ``parents``, ``options`` (tuples), ``template``, ``exogenous``, ``observed``.
+        """
+        import pandas as pd
+
+        columns = {
+            "kind": [site.kind for site in self.sites],
+            "parents": [site.parents for site in self.sites],
+            "options": [site.options for site in self.sites],
+            "template": [str(site.template) if site.template else "" for site in self.sites],
+            "exogenous": [site.exogenous for site in self.sites],
+            "observed": [site.observed for site in self.sites],
+        }
+        return pd.DataFrame(columns, pd.Index(self.names, name="site"))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,52 +136,58 @@ class Graph:
             lines.append("    classDef exogenous stroke-dasharray: 4 3")
         return "\n".join(lines)
 
-    def draw(self, path: str | Path) -> None:
-        """Draw the graph into a file; the ending (``.svg``, ``.png``, ``.pdf``) says which kind.
+    def draw(
+        self, path: str | Path | None = None, ax: Any = None, *, treatment: str | None = None,
+        outcome: str | None = None,
+    ) -> Figure:  # fmt: skip
+        """Draw the graph, causes above effects.
 
-        The same graph is drawn into the same bytes.
+        Exogenous, observed and intervened sites are marked, and where they are named the treatment and the outcome. A
+        parent that a site also depends on through its other parents has a faint edge. The same graph is drawn into
+        the same bytes.
+
+        Args:
+            path: a file; its ending (``.svg``, ``.png``, ``.pdf``) says which kind. None: none is written.
+            ax: Matplotlib axes to draw into; None: those of a new figure.
+            treatment, outcome: sites that stand out.
+
+        Returns:
+            the Matplotlib figure, which a notebook shows.
+
+        Raises:
+            SiteError: there is no such treatment or outcome.
+            SDSCMError: the file cannot be written.
         """
-        import networkx as nx
-        from matplotlib.figure import Figure
+        with figure_style():
+            axes = self._axes(treatment, outcome, ax)
+        figure = axes.figure
+        if ax is None:
+            figure.set_facecolor("white")
+        if path is not None:
+            save_figure(figure, path)
+        return figure
 
-        place, size = self._layout()
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        graph = self.to_networkx()
-        nx.draw_networkx_edges(graph, place, ax=axes, node_size=2200, edge_color="0.55", arrowsize=11, alpha=0.7)
-        for site in self.sites:
-            nx.draw_networkx_labels(
-                graph, place, {site.name: site.name}, ax=axes, font_size=9,
-                bbox={
-                    "boxstyle": "square,pad=0.35" if site.kind == "intervened" else "round,pad=0.35",
-                    "facecolor": "0.9" if site.observed else "white",
-                    "edgecolor": "tab:blue",
-                    "linestyle": "--" if site.exogenous else "-",
-                },
-            )  # fmt: skip
-        axes.set_axis_off()
-        axes.margins(0.14)
-        save_figure(figure, path)
+    def _axes(self, treatment: str | None = None, outcome: str | None = None, ax: Any = None) -> Any:
+        for name in (treatment, outcome):
+            if name is not None:
+                one_of(name, self.names, "site", SiteError)
+        boxes = marked_boxes({site.name: _box(site) for site in self.sites}, treatment, outcome)
+        return graph_axes(boxes, self.edges, key=True, widen=True, axes=ax)
 
-    def _layout(self) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
-        """Place of each site, and width and height of the picture in inches."""
-        layer: dict[str, int] = {}
-        for site in self.sites:
-            layer[site.name] = max((layer[p] + 1 for p in site.parents), default=0)
-        columns: dict[int, list[str]] = {}
-        for name in self.names:
-            columns.setdefault(layer[name], []).append(name)
-        if len(columns) > 5:
-            # A long chain of causes: program order clockwise on an ellipse, so that no edge hides another.
-            angles = np.pi / 2 - 2 * np.pi * np.arange(len(self.names)) / len(self.names)
-            round_place = zip(self.names, np.cos(angles), np.sin(angles), strict=True)
-            return {name: (float(x), float(y)) for name, x, y in round_place}, (10.0, 7.0)
-        place = {
-            name: (float(column), (len(names) - 1) / 2 - row - 0.2 * (column % 2))
-            for column, names in columns.items()
-            for row, name in enumerate(names)
-        }
-        return place, (2.2 * max(2, len(columns)), 1.0 + max(map(len, columns.values()), default=1))
+
+def _kind(site: Site) -> str:
+    ending = ", exogenous" if site.exogenous else ", observed" if site.observed else ""
+    return site.kind + ending
+
+
+def _box(site: Site) -> Box | None:
+    """How a site is drawn; None: a choice like any other."""
+    if site.kind == "intervened":
+        return INTERVENED
+    box = EXOGENOUS if site.exogenous else OBSERVED if site.observed else None
+    if site.kind == "choice":
+        return box
+    return (box or Box())._replace(note=f"{box.note}, {site.kind}" if box else site.kind)
 
 
 def _label(text: str) -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ...checks import as_path, function, one_of, shallow, takes
 from ...errors import LoadError, ProgramError, SiteError
 from ...models.executable import LookedUp
 from ...models.language_model import LanguageModel, absent_lm
+from ...page.forms import Form, Shown
 from ..analysis.reachable import Reach, reachable
 from ..language.choice import Choice
 from ..language.mechanism import Mechanism
@@ -29,6 +30,9 @@ from ..language.scores import check_scores
 from ..language.text_phrase import TextPhrase
 from ..scoring.contexts import Table
 from .look_up import LookUp
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Contexts of one site that are scored without having been asked for one by one.
 MAX_CONTEXTS = 1 << 16
@@ -127,9 +131,12 @@ def tabulate(
     return table
 
 
-@dataclass(eq=False)
-class Tabulated:
+@dataclass(eq=False, repr=False)
+class Tabulated(Shown):
     """A model bound to its language models, with tables of scores; see ``tabulate``.
+
+    It is a function to close over, and no pytree: a call may add to its tables, which are looked up on the host, by
+    contexts that JAX cannot trace. The scores of a site (``scores``) are an array, which may be an argument.
 
     Attributes:
         fn: the model function.
@@ -166,6 +173,24 @@ class Tabulated:
     def _run(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         with LookUp(self.table_of):
             return self.fn(*self.args, *args, **{**self.kwargs, **kwargs})
+
+    def _form(self) -> Form:
+        tables = ((site, self.tables[what]) for site, what in self.names.items())
+        rows = [(site, len(table.contexts), table.count, table.scores.shape[1]) for site, table in tables]
+        title = f"Tabulated: {getattr(self.fn, '__qualname__', type(self.fn).__name__)}, {len(rows)} sites"
+        return Form(title, headings=("site", "contexts", "of", "options"), rows=rows)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each ``site``, ``context`` (tuple, see ``rows``), ``option`` (number): its ``score`` in nats."""
+        import pandas as pd
+
+        rows = [
+            (site, tuple(context.tolist()), k, score)
+            for site in self.names
+            for context, scores in zip(*self.rows(site), strict=True)
+            for k, score in enumerate(np.asarray(scores))
+        ]
+        return pd.DataFrame(rows, columns=["site", "context", "option", "score"])
 
     def scores(self, site: str) -> Array:
         """Scores of a site in all contexts, float32 ``[K_1, …, K_m, K]``, in nats.
