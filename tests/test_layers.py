@@ -16,6 +16,8 @@ import pytest
 
 import sdscm_jax
 
+from .needs import ROOT as CLONE
+
 ROOT = Path(sdscm_jax.__file__).parent
 PACKAGE = ROOT.name
 
@@ -219,8 +221,5 @@ def test_each_rule_is_checked(change: dict[str, str], said: str | None) -> None:
 
 
 def test_the_picture_is_of_the_package_as_it_is() -> None:
-    path = ROOT.parent / "docs" / "draw_architecture.py"
-    if not path.is_file():
-        pytest.skip("docs/ is not here")
-    drawing = runpy.run_path(str(path))
+    drawing = runpy.run_path(str(CLONE / "docs" / "draw_architecture.py"))
     assert drawing["PICTURE"].read_text(encoding="utf-8") == drawing["picture"]()
