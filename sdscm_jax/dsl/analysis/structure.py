@@ -21,7 +21,9 @@ from ..language.mechanism import mechanism_of
 from ..language.messages import from_loop, is_variable, mechanism_at, noted
 from ..language.phrase import Phrase
 from ..noise.couplings.base import Coupling
+from ..noise.couplings.registry import parse_coupling
 from ..scoring.scorings.base import Scoring
+from ..scoring.scorings.registry import parse_scoring
 from ..scoring.template import Template
 
 
@@ -65,6 +67,12 @@ class Site:
     random: bool = False
     event_dim: int = 0
     support: Any = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # What is written by hand has the names of both.
+        for name, parse in (("coupling", parse_coupling), ("scoring", parse_scoring)):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, parse(value))
 
 
 class _Placeholders(Messenger):
