@@ -88,8 +88,8 @@ _NOTHING = Note()
 
 def noted(msg: dict[str, Any]) -> Note:
     """The record of a message: what was put on it, else what came with the site in ``infer`` (see ``in_infer``)."""
-    found: Note | None = msg.get(KEY)
-    return found if found is not None else msg.get("infer", {}).get(KEY, _NOTHING)
+    found: Note = msg[KEY] if KEY in msg else msg.get("infer", {}).get(KEY, _NOTHING)
+    return found
 
 
 def note(msg: dict[str, Any], **changes: Any) -> None:
