@@ -126,6 +126,7 @@ OWN: dict[tuple[str, str], Kind | None] = {
     ("bench.evaluate", "wordings"): None,
     ("bench.open_benchmark", "wordings"): None,
     ("audit.audit_plan", "wordings"): count(least=2),
+    ("audit.audit_cost", "wordings"): count(least=2),
     ("bench.Dataset", "covariates"): None,
     ("bench.score_estimates", "datasets"): None,
     ("audit.AuditSpec", "option_wordings"): None,
@@ -140,7 +141,7 @@ PASSED_ON = {
 # What the package makes and hands out, or asks others to write.
 MADE_BY_US = {
     "Simulation", "Plan", "effects.Effect", "effects.IndividualEffects", "effects.Sampled", "effects.Cost",
-    "families.Conditional", "audit.AuditResult",
+    "families.Conditional", "audit.AuditResult", "Contrast", "effects.Contrast",
 }  # fmt: skip
 # Noise of NumPyro's message, and what an estimator of somebody else is.
 PROTOCOLS = re.compile(r"(Choice|Text)\.(sample|draw_noise|posterior_noise)|bench\.Estimator\.\w+")
@@ -157,6 +158,12 @@ def model(lm: Any) -> Any:
 @functools.cache
 def mock() -> sd.LanguageModel:
     return testing.mock_lm(model)
+
+
+@functools.cache
+def contrasted() -> sd.Contrast:
+    data = sd.simulate(model, 0, 20, mock(), worlds=[{"rain": "clear"}, {"rain": "grey"}])
+    return sd.contrast(data, "rain", "coat", "clear", "grey")
 
 
 @functools.cache
@@ -296,6 +303,12 @@ CALLS: dict[str, Callable[..., Any]] = {
     "audit.audit": lambda out, wordings=2, option_wordings=1, pairs=0, **x: audit.audit(
         spec(), [mock()], wordings=wordings, option_wordings=option_wordings, pairs=pairs, progress=False, **x
     ),
+    "audit.audit_cost": lambda out, wordings=2, option_wordings=1, **x: audit.audit_cost(
+        spec(), [mock()], wordings=wordings, option_wordings=option_wordings, measure=False, **x
+    ),
+    "Contrast.effect": lambda out, level=0.95: contrasted().effect(level),
+    "Contrast.to_pandas": lambda out, level=0.95: contrasted().to_pandas(level),
+    "plot_contrast": lambda out, level=0.95: sd.plot_contrast(contrasted(), out / "effects.png", level=level),
     "audit.audit_plan": lambda out, wordings=2, option_wordings=1, **x: audit.audit_plan(
         spec(), wordings=wordings, option_wordings=option_wordings, **x
     ),
@@ -318,7 +331,11 @@ CALLS: dict[str, Callable[..., Any]] = {
     "testing.mock_lm": lambda out, seed=0: testing.mock_lm(model, seed=seed),
 }  # fmt: skip
 # The same objects, from another room.
-SAME = {"bench.Family.member": "families.Family.member", "bench.Member": "families.Member"}
+SAME = {
+    "bench.Family.member": "families.Family.member", "bench.Member": "families.Member",
+    "effects.Contrast.effect": "Contrast.effect", "effects.Contrast.to_pandas": "Contrast.to_pandas",
+    "effects.plot_contrast": "plot_contrast",
+}  # fmt: skip
 
 
 @functools.cache
@@ -405,7 +422,7 @@ def test_nonsense_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     call, wrong = CALLS[SAME.get(full, full)], []
-    for ready in (mechanisms, compared, member, *((benchmark,) if full in OF_BENCHMARK else ())):
+    for ready in (mechanisms, compared, contrasted, member, *((benchmark,) if full in OF_BENCHMARK else ())):
         ready()
     silence(monkeypatch)
     # None is often a value; where it is none, it is nonsense, too.

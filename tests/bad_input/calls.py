@@ -739,6 +739,15 @@ PUBLIC: dict[str, Call] = {
         memory=a(None, m.or_none(m.either(m.count()))),
         progress=a(False, m.or_none(m.flag)),
     ),
+    "audit.audit_cost": of(
+        lambda spec, **x: audit.audit_cost(spec, [mock()], **x),
+        spec=a(lambda: spec(), m.either(lambda v: isinstance(v, audit.AuditSpec) or _PATH(v) is not False)),
+        wordings=a(2, m.count(2, 100)),
+        option_wordings=a(1, m.count(1, 100)),
+        seed=a(0, m.count(0, 2**32 - 1)),
+        memory=a(None, m.or_none(m.either(m.count()))),
+        measure=a(False, m.flag),
+    ),
     "audit.audit_plan": of(
         audit.audit_plan,
         spec=a(lambda: spec(), m.either(lambda v: isinstance(v, audit.AuditSpec) or _PATH(v) is not False)),

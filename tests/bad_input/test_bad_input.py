@@ -53,7 +53,8 @@ def test_ten_thousand_bad_inputs(part: int) -> None:
 
 # What takes nothing from outside, makes nothing, or is reached by way of another.
 NOT_CALLED = {
-    "Comparison", "Contrast", "effects.Contrast", "Graph", "GumbelReparam", "LanguageModel", "Phrase", "Tabulated",
+    "Batch", "Comparison", "Contrast", "effects.Contrast", "Graph", "GumbelReparam", "LanguageModel", "Phrase",
+    "Tabulated",
     "effects.Adjustment", "effects.Identified", "bench.Benchmark", "bench.Estimator", "bench.Evaluation",
     "bench.Columns",
     "testing.Laws", "audit.Pair", "audit.Proxy", "bench.estimator_names",

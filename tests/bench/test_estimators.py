@@ -185,7 +185,7 @@ def test_more_coefficients_than_units(make: Callable[[], Any]) -> None:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "econml.dml", None)
-    with pytest.raises(EstimatorError, match=r"linear_dml needs econml: pip install 'sdscm-jax\[estimators\]'"):
+    with pytest.raises(EstimatorError, match=r"linear_dml needs econml: pip install '.\[estimators\]'"):
         LinearDML().fit(KEY, DATA.x, DATA.t, DATA.y)
 
 
