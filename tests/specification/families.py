@@ -36,7 +36,9 @@ FAMILIES: dict[str, Family] = {
     "exponential": Family(
         lambda x, s: dist.Exponential(_positive(x) * s), carry=lambda v, x, s, y: v * _positive(x) / _positive(y)
     ),
-    "gamma": Family(lambda x, s: dist.Gamma(1.0 + s, _positive(x))),
+    "gamma": Family(
+        lambda x, s: dist.Gamma(1.0 + s, _positive(x)), carry=lambda v, x, s, y: v * _positive(x) / _positive(y)
+    ),
     "beta": Family(lambda x, s: dist.Beta(1.0 + s, _positive(x))),
     "poisson": Family(lambda x, s: dist.Poisson(_positive(x) * s), whole=True),
     "bernoulli": Family(lambda x, s: dist.BernoulliLogits(x * s), whole=True, finite=2),

@@ -215,7 +215,7 @@ def test_evidence_on_paper() -> None:
 
 def test_evidence_on_numbers() -> None:
     """The residual is carried over; a cell of any size is replayed; what has no carrier is no answer."""
-    body = (COIN, Number("x", "normal", Linear(0.0, (("a", 3.0),))), Number("k", "gamma", Linear(0.0, (("a", 1.0),))))
+    body = (COIN, Number("x", "normal", Linear(0.0, (("a", 3.0),))), Number("k", "beta", Linear(0.0, (("a", 1.0),))))
     seen = Posterior(Program(body[:2]), PLAIN, (("a", Set(0)), ("x", Set(-9.0))))
     drawn = seen.draw((0, 1), np.random.default_rng(0))
     assert (drawn.run().values["x"], drawn.run({"a": Set(1)}).values["x"]) == (-9.0, -6.0)
@@ -224,7 +224,7 @@ def test_evidence_on_numbers() -> None:
         Posterior(Program((rare,)), PLAIN, (("r", Set("up")),)).draw((0, 1), np.random.default_rng(0)).run().values["r"]
         == 1
     )
-    gamma = Posterior(Program(body), PLAIN, (("a", Set(0)), ("k", Set(1.0)))).draw((0, 1), np.random.default_rng(0))
-    assert gamma.run().values["k"] == 1.0
+    beta = Posterior(Program(body), PLAIN, (("a", Set(0)), ("k", Set(0.5)))).draw((0, 1), np.random.default_rng(0))
+    assert beta.run().values["k"] == 0.5
     with pytest.raises(Impossible):
-        gamma.run({"a": Set(1)})
+        beta.run({"a": Set(1)})
