@@ -17,8 +17,8 @@ from ..page.markdown_text import code_span, plain_markdown
 from .manifest import PACKAGES
 from .run import Run
 
-# Parameters of more bytes are not read for a fingerprint that nobody asked for.
-MOST_BYTES = 1 << 31
+# Parameters of more bytes are not read, at every first run of theirs, for a fingerprint that nobody asked for.
+MOST_BYTES = 1 << 26
 
 
 def provenance_of(run: Run, labels: Sequence[str]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Simulation(Shown):
             store) and ``reference_tokens``: what one forward over its context and one over each option,
             anew for every unit, world and site, would take.
         provenance: what the run is, as JSON values: ``program`` (name), ``language_models`` (what each is, for people),
-            ``fingerprints`` (of each; None where the parameters are more than 2 GiB and were not read for it), ``key``,
+            ``fingerprints`` (of each; None where parameters are more than 64 MiB and were not read for it), ``key``,
             ``units``, ``draws``, ``worlds``, ``evidence`` and ``versions``. Files have it with them.
     """
 

@@ -77,6 +77,8 @@ def near_limit(before: float, after: float) -> str:
 odds (here times 0.50).'
     >>> near_limit(0.5, 0.99)
     ''
+    >>> "odds." in near_limit(1.0, 0.995)
+    True
     """
     if not np.isfinite([before, after]).all():
         return ""
@@ -84,7 +86,7 @@ odds (here times 0.50).'
         if max(abs(before - limit), abs(after - limit)) < NEAR:
             with np.errstate(divide="ignore", invalid="ignore"):
                 odds = np.float64(after) / (1 - np.float64(after)) / (np.float64(before) / (1 - np.float64(before)))
-            factor = f" (here times {odds:.2f})" if np.isfinite(odds) else ""
+            factor = f" (here times {odds:.2f})" if np.isfinite(odds) and odds > 0 else ""
             return (
                 f"Both probabilities are within {NEAR:g} of {limit}: there is little room for an effect, whatever the "
                 f"attribute does to the odds{factor}."
