@@ -162,6 +162,7 @@ def require_as_fresh(spec: sa.AuditSpec, lm: sd.LanguageModel, out: Path, **opti
         assert told(sa.audit(spec, lm, out=out, **options)) == fresh
 
 
+@pytest.mark.slow
 def test_what_is_drawn_uniformly_is_another_question(spec: sa.AuditSpec, lm: sd.LanguageModel, tmp_path: Path) -> None:
     """Also where nothing that is written differs; and a wording keeps its own numbers where another comes before it."""
     few = dataclasses.replace(spec, text=None, scorings=("sequence",))

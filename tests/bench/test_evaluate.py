@@ -201,6 +201,7 @@ def test_bad_arguments(benchmark: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_command(benchmark: Path, tmp_path: Path) -> None:
     arguments = [
         "evaluate",

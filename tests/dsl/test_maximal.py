@@ -64,6 +64,7 @@ def test_exact_and_averaged_effects_are_those_of_the_units(lm: sd.LanguageModel,
         np.testing.assert_allclose(sampled.joint(targets).value, joint, atol=0.02)
 
 
+@pytest.mark.slow
 def test_every_way_to_run_it_is_one(lm: sd.LanguageModel) -> None:
     ways = testing.check_execution(chain, 2, lm, units=24, worlds=WORLDS[1:2], ways=["in_graph", "tabulated"])
     assert ways == ("staged", "in_graph", "tabulated")

@@ -187,6 +187,7 @@ def test_evidence_is_fitted_alike(said: sd.LanguageModel) -> None:
         sd.simulate(numbers, 0, 2, evidence={"count": 2.7})
 
 
+@pytest.mark.slow
 def test_branches_that_are_given_other_strings() -> None:
     def model(lm: sd.LanguageModel) -> None:
         sun = numpyro.sample("sun", dist.Bernoulli(0.5))

@@ -46,6 +46,7 @@ def test_density_of_noise_and_evidence(lm: sd.LanguageModel) -> None:
     assert int(jnp.argmax(jnp.log(P[side]) + trace["face_gumbels"]["value"])) == 2
 
 
+@pytest.mark.slow
 def test_noise_can_be_inferred(lm: sd.LanguageModel) -> None:
     """NUTS on the noise of an unobserved site, given what it causes."""
     kernel = numpyro.infer.NUTS(nh.reparam(model, config={"side": sd.GumbelReparam()}))

@@ -174,6 +174,7 @@ def test_counterfactual_texts(embedded: sd.LanguageModel) -> None:
     assert same[0] > same[1]
 
 
+@pytest.mark.slow
 def test_abduced_texts_are_replayed(embedded: sd.LanguageModel) -> None:
     seen = sd.simulate(journey, 3, 8, embedded, logp=[])
     texts = seen.to_pandas()["note"].tolist()
@@ -260,6 +261,7 @@ def test_bad_texts(embedded: sd.LanguageModel) -> None:
         text.phrase(text.sample(jax.random.key(0))).map({})
 
 
+@pytest.mark.slow
 def test_text_after_dice(lm: sd.LanguageModel) -> None:
     """A tokenizer without BOS, a batch of contexts, and a text that begins the whole."""
 

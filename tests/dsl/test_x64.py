@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 
 import sdscm_jax as sd
 
@@ -13,6 +14,7 @@ def story(lm: sd.LanguageModel) -> sd.Phrase:
     return sd.sample("plan", sd.Choice(lm, "The best choice is to {}.", ["wait", "treat"], given=[note]))
 
 
+@pytest.mark.slow
 def test_texts_are_the_same_with_64_bits() -> None:
     lm = sd.load_lm()
     usual = sd.simulate(story, 0, 6, lm, worlds=[{"note": "is high"}])

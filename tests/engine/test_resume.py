@@ -64,6 +64,7 @@ def test_resumed_is_the_same(lm: sd.LanguageModel, tmp_path: Path, execution: st
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_another_run_is_refused(lm: sd.LanguageModel, gpt2: sd.LanguageModel, tmp_path: Path) -> None:
     def run(fn: Any = model, key: int = 0, n: int = 9, model_lm: Any = lm, shift: float = 0.0, **options: Any) -> None:
         sd.simulate(fn, key, n, model_lm, shift, **{"chunk": 4, "out": tmp_path, **options})

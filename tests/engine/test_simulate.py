@@ -109,6 +109,7 @@ def test_a_second_run_is_not_compiled_again(lm: sd.LanguageModel, execution: str
     assert again.worlds == ("", "do(x=high)")
 
 
+@pytest.mark.slow
 def test_the_same_in_other_words_is_not_compiled_again(lm: sd.LanguageModel) -> None:
     def told(first: str, second: str, scoring: str) -> Callable:
         def model(lm: sd.LanguageModel) -> None:

@@ -120,6 +120,7 @@ def test_the_store_pays_once(gpt2: sd.LanguageModel, lm: sd.LanguageModel, tmp_p
     assert sd.simulate(CHAIN, 0, 4, lm, store=tmp_path).stats["stored"] == 0
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_calls(gpt2: sd.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = sd.simulate(CHAIN, 0, 20, gpt2)
     step, failures = Forward.step, [3]
@@ -138,6 +139,7 @@ def test_out_of_memory_halves_the_calls(gpt2: sd.LanguageModel, monkeypatch: pyt
     assert found.stats["recomputed"] > 0
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_rows_in_graph(lm: sd.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = sd.simulate(CHAIN, 0, 12, lm, execution="in_graph", chunk=6)
     compile_, asked = InGraph._compile, []
@@ -161,6 +163,7 @@ def test_out_of_memory_halves_the_rows_in_graph(lm: sd.LanguageModel, monkeypatc
     assert 0 < expected.stats["tokens"] <= found.stats["tokens"] < 1.05 * expected.stats["tokens"]
 
 
+@pytest.mark.slow
 def test_bfloat16(lm: sd.LanguageModel) -> None:
     low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), lm)
     staged, graph = (sd.simulate(CHAIN, 0, 16, low, execution=how) for how in ("staged", "in_graph"))
@@ -212,6 +215,7 @@ def test_what_cannot_be_staged_runs_in_graph(lm: sd.LanguageModel) -> None:
     agree(sd.simulate(CHAIN, 0, 4, lm, **latent), sd.simulate(CHAIN, 0, 4, lm, execution="in_graph", **latent))
 
 
+@pytest.mark.slow
 def test_a_nested_intervention_inside_the_model_runs_in_graph(lm: sd.LanguageModel) -> None:
     sites = {site.name: site.options for site in sd.graph(CHAIN, lm).sites}
     world = {"x1": sites["x1"][1], "x2": sd.handlers.nested({"x1": sites["x1"][0]})}
@@ -221,6 +225,7 @@ def test_a_nested_intervention_inside_the_model_runs_in_graph(lm: sd.LanguageMod
         sd.simulate(sd.handlers.do(CHAIN, world), 0, 8, lm, execution="staged")
 
 
+@pytest.mark.slow
 def test_two_language_models(lm: sd.LanguageModel, gpt2: sd.LanguageModel) -> None:
     def model(one: sd.LanguageModel, other: sd.LanguageModel, third: sd.LanguageModel) -> None:
         x = sd.sample("x", sd.Choice(one, "It is {}.", ["low", "high"]))
@@ -230,6 +235,7 @@ def test_two_language_models(lm: sd.LanguageModel, gpt2: sd.LanguageModel) -> No
     agree(*(sd.simulate(model, 0, 16, lm, gpt2, lm, execution=how) for how in ("staged", "in_graph")))
 
 
+@pytest.mark.slow
 def test_pmi_asks_without_context_once(gpt2: sd.LanguageModel) -> None:
     assert "pmi" in SCORINGS
     program = Program(CHAIN.parents, CHAIN.options, CHAIN.templates, "pmi")

@@ -42,6 +42,7 @@ def scores(store: Path) -> list[Path]:
     return sorted(store.glob("*/*.scores"))
 
 
+@pytest.mark.slow
 def test_no_damage_changes_a_number(lm: sd.LanguageModel, tmp_path: Path) -> None:
     first = run(lm, tmp_path)
     rng, refused = np.random.default_rng(0), 0

@@ -45,6 +45,7 @@ def mock() -> sd.LanguageModel:
     return testing.mock_lm(one_step, probs=probs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [False, True])
 def test_a_hidden_markov_model_is_summed_out(mock: sd.LanguageModel, table: bool) -> None:
     """Against the forward algorithm."""

@@ -140,6 +140,7 @@ def test_the_density_is_the_factual_one(mock: sd.LanguageModel) -> None:
         assert trace["drug|do(drug=wait)"]["value"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["inside", "outside", "evidence"])
 def test_nuts_finds_the_posterior(mock: sd.LanguageModel, how: str) -> None:
     seen = {"level": 1, "drug": 0}
@@ -266,6 +267,7 @@ def test_plates_may_stand_around(mock: sd.LanguageModel) -> None:
     np.testing.assert_allclose(density, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_couplings_and_noise_sites_around_hold_in_every_world(mock: sd.LanguageModel) -> None:
     keys = jax.random.split(jax.random.key(0), 500)
     worlds = [{"level": "low"}, {"level": "high"}]

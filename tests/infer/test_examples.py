@@ -9,6 +9,7 @@ from ..needs import needs
 from ..test_examples import load_example
 
 
+@pytest.mark.slow
 def test_latent_sites(capsys: pytest.CaptureFixture[str]) -> None:
     needs("funsor")
     found = load_example("latent_sites").main(["--days", "80", "--draws", "150"])
@@ -34,6 +35,7 @@ def test_calibrate() -> None:
     assert moved["low rank"] < moved["as it is"]
 
 
+@pytest.mark.slow
 def test_patient_journey(capsys: pytest.CaptureFixture[str]) -> None:
     example = load_example("patient_journey")
     found = example.main(["--visits", "3", "--units", "30"])

@@ -56,6 +56,7 @@ def chain(lm: sd.LanguageModel) -> tuple[np.ndarray, np.ndarray]:
     return probs[0], probs[1:]
 
 
+@pytest.mark.slow
 def test_notes_before_an_intervention_stay(lm: sd.LanguageModel) -> None:
     told = "low"
     natural = sd.simulate(notes, 0, UNITS, lm, worlds=[{"note_2": told}, {"note_0": told}])

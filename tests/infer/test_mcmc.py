@@ -56,6 +56,7 @@ def moments(grid: np.ndarray, log_weights: np.ndarray) -> tuple[float, float]:
     return mean, float(weights @ (grid - mean) ** 2) ** 0.5
 
 
+@pytest.mark.slow
 def test_nuts_on_a_table(
     lm: sd.LanguageModel, goes_scores: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

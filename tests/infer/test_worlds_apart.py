@@ -76,6 +76,7 @@ def test_paths_have_the_parameters() -> None:
     close(found, (1 - yes) * treat[0] + yes * treat[1])
 
 
+@pytest.mark.slow
 def test_abducted_units_are_not_inferred_again(mock: sd.LanguageModel) -> None:
     """Their noise was drawn before a sampler had a say, so its density would not hold the evidence."""
     unit = abduct(clinic, {"level": "high", "drug": "wait"}, 0)

@@ -59,6 +59,7 @@ def test_abduction(tiny_tokenizer: PreTrainedTokenizerFast, program: Program, da
     assert observed == UNITS * (len(program.names) - len(hidden))
 
 
+@pytest.mark.slow
 @given(program=programs(max_sites=4))
 @few
 def test_tabulated_is_staged(lm: sd.LanguageModel, program: Program) -> None:
@@ -67,6 +68,7 @@ def test_tabulated_is_staged(lm: sd.LanguageModel, program: Program) -> None:
     assert ways == ("staged", "tabulated")
 
 
+@pytest.mark.slow
 @given(program=programs(max_sites=2))
 @few
 def test_listing_options_otherwise_changes_no_value(lm: sd.LanguageModel, program: Program) -> None:

@@ -247,6 +247,7 @@ def test_ends(tmp_path: Path, generation: Any, config: Any, ends: set[int]) -> N
     assert sd.load_lm(tmp_path / "again").fingerprint() == lm.fingerprint()
 
 
+@pytest.mark.slow
 def test_a_text_ends_with_any_of_them(tmp_path: Path) -> None:
     """P(the text ends here) is the sum over all, at a temperature too; every draw says so with one token."""
     lm = ending_lm(tmp_path, [0, 1, 2])

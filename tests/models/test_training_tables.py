@@ -181,6 +181,7 @@ def test_texts_are_drawn_as_often_as_units(embedded: sd.LanguageModel) -> None:
     assert 0.2 < sum("is where" in t for t in texts) / sum("goes" in t for t in texts) < 0.8
 
 
+@pytest.mark.slow
 def test_fitted_mechanisms_are_those_of_the_table(embedded: sd.LanguageModel) -> None:
     """All weights are trained, and the fitted program is asked in three ways."""
     member = FAMILY.member(0)

@@ -23,7 +23,7 @@ from .hostile_templates import HOSTILE
 SAID = [{"role": "user", "content": "It is low."}]
 PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 # The rest takes its seconds.
-QUICK = ("loops in loops", "many letters", "a list that doubles", "the object's classes")
+QUICK = ("a list that doubles", "the object's classes")
 
 
 def refused(template: str) -> None:
@@ -45,6 +45,7 @@ def test_more_templates_that_take_too_much(name: str) -> None:
     refused(HOSTILE[name])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_such_a_template() -> None:
     """It is refused at the load, with the template's own fault; the process that asked keeps its memory."""
     made = tokenizer("", "gpt2")
@@ -59,6 +60,7 @@ def test_a_checkpoint_with_such_a_template() -> None:
         made.chat_template = None
 
 
+@pytest.mark.search
 def test_a_template_that_is_slow_every_time() -> None:
     """Each conversation stays below the bound, but there are hundreds."""
     made = tokenizer("", "gpt2")
