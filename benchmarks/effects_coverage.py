@@ -136,8 +136,8 @@ def page(rows: list[dict[str, Any]], command: str) -> str:
         "exact effect; nominal 95 %. Numbers without an interval (of one unit, or of none) do not count. Of a handful "
         "of units it is from .87 (groups in which few units have another effect than the rest) to 1 (intervals end "
         "where probabilities do, and where all units are alike they have room for what may have been missed). PNS, PN "
-        "and PS are near 0.001 here, with a skewness of 17 between units: few units show what makes them so, and they "
-        "are covered .72 to .92.",
+        "and PS are near 0.001 here, with a skewness of 17 between units: intervals by Student's t alone contain them "
+        "in .60 to .92 of samples; those with room for rare units, which are these, are wide instead.",
         "",
         "| " + " | ".join(names) + " |",
         "|" + "|".join([" --- "] + [" ---: "] * (len(names) - 1)) + "|",

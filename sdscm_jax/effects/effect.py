@@ -12,7 +12,7 @@ from ..checks import count, share
 from ..errors import EffectError, nearest
 from ..page.forms import Form, Interval, Shown
 from .contraction import Cost
-from .estimate import Estimate, unseen, unvaried
+from .estimate import Estimate, lopsided, unseen, unvaried
 from .estimate import quantile as student
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ def effect(
     """An effect from an estimate, with an interval by Student's t.
 
     Units that are alike say nothing of how much units vary, unless the graph says that all are alike
-    (``Estimate.settled``): there the interval has room for as many others as may have been missed.
+    (``Estimate.settled``): there the interval has room for as many others as may have been missed. So it has, on the
+    side of the rare ones, where few units make most of the value (``lopsided``).
 
     Args:
         name, formula, labels, level, coupling, bounds: see ``Effect``.
@@ -202,8 +203,11 @@ def effect(
     reach = np.where(np.isnan(least), np.abs(value), most - least)
     alike = unvaried(variance, units, reach) & ~estimate.settled_of_each
     share = unseen(np.maximum(units, 1.0), level)
-    lower = np.where(alike, value - share * (value - least), np.fmax(lower, least))
-    upper = np.where(alike, value + share * (most - value), np.fmin(upper, most))
+    below, above = value - share * (value - least), value + share * (most - value)
+    side = lopsided(estimate)
+    lower, upper = np.where(side < 0, np.fmin(lower, below), lower), np.where(side > 0, np.fmax(upper, above), upper)
+    lower = np.where(alike, below, np.fmax(lower, least))
+    upper = np.where(alike, above, np.fmin(upper, most))
     known = np.isfinite(variance)
     lower, upper = np.where(known, lower, np.nan), np.where(known, upper, np.nan)
     return finished(name, formula, labels, estimate, value, lower, upper, level, coupling, bounds)

@@ -168,6 +168,28 @@ def unvaried(variance: np.ndarray, units: np.ndarray, scale: Any) -> np.ndarray:
     return np.asarray(np.sqrt(variance * units) <= _ROUNDING * np.asarray(scale))
 
 
+def lopsided(estimate: Estimate) -> np.ndarray:
+    """Are there too few units for the skewness of what each adds? Its sign where there are, else 0; int ``[L]``.
+
+    A mean of n units with skewness ``g`` has no interval by Student's t before ``n > 25 g^2`` (Cochran 1977, "Sampling
+    techniques", section 2.15): the few units that decide it are not among those that were drawn as often as it takes.
+    A skewness that as many normal units would show (two standard errors, ``sqrt(6 / n)`` each) says nothing.
+
+    >>> rare = np.zeros((60, 1)); rare[0] = 1.0
+    >>> lopsided(Estimate.of_units(rare)).tolist(), lopsided(Estimate.of_units(np.arange(60.0)[:, None])).tolist()
+    ([1], [0])
+    """
+    units = estimate.units_of_each
+    assert estimate.influence is not None
+    assert units is not None
+    flat = estimate.influence.reshape(len(estimate.influence), -1)
+    squares, cubes = np.square(flat).sum(0), (flat**3).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skewness = np.where(squares > 0, np.sqrt(units) * cubes / squares**1.5, 0.0)
+        many = np.square(skewness) * units > np.maximum(np.square(units) / 25, 24.0)
+    return np.where(many, np.sign(skewness), 0).astype(np.int64)
+
+
 def _fewer(units: np.ndarray | None, others: np.ndarray | None) -> np.ndarray | None:
     known = [x for x in (units, others) if x is not None]
     return np.minimum(*known) if len(known) == 2 else known[0] if known else None

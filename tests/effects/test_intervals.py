@@ -16,6 +16,7 @@ from sdscm_jax.dsl.analysis.structure import Site
 from sdscm_jax.dsl.handlers.intervention import nested
 from sdscm_jax.effects.effect import effect
 from sdscm_jax.effects.estimate import Estimate
+from sdscm_jax.effects.estimate import quantile as student
 from sdscm_jax.engine.simulation import Simulation
 
 from .brute import Model, Units
@@ -252,3 +253,33 @@ def test_units_that_are_alike_are_no_certainty() -> None:
         assert none.lower.tolist() == none.upper.tolist() == [0.0, 0.0]
     assert alike > 100
     assert np.mean(hits) >= 0.93
+
+
+def test_a_mean_that_few_units_make_is_covered() -> None:
+    """Log-normal units, of which a few have nearly all of it: Student's t alone misses every fourth time."""
+    rng = np.random.default_rng(5)
+    draw = lambda size: np.minimum(np.exp(rng.normal(-8.0, 2.0, size)), 1.0)  # noqa: E731
+    truth = float(draw(10**7).mean())
+    missed, by_t = [], []
+    for _ in range(400):
+        units = draw(60)
+        e = effect("PNS", "", ["1"], Estimate.of_units(units), 0.95, inside=(0.0, 1.0))
+        missed.append(not e.lower[0] <= truth <= e.upper[0])
+        half = student(np.array(60.0), 0.95) * units.std(ddof=1) / np.sqrt(60)
+        by_t.append(not units.mean() - half <= truth <= units.mean() + half)
+    assert np.mean(by_t) > 0.15
+    assert np.mean(missed) < 0.05
+
+
+@pytest.mark.parametrize("draw", ["normal", "uniform", "binary"])
+def test_an_even_mean_has_the_interval_of_student(draw: str) -> None:
+    rng = np.random.default_rng(6)
+    make = {"normal": lambda: rng.normal(0.5, 0.1, 60), "uniform": lambda: rng.uniform(size=60),
+            "binary": lambda: rng.permutation(np.repeat([0.0, 1.0], [36, 24]))}[draw]  # fmt: skip
+    wider = 0
+    for _ in range(200):
+        units = make()
+        e = effect("ATE", "", ["1"], Estimate.of_units(units), 0.95, inside=(-9.0, 9.0))
+        half = student(np.array(60.0), 0.95) * units.std(ddof=1) / np.sqrt(60)
+        wider += abs(e.upper[0] - e.lower[0] - 2 * half) > 1e-9
+    assert wider <= 8
