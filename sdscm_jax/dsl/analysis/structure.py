@@ -193,10 +193,7 @@ def _describe(name: str, msg: dict[str, Any]) -> Site:
     if mechanism is not None:
         kind = mechanism.kind if done is None else "intervened"
         options, scoring = getattr(mechanism, "options", ()), getattr(mechanism, "scoring", None)
-        # No origin: it would keep traced values alive.
-        phrase = mechanism.phrase(0, name)
-        phrase.origin = None
-        common |= {"phrase": phrase, "coupling": mechanism.coupling}
+        common |= {"phrase": mechanism.phrase(0, name), "coupling": mechanism.coupling}
         return Site(name, kind, (), mechanism.template, options, scoring, **common)
     own = natural(fn)
     support = getattr(own, "support", None)

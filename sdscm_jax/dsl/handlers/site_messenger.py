@@ -10,6 +10,7 @@ from typing import Any
 
 from numpyro.primitives import Messenger
 
+from ..scoring.encoded_texts import EncodedTexts, encoded_texts
 from .control_flow import wrap_bodies
 
 
@@ -21,6 +22,18 @@ class SiteMessenger(Messenger, ABC):
     Invariant: a body is entered once for each time that it runs or is traced, after NumPyro has given it its key
     and inside of everything that NumPyro puts around it.
     """
+
+    # Kept between sites, whose mechanisms may be gone when the next one reads on.
+    _encoded: tuple[EncodedTexts, ...] = ()
+
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        self._encoded = (*self._encoded, encoded_texts())
+        return entered
+
+    def __exit__(self, *error: Any) -> None:
+        self._encoded = self._encoded[:-1]
+        super().__exit__(*error)
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Act on a message on its way outward."""

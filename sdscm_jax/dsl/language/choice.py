@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.kl import kl_divergence
@@ -20,7 +19,8 @@ from ...models.language_model import LanguageModel, absent_lm
 from ...models.options import OptionTokens
 from ..noise.couplings.base import Coupling
 from ..noise.couplings.registry import COUPLINGS
-from ..scoring.encoding import Encoding, ScoredTree, choose, score_tree
+from ..scoring.encoded_texts import Said, Same, Scored
+from ..scoring.encoding import score_tree
 from ..scoring.option_tree import OptionTree
 from ..scoring.score_query import Question
 from ..scoring.scorings.registry import parse_scoring
@@ -93,6 +93,8 @@ class Choice(Mechanism):
     pytree_aux_fields = ("template", "options", "texts", "scoring", "coupling")
     has_enumerate_support = True
     kind = "choice"
+    # Asked instead of the language model; see ``asking``.
+    _answer: Callable[[Choice], Array] | None = None
 
     def __init__(
         self,
@@ -116,8 +118,6 @@ class Choice(Mechanism):
             raise OptionError(f"{str(self.template)!r}: the published code knows no chat; use another scoring than it")
         bias = None if bias is None else as_bias(bias, len(self.options), repr(str(self.template)))
         self.scoring, self.bias, self.known_scores = scoring, bias, None
-        # Asked instead of the language model; see ``asking``.
-        self._answer: Callable[[Choice], Array] | None = None
         if scoring.asks_lm and not lm.absent:
             self._check_said(tuple(map(self.template.fill, self.options)))
             self._check_length(len(self._blank.shared) + max(map(len, self._blank.rows)))
@@ -179,23 +179,14 @@ class Choice(Mechanism):
     def _needs_start(self) -> bool:
         return self._blank.needs_start
 
-    def encoding_at(self, phrase: Phrase, reader: Mechanism, last: bool) -> Encoding | None:
-        """The text up to and with the phrase, where it was encoded in this trace."""
-        usable = (
-            reader._leading_space == self._leading_space
-            and (phrase.template, phrase.options) == (self.template, self.options)
-            and not self._blank.needs_start
-        )
-        scored = self._scored_here() if usable else None
-        return None if scored is None else choose(scored[1], self._blank, self._tree, jnp.asarray(phrase.index))
+    @property
+    def _key(self) -> tuple[Said, Any, Any, Any]:
+        """What the language model is asked, hashable."""
+        return self._said(len(self.given)), self.template, self.options, self.scoring
 
-    def _scored_here(self) -> tuple[Array, ScoredTree] | None:
-        """Scores that were computed in this very JAX trace (those of another may be dead)."""
-        found = self.__dict__.get("_memo", {}).get("scored")
-        return found[1] if found is not None and found[0] == get_opaque_trace_state() else None
-
-    def _score(self) -> tuple[Array, ScoredTree]:
-        found = self._scored_here()
+    def _score(self) -> Scored:
+        key = self._key
+        found: Scored | None = self._find(lambda texts: texts.scored.get(key))
         if found is None:
             if self.lm.absent:
                 raise SiteError(f"{str(self.template)!r} has no scores at hand, and no language model to ask")
@@ -210,19 +201,23 @@ class Choice(Mechanism):
             if inside is not None:
                 # What is after a phrase that is none of its options is not known.
                 scores = jnp.where(inside[..., None], scores, jnp.nan)
-            found = scores, after
-            self.__dict__.setdefault("_memo", {})["scored"] = get_opaque_trace_state(), found
+            found = Scored(scores, after, blank, tree)
+            texts = self._kept()[-1]
+            texts.scored[key] = found
+            if not blank.needs_start:
+                texts.written.setdefault((key[0], (self.template, self.options)), found)
         return found
 
     def asking(self, answer: Callable[[Choice], Array]) -> Choice:
-        """This choice with its scores from ``answer``, which is called where they are needed first."""
-        return self.replace(_answer=answer, _memo={})
+        """This choice with its scores from ``answer``, which is called once, where they are needed first."""
+        return self.replace(_answer=answer)
 
     def _answered(self, answer: Callable[[Choice], Array]) -> Array:
-        state, memo = get_opaque_trace_state(), self.__dict__.setdefault("_memo", {})
-        if memo.get("answered", (None,))[0] != state:
-            memo["answered"] = state, answer(self)
-        return memo["answered"][1]
+        key = Same(answer), *self._key
+        found: Array | None = self._find(lambda texts: texts.answered.get(key))
+        if found is None:
+            found = self._kept()[-1].answered[key] = answer(self)
+        return found
 
     @property
     def _alone(self) -> Choice | None:
@@ -237,8 +232,7 @@ class Choice(Mechanism):
             return self.known_scores
         if not self.scoring.asks_lm:
             return jnp.zeros((*self.batch_shape, len(self.options)), jnp.float32)
-        answer = self.__dict__.get("_answer")
-        return self._score()[0] if answer is None else self._answered(answer)
+        return self._score().scores if self._answer is None else self._answered(self._answer)
 
     @property
     def logits(self) -> Array:
@@ -259,7 +253,7 @@ class Choice(Mechanism):
     def tree_flatten(self) -> Any:
         # What leaves a trace (NumPyro's scan stacks its sites) takes its scores, not the parameters.
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.inputs))
-        if not (traced or self.__dict__.get("_in_trace")):
+        if not (traced or self._in_trace):
             return super().tree_flatten()
         asked = isinstance(self.lm, LanguageModel) and not self.lm.absent and self.scoring.asks_lm
         choice = self if self.known_scores is not None or not asked else self._with_known(self.scores)
@@ -352,9 +346,9 @@ class Choice(Mechanism):
         """
         return option_numbers(value, self.options, where or repr(str(self.template)))
 
-    def phrase(self, value: Any, name: str | None = None) -> Phrase:
+    def phrase(self, value: Any, name: str | None = None, drawn: bool = False) -> Phrase:
         """The phrase that an option number stands for."""
-        return Phrase(value, self.template, self.options, name, self)
+        return Phrase(value, self.template, self.options, name, drawn)
 
 
 def _expected(log_probs: Array, values: Array) -> Array:

@@ -81,15 +81,6 @@ def chosen_tokens(item: Phrase | str, texts: tuple[Tokens, ...]) -> tuple[Array,
     return tokens[index], valid[index]
 
 
-def same_items(a: Given, b: Given) -> bool:
-    """Do two lists hold the very same phrases and equal strings?"""
-    return len(a) == len(b) and all(
-        # (A phrase compares itself with a string as one of its options.)
-        x is y or (isinstance(x, str) and isinstance(y, str) and x == y)
-        for x, y in zip(a, b, strict=True)
-    )
-
-
 def check_boundaries(codec: Codec, given: Given, next_texts: tuple[str, ...], where: str) -> None:
     """Warn where joining pieces changes their tokens (only neighbours can)."""
     # What free text ends with is not known, so its boundaries are not checked.

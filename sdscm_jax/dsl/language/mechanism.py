@@ -9,16 +9,14 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import weakref
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
-from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions.distribution import DistributionMeta
 
 from ...checks import told
@@ -28,6 +26,7 @@ from ...models.codec import Tokens
 from ...models.language_model import LanguageModel
 from ..noise.couplings.base import Coupling
 from ..noise.couplings.registry import parse_coupling
+from ..scoring.encoded_texts import EncodedTexts, Readable, Said, encoded_texts, in_trace, running
 from ..scoring.encoding import Encoding
 from ..scoring.template import Template
 from .context import (
@@ -38,31 +37,10 @@ from .context import (
     longest_tokens,
     parse_given,
     pending_tokens,
-    same_items,
 )
 from .phrase import Phrase
 from .scores import check_temperature
 from .text_phrase import TextPhrase
-
-_NO_TRACE = get_opaque_trace_state()
-
-
-class _Read(NamedTuple):
-    """A list of given texts that a site has had encoded, for other sites that are given the same.
-
-    Attributes:
-        trace: the JAX trace that it belongs to; in another its arrays may be dead.
-        lm: the language model.
-        leading_space: does a space stand before the first text?
-        items: the strings, and weak references to the phrases (which lead to what holds this).
-        text: the encoded text.
-    """
-
-    trace: Any
-    lm: LanguageModel
-    leading_space: bool
-    items: tuple[Any, ...]
-    text: Encoding
 
 
 class _Offered(DistributionMeta):
@@ -96,6 +74,9 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
     temperature: Any
     coupling: Coupling
     noise: Any
+    # Of the run that it was made in; None: JAX has put it together.
+    _encoded: EncodedTexts | None = None
+    _in_trace = False
 
     def __dir__(self) -> list[str]:
         made_of = inspect.signature(type(self)).parameters
@@ -115,11 +96,9 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         check_temperature(temperature, where)
         self.lm, self.temperature, self.noise = lm, temperature, None
         self.coupling = parse_coupling(coupling, where)
-        # What was computed in a trace. Copies that differ in noise or coupling share it: the model is
-        # asked once.
-        self._memo: dict[str, Any] = {}
+        self._encoded = encoded_texts()
         # Its scores are then arrays of a trace, though what it is made of may be none.
-        self._in_trace = get_opaque_trace_state() != _NO_TRACE
+        self._in_trace = in_trace()
 
     @property
     def given(self) -> Given:
@@ -136,6 +115,12 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
     @abstractmethod
     def couplings(self) -> tuple[Coupling, ...]:
         """Those that the site may have."""
+
+    @classmethod
+    def tree_unflatten(cls, aux_data: Any, params: Any) -> Any:
+        new = super().tree_unflatten(aux_data, params)
+        new._encoded = encoded_texts()
+        return new
 
     # -- the text before the template -----------------------------------------------------------
 
@@ -167,16 +152,6 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
     @abstractmethod
     def _needs_start(self) -> bool:
         """Does nothing precede what the language model is asked for?"""
-
-    def encoding_at(self, phrase: Phrase, reader: Mechanism, last: bool) -> Encoding | None:
-        """The text up to and with a phrase of this site, where it was encoded in this trace.
-
-        Args:
-            phrase: the phrase.
-            reader: the site that is given it.
-            last: does nothing follow it before the reader asks? Its last token is pending then.
-        """
-        return None
 
     def _start(self) -> Tokens:
         lm = self.lm
@@ -227,7 +202,7 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         for n in range(len(self.given) - (joint is not None), 0, -1):
             last = not own and n == len(self.given)
             read = None if last else self._read(n)
-            encoded = self._encoded(n, last) if read is None else read
+            encoded = self._encoded_up_to(n, last) if read is None else read
             if encoded is not None:
                 text, known = encoded, n
                 break
@@ -267,12 +242,22 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         found = [item_tokens(item, codec, i == 0, self._leading_space) for i, item in enumerate(given)]
         return tuple(found) if joint is None else (*found[:-1], joint.texts)
 
-    def _kept_reads(self, given: Given) -> list[_Read] | None:
-        """Where encodings of lists of given texts are kept: at the last phrase's origin."""
-        for item in reversed(given):
-            if isinstance(item, Phrase) and isinstance(item.origin, Mechanism):
-                return item.origin.__dict__.setdefault("_memo", {}).setdefault("reads", [])
-        return None
+    # -- what the run has had encoded -----------------------------------------------------------
+
+    def _said(self, n: int) -> Said:
+        """The first ``n`` given texts as a key."""
+        return Said.of(self.lm, self._leading_space, self.given[:n])
+
+    def _kept(self) -> tuple[EncodedTexts, ...]:
+        """Where to look: at the run that this was made in, then at the one that is on. The last is to be added to."""
+        own = () if self._encoded is None or not self._encoded.here else (self._encoded,)
+        if own and not running():
+            return own
+        on = encoded_texts()
+        return own if own == (on,) else (*own, on)
+
+    def _find(self, look: Callable[[EncodedTexts], Any]) -> Any:
+        return next((found for texts in self._kept() if (found := look(texts)) is not None), None)
 
     def _remember(self, text: Encoding, own: int) -> None:
         """Keep the given texts' part of ``text``, all of which is encoded; the last ``own`` tokens are the template's.
@@ -280,38 +265,29 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         Of no shorter list: a parent that other sites do not have may vary where theirs do not
         (between worlds, in a plate), and the slots of the whole list vary with it.
         """
-        reads = None if self._joint is not None else self._kept_reads(self.given)
-        if reads is not None and self._read(len(self.given)) is None:
-            items = tuple(item if isinstance(item, str) else weakref.ref(item) for item in self.given)
-            read = _Read(get_opaque_trace_state(), self.lm, self._leading_space, items, text.without_last(own))
-            reads.append(read)
+        if self._joint is None and self.phrases:
+            self._kept()[-1].read.setdefault(self._said(len(self.given)), text.without_last(own))
 
     def _read(self, n: int) -> Encoding | None:
         """The first ``n`` given texts, if another site was given exactly those and had them encoded."""
-        given = self.given[:n]
-        for read in self._kept_reads(given) or ():
-            items = tuple(item if isinstance(item, str) else item() for item in read.items)
-            if (
-                read.lm is self.lm
-                and read.leading_space == self._leading_space
-                and read.trace == get_opaque_trace_state()
-                and same_items(items, given)
-            ):
-                return read.text
-        return None
+        said = self._said(n)
+        found: Encoding | None = self._find(lambda texts: texts.read.get(said))
+        return found
 
-    def _encoded(self, n: int, last: bool) -> Encoding | None:
-        """The first ``n`` given texts, if the site of the n-th was given exactly those before."""
+    def _encoded_up_to(self, n: int, last: bool) -> Encoding | None:
+        """The first ``n`` given texts, if the site of the n-th was given exactly those before.
+
+        Args:
+            n: how many.
+            last: does nothing follow before this site asks? The last token is pending then.
+        """
         item = self.given[n - 1]
-        if not isinstance(item, Phrase) or not isinstance(item.origin, Mechanism):
+        # In a chat, what was the assistant's answer there is what the user says here.
+        if isinstance(item, str) or self.lm.chat is not None or (last and isinstance(item, TextPhrase)):
             return None
-        origin = item.origin
-        if origin.lm is not self.lm or not same_items(origin.given, self.given[: n - 1]):
-            return None
-        if self.lm.chat is not None:
-            # There it was the assistant's answer, here the user says it.
-            return None
-        return origin.encoding_at(item, self, last)
+        before, after = self._said(n - 1), item.reading_key
+        found: Readable | None = self._find(lambda texts: texts.written.get((before, after)))
+        return None if found is None else found.up_to(item)
 
     # -- noise ----------------------------------------------------------------------------------
 
@@ -354,7 +330,7 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         """
 
     @abstractmethod
-    def phrase(self, value: Any, name: str | None = None) -> Phrase:
+    def phrase(self, value: Any, name: str | None = None, drawn: bool = False) -> Phrase:
         """The phrase that a value stands for."""
 
 

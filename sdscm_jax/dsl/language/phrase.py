@@ -12,6 +12,7 @@ from jax import Array
 
 from ...checks import told
 from ...errors import GivenError, OptionError, nearest
+from ..scoring.encoded_texts import value_key
 from ..scoring.template import Template, option_index
 
 
@@ -27,6 +28,11 @@ class Phrase:
         options: the K option texts.
         name: the site it came from; lost where JAX takes the phrase apart (it is no part of the
             pytree, so that branches and loop carries may mix sites).
+        drawn: is it the value of a site of the program that is running? Then the site's own probability counts, too.
+            Lost like the name.
+
+    A phrase is a plain value: these attributes and nothing else, which pickle. (``==`` compares values, as arrays do,
+    so the hash is that of the object.)
 
     >>> level = Phrase(jnp.array([0, 1]), Template.parse("It is {}."), ("low", "high"))
     >>> (level == "high").tolist(), level.map({"low": 0.0, "high": 2.5}).tolist()
@@ -35,8 +41,7 @@ class Phrase:
     array(['low', 'high'], dtype=object)
     """
 
-    # Is it the value of a site of the program that is running? Then the site's own probability counts, too.
-    drawn = False
+    __slots__ = ("drawn", "index", "name", "options", "template")
 
     def __init__(
         self,
@@ -44,14 +49,13 @@ class Phrase:
         template: Template,
         options: tuple[str, ...],
         name: str | None = None,
-        origin: Any = None,
+        drawn: bool = False,
     ):
         self.index = index
         self.template = template
         self.options = options
         self.name = name
-        # The mechanism that drew it: it holds the encoded text that later sites read on from.
-        self.origin = origin
+        self.drawn = drawn
 
     def tree_flatten(self) -> tuple[tuple[Any], tuple[Template, tuple[str, ...]]]:
         return (self.index,), (self.template, self.options)
@@ -67,9 +71,22 @@ class Phrase:
 
     def at(self, value: Any) -> Phrase:
         """A phrase of the same site with another value."""
-        other = Phrase(value, self.template, self.options, self.name, self.origin)
-        other.drawn = self.drawn
-        return other
+        return Phrase(value, self.template, self.options, self.name, self.drawn)
+
+    @property
+    def form_key(self) -> Any:
+        """Hashable: what it may say."""
+        return self.template, self.options
+
+    @property
+    def value_key(self) -> Any:
+        """Hashable: which of that it says."""
+        return value_key(self._value)
+
+    @property
+    def reading_key(self) -> Any:
+        """Hashable: which texts of its site begin alike with it; those of other options do, up to the option."""
+        return self.form_key
 
     @property
     def _where(self) -> str:

@@ -55,9 +55,7 @@ def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) ->
     value = _send(name, mechanism, obs, infer)
     if isinstance(value, Phrase):
         return value
-    phrase = mechanism.phrase(mechanism.as_value(value, f"site {name!r}"), name)
-    phrase.drawn = True
-    return phrase
+    return mechanism.phrase(mechanism.as_value(value, f"site {name!r}"), name, drawn=True)
 
 
 def _send(name: str, mechanism: Mechanism, obs: Any, infer: dict[str, Any]) -> Any:

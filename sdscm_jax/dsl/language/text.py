@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions import constraints
 
 from ... import checks
@@ -159,22 +158,6 @@ class Text(Mechanism):
         opening = jnp.array(self._opening, jnp.int32)
         return self._text(len(opening)).then(opening, jnp.ones(opening.shape, bool))
 
-    def encoding_at(self, phrase: Phrase, reader: Mechanism, last: bool) -> Encoding | None:
-        """The text up to and with the phrase, where this site wrote it in this trace."""
-        trace, tokens, written = self.__dict__.get("_memo", {}).get("written", (None, None, None))
-        if (
-            last
-            or not isinstance(phrase, TextPhrase)
-            or phrase.tokens is not tokens
-            or trace != get_opaque_trace_state()
-            or reader._leading_space != self._leading_space
-            or self._needs_start
-        ):
-            return None
-        # Without what ended the text, and with what its template has after it.
-        rest, valid = (x[..., len(self._opening) :] for x in phrase.context_tokens(not self.texts))
-        return written.text(rest, valid)
-
     # -- the distribution of a token ------------------------------------------------------------
 
     def _token_log_probs(self, logits: Array, temperature: Array, state: Array, step: Any) -> Array:
@@ -304,8 +287,10 @@ class Text(Mechanism):
             tokens = jnp.where(inside[..., None], tokens, UNKNOWN)
         if not isinstance(tokens, jax.core.Tracer) and (tokens == UNKNOWN).any():
             raise ScoreError(f"{str(self.template)!r}: the language model gives the next token no probabilities")
-        memo = self.__dict__.setdefault("_memo", {})
-        memo["written"] = get_opaque_trace_state(), tokens, written._replace(start=begun.start)
+        if not self._needs_start:
+            phrase = self.phrase(tokens)
+            text_written = _Buffer(written._replace(start=begun.start), len(self._opening), not self.texts)
+            self._kept()[-1].written[self._said(len(self.given)), phrase.reading_key] = text_written
         return tokens
 
     def as_value(self, value: Any, where: str | None = None) -> Any:
@@ -316,11 +301,11 @@ class Text(Mechanism):
         """
         return text_tokens(value, self.form, where or repr(str(self.template)))
 
-    def phrase(self, value: Any, name: str | None = None) -> TextPhrase:
+    def phrase(self, value: Any, name: str | None = None, drawn: bool = False) -> TextPhrase:
         """The phrase that tokens stand for."""
         if jnp.ndim(value) == 0:
             value = jnp.broadcast_to(jnp.asarray(value, jnp.int32), self.event_shape)
-        return TextPhrase(value, self.form, name, self)
+        return TextPhrase(value, self.form, name, drawn)
 
 
 class _Written(NamedTuple):
@@ -379,6 +364,26 @@ class _Written(NamedTuple):
             positions=put(self.positions, position[..., None], slot, axis=self.positions.ndim - 1),
             valid=put(self.valid, real[..., None], slot, axis=self.valid.ndim - 1),
         )
+
+
+class _Buffer(NamedTuple):
+    """A text that has been written, for sites that read it; see ``Readable``.
+
+    Attributes:
+        written: the text.
+        opening: how many of the tokens of its sentence are the template's before it.
+        first: did no text stand before it?
+    """
+
+    written: _Written
+    opening: int
+    first: bool
+
+    def up_to(self, phrase: Phrase) -> Encoding:
+        """The text without what ended it, and with what its template has after it."""
+        assert isinstance(phrase, TextPhrase)
+        rest, valid = (x[..., self.opening :] for x in phrase.context_tokens(self.first))
+        return self.written.text(rest, valid)
 
 
 def _stops(stop: str | Sequence[str] | None, suffix: str, where: str) -> tuple[str, ...]:

@@ -162,12 +162,14 @@ class TextPhrase(Phrase):
         tokens: int32 ``[..., T]``, padded with -1 after the end; the string or token that ended the
             text is among them.
         form: how tokens become text.
-        template, name, origin: as in ``Phrase``; there are no options.
+        template, name, drawn: as in ``Phrase``; there are no options.
     """
 
-    def __init__(self, tokens: Any, form: TextForm, name: str | None = None, origin: Any = None):
+    __slots__ = ("form", "tokens")
+
+    def __init__(self, tokens: Any, form: TextForm, name: str | None = None, drawn: bool = False):
         self.tokens, self.form = tokens, form
-        super().__init__(None, form.template, (), name, origin)
+        super().__init__(None, form.template, (), name, drawn)
 
     def tree_flatten(self) -> tuple[tuple[Any], TextForm]:  # type: ignore[override]
         return (self.tokens,), self.form
@@ -241,7 +243,15 @@ class TextPhrase(Phrase):
         return jnp.where(differ.any(-1), jnp.argmax(differ, axis=-1), -1)
 
     def at(self, value: Any) -> TextPhrase:
-        return TextPhrase(value, self.form, self.name, self.origin)
+        return TextPhrase(value, self.form, self.name, self.drawn)
+
+    @property
+    def form_key(self) -> Any:
+        return self.form
+
+    @property
+    def reading_key(self) -> Any:
+        return self.form, self.value_key
 
     def as_value(self, value: Any, where: str) -> Any:
         return text_tokens(value, self.form, where)

@@ -147,12 +147,9 @@ class _Reads(Messenger):
                 f"site {site!r} has its scores from a table, inside of handlers; put those around: do(along(table, …))"
             )
         phrases = tuple(self._read(phrase, site) for phrase in mechanism.phrases)
-        return mechanism.replace(phrases=phrases, _memo={})
+        return mechanism.replace(phrases=phrases)
 
     def _read(self, phrase: Phrase, site: str) -> Phrase:
         if phrase.name is None or (phrase.name, site) not in self.edges:
             return phrase
-        other = phrase.at(self.values[phrase.name])
-        # It stands in another text than the one that its site has encoded.
-        other.origin = None
-        return other
+        return phrase.at(self.values[phrase.name])
