@@ -6,8 +6,9 @@ So a phrase is a plain value, which need not know where it came from.
 
 - **Who makes it**: the outermost NumPyro handler of a run, through the first mechanism that is made, or handler of this
   package that is entered (``encoded_texts``). A loop, branch or ``vmap`` in a run has one of its own.
-- **How long it lives**: as long as a mechanism of it, or as the handlers of this package that are open around
-  (``SiteMessenger`` holds it). Nothing else holds it, and it holds no mechanism; so it goes with its run.
+- **How long it lives**: as long as a mechanism of it, or as what runs the program: handlers of this package while they
+  are open (``SiteMessenger``), and NumPyro's ``seed``, which is made anew for each run and each loop. Nothing else
+  holds it, and it holds no mechanism; so it goes with its run.
 - **What may be used where**: what a trace of JAX has computed, in that trace only; elsewhere it would be a leaked
   tracer. Outside of a run and of a trace, each mechanism keeps what it alone has computed.
 """
@@ -23,6 +24,7 @@ import jax
 import numpy as np
 from jax import Array
 from jax.extend.core import get_opaque_trace_state
+from numpyro.handlers import seed
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ...models.language_model import LanguageModel
@@ -140,6 +142,7 @@ class EncodedTexts:
 
 
 _ALIVE: weakref.WeakSet[EncodedTexts] = weakref.WeakSet()
+_SEEDED: weakref.WeakKeyDictionary[seed, EncodedTexts] = weakref.WeakKeyDictionary()
 
 
 def in_trace() -> bool:
@@ -157,9 +160,12 @@ def encoded_texts() -> EncodedTexts:
     handler = _PYRO_STACK[0] if _PYRO_STACK else None
     if handler is None and not in_trace():
         return EncodedTexts()
-    for found in _ALIVE:
-        if found.here and found.of_run(handler):
-            return found
-    made = EncodedTexts(handler)
-    _ALIVE.add(made)
-    return made
+    found = next((texts for texts in _ALIVE if texts.here and texts.of_run(handler)), None)
+    if found is None:
+        found = EncodedTexts(handler)
+        _ALIVE.add(found)
+    seeds = (around for around in reversed(_PYRO_STACK) if isinstance(around, seed))
+    # (A block under ``with seed(…)`` may be any number of runs, whose arrays would pile up.)
+    if (innermost := next(seeds, None)) is not None and (innermost.fn is not None or in_trace()):
+        _SEEDED[innermost] = found
+    return found
