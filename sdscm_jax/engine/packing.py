@@ -116,6 +116,10 @@ def waves(trie: Trie, missing: np.ndarray, resident: np.ndarray) -> list[list[np
     Returns:
         per wave, rows: nodes that go on from one encoded node, parents before children.
     """
+    # A row is a piece of the trie under one encoded node, and within it a node sees its ancestors (tree attention:
+    # Miao et al. 2024, SpecInfer, arXiv 2305.09781). Ordered by depth, any first part of a row has the ancestors of its
+    # nodes, so a long row may be cut anywhere; what is left goes on from what this wave has encoded. Every round takes
+    # a node of each row, so it ends, after about depth / MOST_IN_ROW rounds where texts do not branch.
     there = resident.copy()
     there[missing] = False
     found = []

@@ -145,6 +145,9 @@ class _Abstract:
 
 def _row(of: _Description, visits: dict[str, Visit], in_worlds: frozenset[str] | None) -> Callable:
     """The function of one row; it notes the visits that it meets, which differ in worlds (None: all)."""
+    # A row is one draw of one unit's noise: abduction, action, prediction (Pearl 2009, section 7.1). Worlds are a
+    # ``vmap`` over the action alone. What no intervention reaches is not batched, hence asked and computed once, and
+    # the same in all worlds bit for bit (law 3). So an answer has an axis of worlds only where ``in_worlds`` says so.
 
     def silent(*args: Any) -> None:
         of.model(*args)

@@ -311,6 +311,10 @@ class Scorer:
             wanted: per lane, the edges.
             todo: per lane, the nodes, and what was in memory before they were given slots.
         """
+        # Each node of the trie is computed once, and attends to keys and values that stay where they were written
+        # (paged: Kwon et al. 2023, arXiv 2309.06180). A call reads slots that calls before it wrote, so their order is
+        # all that matters: nothing here waits for the device, which works while the next call is laid out. Lanes go in
+        # step, one shape for all. Hidden states gather in a buffer, as the logits of all nodes would fill the memory.
         planned = [
             [
                 call_of(lane.trie, rows)
