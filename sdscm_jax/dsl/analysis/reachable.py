@@ -99,9 +99,9 @@ def reachable(
             ``values`` names no site or has another shape.
         OptionError: ``values`` has what is no option of a site.
     """
-    # The program is sliced (Weiser 1984, "Program slicing"): of the traced program, dead code elimination leaves what an
-    # option number is computed from. Is that nothing but sites of ``values``, the number is evaluated on each of their
-    # rows; else it may be any option. So all contexts that can occur are found, and perhaps some that cannot.
+    # The program is sliced (Weiser 1984, "Program slicing"): dead code elimination leaves of its trace what an option
+    # number is computed from. Is that nothing but sites of ``values``, the number is evaluated on each of their rows;
+    # else it may be any option. So all contexts that can occur are found, and perhaps some that cannot.
     # Twice, as the first trace says which sites there are and what shapes their values have.
     program = _Program(fn, bound, rest)
     program.trace({})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ from ...errors import OptionError, ScoreError
 from ...models.automaton import pattern_automaton, stop_automaton
 from ...models.chat import ChatCodec
 from ...models.codec import Tokens
-from ...models.decoder import KeyValues
 from ...models.language_model import LanguageModel
 from ..noise.couplings.base import Coupling
 from ..noise.couplings.gumbel import truncated_gumbels
@@ -24,6 +23,7 @@ from ..noise.couplings.registry import COUPLINGS
 from ..noise.streams import fold_in, gumbels, stream, token_gumbels
 from ..scoring.encoding import Encoding, read_along, read_on
 from ..scoring.template import Template
+from ..scoring.text_buffer import TextBuffer, WrittenText
 from .context import check_written
 from .mechanism import Mechanism
 from .phrase import Phrase
@@ -270,9 +270,9 @@ class Text(Mechanism):
         logits = jnp.broadcast_to(logits, (*shape, logits.shape[-1]))
         # One state for all: XLA is slow at folding what it allows where it is a large constant.
         token, state = pick(logits, jnp.int32(0), 0)
-        begun = _Written.begin(text, shape, most - 1)
+        begun = TextBuffer.begin(text, shape, most - 1)
 
-        def step(carry: tuple[_Written, Array, Array], number: Array) -> tuple[Any, Array]:
+        def step(carry: tuple[TextBuffer, Array, Array], number: Array) -> tuple[Any, Array]:
             written, token, state = carry
             hidden, written = written.append(lm, jnp.maximum(token, 0), token != PADDING, number - 1)
             token, state = pick(lm.decoder.logits(hidden), state, number)
@@ -289,7 +289,7 @@ class Text(Mechanism):
             raise ScoreError(f"{str(self.template)!r}: the language model gives the next token no probabilities")
         if not self._needs_start:
             phrase = self.phrase(tokens)
-            text_written = _Buffer(written._replace(start=begun.start), len(self._opening), not self.texts)
+            text_written = WrittenText(written._replace(start=begun.start), len(self._opening), not self.texts)
             self._kept()[-1].written[self._said(len(self.given)), phrase.reading_key] = text_written
         return tokens
 
@@ -306,84 +306,6 @@ class Text(Mechanism):
         if jnp.ndim(value) == 0:
             value = jnp.broadcast_to(jnp.asarray(value, jnp.int32), self.event_shape)
         return TextPhrase(value, self.form, name, drawn)
-
-
-class _Written(NamedTuple):
-    """A text that is being written: encoded slots before it, and a buffer for its own tokens."""
-
-    cache: KeyValues
-    positions: Array
-    valid: Array
-    length: Array
-    start: int
-
-    @classmethod
-    def begin(cls, text: Encoding, shape: tuple[int, ...], room: int) -> _Written:
-        """The text so far with ``room`` empty slots, for a batch of ``shape``."""
-        assert text.cache is not None
-        slots = text.valid.shape[-1]
-
-        def roomy(x: Array) -> Array:
-            x = jnp.broadcast_to(
-                x.reshape(x.shape[0], *(1,) * (len(shape) - (x.ndim - 4)), *x.shape[1:]),
-                (x.shape[0], *shape, *x.shape[-3:]),
-            )
-            return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, room), (0, 0)])
-
-        pad = [(0, 0)] * len(shape) + [(0, room)]
-        return cls(
-            KeyValues(*map(roomy, text.cache)),
-            jnp.pad(jnp.broadcast_to(text.positions, (*shape, slots)), pad),
-            jnp.pad(jnp.broadcast_to(text.valid, (*shape, slots)), pad),
-            jnp.broadcast_to(text.length, shape),
-            slots,
-        )
-
-    def text(self, tokens: Array, valid: Array) -> Encoding:
-        """All of the text: the buffer's tokens as far as they are valid, then those that are not in it."""
-        room = self.valid.shape[-1] - self.start
-        kept = valid[..., :room]
-        return Encoding(
-            cache=self.cache,
-            positions=self.positions,
-            valid=jnp.concatenate([self.valid[..., : self.start], kept], axis=-1),
-            length=self.length + kept.sum(-1, dtype=jnp.int32),
-            pending=tokens[..., room:],
-            pending_valid=valid[..., room:],
-        )
-
-    def append(self, lm: LanguageModel, token: Array, real: Array, number: Array) -> tuple[Array, _Written]:
-        """Encode one more token ``[...]``; its hidden state ``[..., width]``."""
-        position = self.length + number
-        mask = jnp.concatenate([self.valid, jnp.ones((*token.shape, 1), bool)], axis=-1)[..., None, :]
-        hidden, new = lm.encode(token[..., None], position[..., None], mask, self.cache, self.positions)
-        slot = self.start + number
-        put = jax.lax.dynamic_update_slice_in_dim
-        return hidden[..., 0, :], self._replace(
-            cache=KeyValues(*(put(old, x, slot, axis=old.ndim - 2) for old, x in zip(self.cache, new, strict=True))),
-            positions=put(self.positions, position[..., None], slot, axis=self.positions.ndim - 1),
-            valid=put(self.valid, real[..., None], slot, axis=self.valid.ndim - 1),
-        )
-
-
-class _Buffer(NamedTuple):
-    """A text that has been written, for sites that read it; see ``Readable``.
-
-    Attributes:
-        written: the text.
-        opening: how many of the tokens of its sentence are the template's before it.
-        first: did no text stand before it?
-    """
-
-    written: _Written
-    opening: int
-    first: bool
-
-    def up_to(self, phrase: Phrase) -> Encoding:
-        """The text without what ended it, and with what its template has after it."""
-        assert isinstance(phrase, TextPhrase)
-        rest, valid = (x[..., self.opening :] for x in phrase.context_tokens(self.first))
-        return self.written.text(rest, valid)
 
 
 def _stops(stop: str | Sequence[str] | None, suffix: str, where: str) -> tuple[str, ...]:

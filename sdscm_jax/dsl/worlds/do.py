@@ -124,8 +124,8 @@ class do(SiteMessenger):
             super()._wrap(msg)
 
     def _process(self, msg: dict[str, Any]) -> None:
-        # Surgery on one mechanism (Pearl 2009, section 3.2): what the site is drawn *from* is replaced, and its noise and
-        # key stay as they are, so that all else in this world is the same unit. Messages go from the innermost
+        # Surgery on one mechanism (Pearl 2009, section 3.2): what the site is drawn *from* is replaced, and its noise
+        # and key stay as they are, so that all else in this world is the same unit. Messages go from the innermost
         # handler outward; what a ``do`` further in has made is the natural value here, so the outermost holds.
         if not is_variable(msg):
             return
