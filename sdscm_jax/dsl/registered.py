@@ -47,6 +47,7 @@ class Registry(Sequence[T], Generic[T]):
     def __init__(self, base: Any, what: str, group: str, own: Sequence[T]):
         self.base, self.what, self.group = base, what, group
         self._known: dict[str, T] = {}
+        self._broken: dict[str, str] = {}
         self._looked = False
         for one in own:
             self.register(one)
@@ -77,15 +78,24 @@ class Registry(Sequence[T], Generic[T]):
         """The thing of a name, or a thing itself (which is known from then on).
 
         Raises:
-            SDSCMError: it is none; the message has the nearest name.
+            SDSCMError: it is none (the message has the nearest name), or another package's that cannot be loaded.
         """
         if isinstance(value, self.base):
             self.register(value)
         if not (isinstance(value, str) and value in self._known) and not self._looked:
-            self._looked = True
-            for point in entry_points(group=self.group):
-                self.register(point.load())
+            self._look()
+        if isinstance(value, str) and value in self._broken and value not in self._known:
+            raise error(f"the {self.what} {value!r} of an installed package cannot be used: {self._broken[value]}")
         return self._known[one_of(value, self._known, self.what, error, where)]
+
+    def _look(self) -> None:
+        """Register what installed packages have; what cannot be is an error for those who ask for it."""
+        self._looked = True
+        for point in entry_points(group=self.group):
+            try:
+                self.register(point.load())
+            except Exception as error:  # whatever another package's import raises
+                self._broken[point.name] = f"{point.value}: {type(error).__name__}: {error}"
 
     @overload
     def __getitem__(self, place: int) -> T: ...

@@ -6,6 +6,7 @@ import ast
 import copy
 import json
 import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,3 +226,87 @@ def test_what_cannot_be_registered() -> None:
         register(Nameless)
     with pytest.raises(sd.OptionError, match="a class of Coupling or Scoring, got 3"):
         register(3)  # type: ignore[type-var]
+
+
+PLUGIN = """
+from sdscm_jax.extend import Coupling, Scoring
+
+class Flat(Scoring):
+    name = "flat"
+    def scores(self, tree, edges):
+        return 0 * edges[..., :len(tree.scored)]
+
+class First(Coupling):
+    name = "first"
+    def draw(self, key, options, shape):
+        import jax
+        return jax.numpy.zeros(shape)
+    def respond(self, logits, noise):
+        return noise.astype("int32")
+    def unknown(self, noise):
+        return noise < 0
+
+class Taken(Flat):
+    name = "sequence"
+"""
+ENTRY_POINTS = """
+[sdscm_jax.scorings]
+flat = plugin_of_another:Flat
+gone = plugin_of_another:Gone
+taken = plugin_of_another:Taken
+[sdscm_jax.couplings]
+first = plugin_of_another:First
+lost = no_such_module:Lost
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package beside this one, as pip leaves it."""
+    (tmp_path / "plugin_of_another.py").write_text(PLUGIN)
+    metadata = tmp_path / "another-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: another\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    for registry in (COUPLINGS, SCORINGS):
+        monkeypatch.setattr(registry, "_looked", False)
+        monkeypatch.setattr(registry, "_known", dict(registry._known))
+        monkeypatch.setattr(registry, "_broken", {})
+    yield
+    sys.modules.pop("plugin_of_another", None)
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_an_installed_package_has_is_found_by_its_entry_points() -> None:
+    lm = testing.mock_lm()
+    known = sd.Choice(lm, "It is {}.", ["up", "low"], scoring="mean", coupling="gumbel")
+    assert known.scoring == "mean"
+    # Nothing of another package was imported for names that are ours.
+    assert "plugin_of_another" not in sys.modules
+    choice = sd.Choice(lm, "It is {}.", ["up", "low"], scoring="flat", coupling="first")
+    np.testing.assert_allclose(choice.probs, [0.5, 0.5], atol=1e-6)
+    assert int(choice.sample(jax.random.key(1))) == 0
+    assert ("flat" in SCORINGS, "first" in COUPLINGS) == (True, True)
+    with pytest.raises(sd.OptionError, match="did you mean 'flat'"):
+        sd.Choice(lm, "It is {}.", ["up", "low"], scoring="flatt")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"scoring": "gone"}, "scoring 'gone' of an installed package .* plugin_of_another:Gone: AttributeError"),
+        ({"scoring": "taken"}, "plugin_of_another:Taken: OptionError: the scoring 'sequence' is that of"),
+        ({"coupling": "lost"}, "no_such_module:Lost: ModuleNotFoundError: No module named 'no_such_module'"),
+    ],
+)
+def test_what_an_installed_package_has_wrong_is_said_to_who_asks_for_it(asked: dict[str, str], said: str) -> None:
+    lm = testing.mock_lm()
+    for _ in range(2):
+        with pytest.raises(sd.OptionError, match=said):
+            sd.Choice(lm, "It is {}.", ["up", "low"], **asked)
+    # What is right is found beside it.
+    other = {"scoring": "flat"} if "scoring" in asked else {"coupling": "first"}
+    assert set(other.values()) & {*map(str, SCORINGS), *map(str, COUPLINGS)}
+    sd.Choice(lm, "It is {}.", ["up", "low"], **other)

@@ -182,7 +182,7 @@ class Choice(Mechanism):
     @property
     def _key(self) -> tuple[Said, Any, Any, Any]:
         """What the language model is asked, hashable."""
-        return self._said(len(self.given)), self.template, self.options, self.scoring
+        return self._said(len(self.given)), self.template, self.options, Same(self.scoring)
 
     def _score(self) -> Scored:
         key = self._key
