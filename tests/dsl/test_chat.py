@@ -223,7 +223,7 @@ def test_carried_cache_is_the_same_as_a_fresh_one() -> None:
             choice = sd.Choice(lm, *site, given=given, scoring="mean")
             found.append(choice.scores)
             phrase = choice.phrase(jnp.asarray(number % 2))
-            given = [*given, phrase if carried else jax.tree.map(lambda x: x, phrase)]
+            given = [*given, phrase if carried else jax.tree.map(lambda x: x + 0, phrase)]
         return found
 
     carried, fresh = (jax.jit(model, static_argnums=1)(lm, flag) for flag in (True, False))

@@ -110,7 +110,7 @@ def test_carried_cache_is_the_same_as_a_fresh_one(lm: sd.LanguageModel, scoring:
             choice = sd.Choice(lm, template, options, given=given, scoring=scoring)
             out.append(choice.scores)
             phrase = choice.phrase(jnp.asarray([1, 2, 0, 1][i]))
-            given.append(phrase if carried else jax.tree.map(lambda x: x, phrase))
+            given.append(phrase if carried else jax.tree.map(lambda x: x + 0, phrase))
         return out
 
     carried, fresh = (jax.jit(model, static_argnums=1)(lm, flag) for flag in (True, False))

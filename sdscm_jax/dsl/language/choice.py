@@ -202,7 +202,7 @@ class Choice(Mechanism):
                 # What is after a phrase that is none of its options is not known.
                 scores = jnp.where(inside[..., None], scores, jnp.nan)
             found = Scored(scores, after, blank, tree)
-            texts = self._kept()[-1]
+            texts = self._kept
             texts.scored[key] = found
             if not blank.needs_start:
                 texts.written.setdefault((key[0], (self.template, self.options)), found)
@@ -216,7 +216,7 @@ class Choice(Mechanism):
         key = Same(answer), *self._key
         found: Array | None = self._find(lambda texts: texts.answered.get(key))
         if found is None:
-            found = self._kept()[-1].answered[key] = answer(self)
+            found = self._kept.answered[key] = answer(self)
         return found
 
     @property

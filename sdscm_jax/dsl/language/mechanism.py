@@ -26,7 +26,7 @@ from ...models.codec import Tokens
 from ...models.language_model import LanguageModel
 from ..noise.couplings.base import Coupling
 from ..noise.couplings.registry import parse_coupling
-from ..scoring.encoded_texts import EncodedTexts, Readable, Said, encoded_texts, in_trace, running
+from ..scoring.encoded_texts import EncodedTexts, Readable, Said, encoded_texts, in_trace, known_texts, running
 from ..scoring.encoding import Encoding
 from ..scoring.template import Template
 from .context import (
@@ -248,16 +248,18 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         """The first ``n`` given texts as a key."""
         return Said.of(self.lm, self._leading_space, self.given[:n])
 
-    def _kept(self) -> tuple[EncodedTexts, ...]:
-        """Where to look: at the run that this was made in, then at the one that is on. The last is to be added to."""
-        own = () if self._encoded is None or not self._encoded.here else (self._encoded,)
-        if own and not running():
-            return own
-        on = encoded_texts()
-        return own if own == (on,) else (*own, on)
-
     def _find(self, look: Callable[[EncodedTexts], Any]) -> Any:
-        return next((found for texts in self._kept() if (found := look(texts)) is not None), None)
+        """What the run that this was made in has had encoded, or the one that is on."""
+        own = self._encoded
+        places = [*((own,) if own is not None and own.here else ()), *known_texts()]
+        return next((found for texts in places if (found := look(texts)) is not None), None)
+
+    @property
+    def _kept(self) -> EncodedTexts:
+        """Where to keep what is encoded now."""
+        own, handler = self._encoded, running()
+        mine = own is not None and own.here and (handler is None or own.of_run(handler))
+        return own if own is not None and mine else encoded_texts()
 
     def _remember(self, text: Encoding, own: int) -> None:
         """Keep the given texts' part of ``text``, all of which is encoded; the last ``own`` tokens are the template's.
@@ -266,7 +268,7 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         (between worlds, in a plate), and the slots of the whole list vary with it.
         """
         if self._joint is None and self.phrases:
-            self._kept()[-1].read.setdefault(self._said(len(self.given)), text.without_last(own))
+            self._kept.read.setdefault(self._said(len(self.given)), text.without_last(own))
 
     def _read(self, n: int) -> Encoding | None:
         """The first ``n`` given texts, if another site was given exactly those and had them encoded."""

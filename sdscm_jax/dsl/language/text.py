@@ -290,7 +290,7 @@ class Text(Mechanism):
         if not self._needs_start:
             phrase = self.phrase(tokens)
             text_written = WrittenText(written._replace(start=begun.start), len(self._opening), not self.texts)
-            self._kept()[-1].written[self._said(len(self.given)), phrase.reading_key] = text_written
+            self._kept.written[self._said(len(self.given)), phrase.reading_key] = text_written
         return tokens
 
     def as_value(self, value: Any, where: str | None = None) -> Any:

@@ -10,13 +10,13 @@ So a phrase is a plain value, which need not know where it came from.
   are open (``SiteMessenger``), and NumPyro's ``seed``, which is made anew for each run and each loop. Nothing else
   holds it, and it holds no mechanism; so it goes with its run.
 - **What may be used where**: what a trace of JAX has computed, in that trace only; elsewhere it would be a leaked
-  tracer. Outside of a run and of a trace, each mechanism keeps what it alone has computed.
+  tracer. Outside of a run and of a trace, each mechanism keeps what it has computed, for all to look at.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
@@ -150,17 +150,22 @@ def in_trace() -> bool:
     return bool(get_opaque_trace_state() != _NO_TRACE)
 
 
-def running() -> bool:
-    """Is a program being run by a handler?"""
-    return bool(_PYRO_STACK)
+def running() -> Messenger | None:
+    """The outermost of the handlers that run a program."""
+    return _PYRO_STACK[0] if _PYRO_STACK else None
+
+
+def known_texts() -> Iterator[EncodedTexts]:
+    """All that may be looked at in the run and the trace that are on."""
+    handler = running()
+    return (texts for texts in list(_ALIVE) if texts.of_run(handler) and texts.here)
 
 
 def encoded_texts() -> EncodedTexts:
     """Those of the run and the trace that are on; the caller holds them."""
-    handler = _PYRO_STACK[0] if _PYRO_STACK else None
-    if handler is None and not in_trace():
-        return EncodedTexts()
-    found = next((texts for texts in _ALIVE if texts.here and texts.of_run(handler)), None)
+    handler = running()
+    # (Outside of both there is nothing that would end: each keeps its own.)
+    found = None if handler is None and not in_trace() else next(known_texts(), None)
     if found is None:
         found = EncodedTexts(handler)
         _ALIVE.add(found)
