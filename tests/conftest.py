@@ -55,3 +55,13 @@ def gpt2(tiny_tokenizer: PreTrainedTokenizerFast) -> sd.LanguageModel:
 def embedded() -> sd.LanguageModel:
     """The embedded default."""
     return sd.load_lm()
+
+
+@pytest.fixture(scope="session")
+def table(embedded: sd.LanguageModel) -> sd.Tabulated:
+    """``hiring`` without its language model, which was asked beforehand, once for all tests of effects."""
+    from sdscm_jax.engine.tabulation import TrieScorer
+
+    from .hiring import hiring
+
+    return sd.tabulate(hiring, embedded, scorer=TrieScorer(memory=1 << 24))

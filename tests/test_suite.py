@@ -7,12 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from .needs import ROOT, what_did_not_run
 from .printed import differing
+
+# Folders of tests that are of a subject and cross the rooms of the package; so do those beside this file.
+SUBJECTS = ("bad_input", "infer", "keeping", "laws", "security", "specification", "typing")
 
 TESTS = """
 import pytest
@@ -81,3 +85,39 @@ def test_pages_are_compared_to_rounding() -> None:
         assert differing([other, shown[1]], shown) == [(other, shown[0])]
     assert differing([shown[0], "1.4e+02 operations"], shown) == [("1.4e+02 operations", shown[1])]
     assert differing(shown[:1], shown) == [(None, shown[1])]
+
+
+def misplaced(tests: Iterable[str], modules: set[str]) -> list[str]:
+    """Tests that are not where the module of their name is: ``x/test_y.py`` and ``x/test_y_….py`` are of ``x/y``.
+
+    Args:
+        tests: paths of test files, from the folder of tests.
+        modules: paths of modules and packages, from the package's, without ``.py``.
+    """
+    found = []
+    for test in tests:
+        folder, _, file = test.removesuffix(".py").rpartition("/")
+        words = file.removeprefix("test_").split("_")
+        names = {"_".join(words[:n]) for n in range(1, len(words) + 1)}
+        if folder and folder.split("/")[0] not in SUBJECTS and not {f"{folder}/{name}" for name in names} & modules:
+            found.append(test)
+    return found
+
+
+def test_a_test_is_found_where_its_module_is() -> None:
+    """The rule of CONTRIBUTING.md."""
+    package, tests = ROOT / "sdscm_jax", ROOT / "tests"
+    files = package.rglob("*")
+    modules = {x.relative_to(package).with_suffix("").as_posix() for x in files if x.is_dir() or x.suffix == ".py"}
+    assert misplaced([x.relative_to(tests).as_posix() for x in tests.rglob("test_*.py")], modules) == []
+    small = {"dsl", "dsl/worlds", "dsl/worlds/do", "dsl/worlds/abduct"}
+    right = [
+        "dsl/worlds/test_do.py",
+        "dsl/worlds/test_do_twice.py",
+        "dsl/test_worlds.py",
+        "laws/test_it.py",
+        "test_x.py",
+    ]
+    assert misplaced(right, small) == []
+    wrong = ["dsl/test_do.py", "dsl/worlds/test_doing.py", "worlds/test_do.py", "dsl/worlds/test_it.py"]
+    assert misplaced(wrong, small) == wrong

@@ -22,7 +22,7 @@ from sdscm_jax.engine.forward import Forward, token_bytes
 from sdscm_jax.engine.in_graph import InGraph
 
 from ..conftest import make_tiny_lm
-from ..laws.programs import SCORINGS, Program, programs
+from ..programs import SCORINGS, Program, programs
 
 # Two options whose odds differ by less may be exchanged by rounding (docs/execution.md).
 TOLERANCE = 5e-4

@@ -28,7 +28,7 @@ from sdscm_jax.bench import Columns, evaluation, generation
 from sdscm_jax.errors import ResumeError, SDSCMError
 from sdscm_jax.families import Family
 from sdscm_jax.models.training import Batch, train_lm
-from tests.audit.test_audit_kept import changes, places
+from tests.audit.test_keeper import changes, places
 from tests.keeping import registry
 from tests.keeping.registry import every_file
 

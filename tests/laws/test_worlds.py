@@ -23,7 +23,7 @@ from sdscm_jax.testing import check_abduction, check_execution, check_independen
 from sdscm_jax.testing.world_laws import consistent, effective, levels, stable, unreached
 
 from ..conftest import make_tiny_lm
-from .programs import Program, programs
+from ..programs import Program, programs
 
 UNITS = 24
 few = settings(max_examples=5, deadline=None, derandomize=True)

@@ -18,8 +18,8 @@ from sdscm_jax.models.chat import Chat, ChatCodec
 from sdscm_jax.models.codec import Codec
 from sdscm_jax.models.options import option_tokens
 
-from .chats import NO_SYSTEM, SPECIAL, TEMPLATES, VARIABLES, codec, default, tokenizer, truth
-from .test_loading import write_model
+from ..chats import NO_SYSTEM, SPECIAL, TEMPLATES, VARIABLES, codec, default, tokenizer, truth
+from .test_checkpoint import write_model
 
 SPLITS = ("llama3", "gpt2", "sentencepiece")
 CHATS = {

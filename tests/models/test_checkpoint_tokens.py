@@ -27,7 +27,7 @@ from sdscm_jax.models.families import tiny_config
 from sdscm_jax.models.token_bytes import token_bytes
 
 from ..conftest import make_tiny_lm
-from .test_loading import edit_config, fails, write_model
+from .test_checkpoint import edit_config, fails, write_model
 
 SENTENCE, OPTIONS = "The tumor exhibits {} levels of PD-L1.", ["low", "high"]
 TEXT = (

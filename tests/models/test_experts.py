@@ -34,7 +34,7 @@ from sdscm_jax.models.families import tiny_config
 from sdscm_jax.models.training import Batch, weighted_loss
 
 from ..conftest import make_tiny_lm
-from ..engine.test_families import check
+from ..engine.test_staged_families import check
 from .test_int8 import dequantized
 
 ROOT = Path(__file__).parents[2]

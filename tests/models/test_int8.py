@@ -29,7 +29,7 @@ from sdscm_jax.models.int8 import Int8Linear, largest, rounded, scales
 from sdscm_jax.models.training import Batch, train_lm, weighted_loss
 from sdscm_jax.models.weight_streaming import Source
 
-from .test_loading import write_model
+from .test_checkpoint import write_model
 
 FAMILIES = ["llama", "gpt2"]
 TOKENS = jnp.array([[5, 1, 4, 1, 3, 9, 2, 6]])

@@ -21,7 +21,7 @@ from sdscm_jax.models.families import read_config
 from sdscm_jax.models.quantised.registry import FORMATS, directory_tensors
 
 from .quantised_files import CASES, Tensors, write_safetensors
-from .test_loading import edit_config, write_model
+from .test_checkpoint import edit_config, write_model
 
 # Float32 products of numbers that are exact: each is rounded once or twice.
 EXACT = 3e-7

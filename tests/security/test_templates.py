@@ -17,7 +17,7 @@ from sdscm_jax.models import template_process
 from sdscm_jax.models.chat import Chat, ChatCodec
 from sdscm_jax.models.template_process import render
 
-from ..models.chats import tokenizer
+from ..chats import tokenizer
 from .hostile_templates import HOSTILE
 
 SAID = [{"role": "user", "content": "It is low."}]
