@@ -50,7 +50,6 @@ class _Relisted(Messenger):
                 options=tuple((*choice.options, LOSER)[k] for k in order),
                 bias=None if choice.bias is None else _with_loser(choice.bias)[..., order],
                 known_scores=None,
-                _memo={},
             )
             again = jnp.asarray(order)[other.sample(key)]
             right = (again == msg["value"]) | (again == count) | ~clear

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpyro.handlers import trace
 
 import sdscm_jax as sd
 from sdscm_jax import testing
-from sdscm_jax.dsl.language.context import same_items
+from sdscm_jax.dsl.scoring.encoded_texts import Said
 from sdscm_jax.handlers import exogenous
 from sdscm_jax.testing.execution import check_execution
 
@@ -47,18 +48,23 @@ def test_strings_where_others_have_phrases(model: Model) -> None:
         np.testing.assert_allclose(last.logits, alone.logits, atol=5e-4)
 
 
-def test_items_are_the_same_by_identity() -> None:
+def test_texts_are_the_same_by_what_they_say() -> None:
     lm = testing.mock_lm()
-    low, other = (sd.Choice(lm, "It is {}.", HELLO).phrase(0) for _ in range(2))
-    assert same_items((low, "a"), (low, "a"))
-    for a, b in (
-        ((low,), (other,)),
-        (("hello",), (low,)),
-        ((low,), ("hello",)),
-        (("we meet",), (low,)),
-        (("a",), ("b",)),
+    low, again, drawn = (sd.Choice(lm, "It is {}.", HELLO).phrase(at) for at in (0, 0, jnp.array(0)))
+    for a, b, same in (
+        ((low, "a"), (again, "a"), True),
+        ((drawn,), (drawn.at(drawn.index),), True),
+        # Of arrays, which may be traced, only the very same one is known to be the same.
+        ((drawn,), (drawn.at(jnp.array(0)),), False),
+        ((low,), (low.at(1),), False),
+        (("hello",), (low,), False),
+        (("It is hello.",), (low,), False),
+        ((low,), (sd.Choice(lm, "It was {}.", HELLO).phrase(0),), False),
+        (("a",), ("b",), False),
     ):
-        assert not same_items((a,), (b,))
+        assert (Said.of(lm, False, a) == Said.of(lm, False, b)) is same
+    assert Said.of(lm, False, ["a"]) != Said.of(lm, True, ["a"])
+    assert Said.of(lm, False, ["a"]) != Said.of(testing.mock_lm(), False, ["a"])
 
 
 def fstring(lm: Any, a: Any) -> Any:
