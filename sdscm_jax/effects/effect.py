@@ -74,6 +74,28 @@ class Effect(Shown):
         """
         return float(self.value[position(label, self.labels, self.name)])
 
+    def interval_of(self, label: str | int | None = None) -> tuple[float, float]:
+        """Lower and upper limit of one number; without a label, of the only one.
+
+        Raises:
+            EffectError: there is no such label or position, or there are several numbers and none is named.
+        """
+        return self._ends(label, (self.lower, self.upper))
+
+    def bounds_of(self, label: str | int | None = None) -> tuple[float, float] | None:
+        """``bounds`` of one number; without a label, of the only one. None: there are none, or none are known.
+
+        Raises:
+            EffectError: see ``interval_of``.
+        """
+        return None if self.bounds is None else self._ends(label, self.bounds)
+
+    def _ends(self, label: str | int | None, ends: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+        if label is None and len(self.labels) != 1:
+            raise EffectError(f"{self.name} is {len(self.labels)} numbers; say of which: {', '.join(self.labels)}")
+        place = 0 if label is None else position(label, self.labels, self.name)
+        return float(ends[0][place]), float(ends[1][place])
+
     def __len__(self) -> int:
         return len(self.labels)
 

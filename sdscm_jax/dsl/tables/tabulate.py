@@ -102,6 +102,8 @@ def tabulate(
         SiteError: a site is free text, or is given some; its contexts are more than 65,536 and
             ``contexts`` does not name them; or ``contexts`` does not fit the model's sites.
         OptionError: ``contexts`` has what is no option of a site.
+        ProgramError: ``fn`` does not take these arguments, or more come with a call than it takes: what is bound here
+            is not given again.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -122,6 +124,7 @@ def tabulate(
     takes(scorer, ("choice", "contexts"), what="a scorer", error=SiteError)
     shallow((args, kwargs), "an argument of the model", ProgramError)
     table = Tabulated(fn, args, kwargs, {}, {}, contexts, scorer)
+    takes(fn, args, kwargs, some=True)
     try:
         inspect.signature(fn).bind(*args, **kwargs)
     except TypeError:
