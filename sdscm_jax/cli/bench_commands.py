@@ -80,7 +80,10 @@ def evaluate(
     source: Annotated[Path, typer.Argument(help="A benchmark: directory, or file of the paper's authors.")],
     out: Annotated[Path, typer.Option(help="Directory of the report; a killed run goes on there.")],
     estimators: Annotated[
-        str, typer.Option(help="Names with commas; 'suite': the paper's; 'all'; or module:Class of your own.")
+        str,
+        typer.Option(
+            help="Names with commas; 'suite': the paper's; 'all'; or your own, module:Class or path.py:Class."
+        ),
     ] = "suite",
     covariates: Annotated[
         str | None,

@@ -48,8 +48,8 @@ def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) ->
         raise SiteError(f"site {name!r} is drawn from a Choice, a Text or a distribution of NumPyro, got {told(site)}")
     if not _PYRO_STACK and obs is None:
         raise SiteError(
-            f"site {name!r} is drawn outside of a model: give the function itself, not what it returns, to sd.simulate, "
-            "say; or run it under handlers.exogenous(model, key)"
+            f"site {name!r} is drawn outside of a model: give the function itself, not what it returns, to "
+            "sd.simulate, say; or run it under handlers.exogenous(model, key)"
         )
     mechanism = site if isinstance(site, Mechanism) else None
     if mechanism is not None and obs is not None:
