@@ -319,10 +319,8 @@ def takes(
     """Refuse a model that is no function or does not take these arguments, before it runs.
 
     Args:
-        fn: the model.
-        args, kwargs: its arguments.
-        what: it is, for messages.
-        error: the caller's.
+        fn, args, kwargs: the model and its arguments.
+        what, error: for messages.
         some: may more arguments come later?
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import as_path, count, items
-from ..durable import put_text, writing
+from ..durable import put_text, refuse_others, writing
 from ..engine.parallel import parse_backend, spread
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
@@ -170,6 +170,7 @@ def evaluate(
         names = tuple(name for name in names if name != "oracle_cate")
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = as_path(out, "out")
+    refuse_others(directory, "an evaluation")
     with ExitStack() as stack:
         stack.enter_context(writing(directory))
         cells: dict[Cell, Parts] = {}

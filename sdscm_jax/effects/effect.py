@@ -11,6 +11,7 @@ import numpy as np
 from ..checks import count, share
 from ..errors import EffectError, nearest
 from ..page.forms import Form, Interval, Shown
+from ..page.spoken_numbers import signed
 from .contraction import Cost
 from .estimate import Estimate, lopsided, unseen, unvaried
 from .estimate import quantile as student
@@ -162,8 +163,7 @@ class Effect(Shown):
 
 
 def _told(number: float) -> str:
-    # Rounded first, so that what is as good as 0 has no sign of its own.
-    return f"{round(float(number), 4) + 0.0:+.4f}"
+    return signed(number, 4)
 
 
 def position(label: str | int, labels: Sequence[str], name: str) -> int:

@@ -7,7 +7,25 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
+
+
+def fixed(value: float, digits: int = 3) -> str:
+    """A number with so many digits behind the point; what rounds to 0 has no sign.
+
+    >>> fixed(0.12345), fixed(-1e-9), fixed(-0.5, 1), fixed(float("nan"))
+    ('0.123', '0.000', '-0.5', 'nan')
+    """
+    # Rounded first: nothing else may tell on which side of 0 something was that is as good as 0.
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """The same with its sign, for changes.
+
+    >>> signed(0.12345), signed(-1e-9), signed(-0.08)
+    ('+0.123', '+0.000', '-0.080')
+    """
+    return f"{round(float(value), digits) + 0.0:+.{digits}f}"
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -19,7 +37,7 @@ def number(value: Any, digits: int = 3) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if value is None or not isinstance(value, Real) or isinstance(value, Integral):
-        missing = value is None or value is pd.NA
+        missing = value is None or str(value) == "<NA>"
         return "–" if missing else f"{int(value):,}".replace("-", "−") if isinstance(value, Integral) else str(value)
     size = abs(float(value))
     if np.isnan(size):
