@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from numbers import Integral, Real
 from typing import Any
-
-import numpy as np
 
 
 def fixed(value: float, digits: int = 3) -> str:
@@ -34,15 +33,16 @@ def number(value: Any, digits: int = 3) -> str:
     >>> [number(v) for v in (0.12345, -1234.5, 7, 2e-7, float("nan"), float("inf"), True)]
     ['0.123', '−1,234', '7', '2.0e−7', '–', '∞', 'yes']
     """
-    if isinstance(value, bool | np.bool_):
+    # (By its name: who asks for help loads no NumPy.)
+    if type(value).__name__ in ("bool", "bool_"):
         return "yes" if value else "no"
     if value is None or not isinstance(value, Real) or isinstance(value, Integral):
         missing = value is None or str(value) == "<NA>"
         return "–" if missing else f"{int(value):,}".replace("-", "−") if isinstance(value, Integral) else str(value)
     size = abs(float(value))
-    if np.isnan(size):
+    if math.isnan(size):
         return "–"
-    if np.isinf(size):
+    if math.isinf(size):
         text = "∞"
     elif size < 1e-12:
         return "0"
