@@ -313,8 +313,15 @@ def takes(
     kwargs: Mapping[str, Any] | None = None,
     what: str = "a model",
     error: type[SDSCMError] = ProgramError,
+    *,
+    some: bool = False,
 ) -> None:
     """Refuse a model that is no function or does not take these arguments, before it runs.
+
+    Args:
+        fn, args, kwargs: the model and its arguments.
+        what, error: for messages.
+        some: may more arguments come later?
 
     Raises:
         ProgramError: says what it takes and what it is given.
@@ -325,7 +332,7 @@ def takes(
     except (TypeError, ValueError):
         return
     try:
-        signature.bind(*args, **(kwargs or {}))
+        (signature.bind_partial if some else signature.bind)(*args, **(kwargs or {}))
     except TypeError as wrong:
         name = getattr(fn, "__name__", None) or type(fn).__name__
         raise error(

@@ -18,6 +18,29 @@ from .errors import ResumeError, SDSCMError
 
 # Its name in a directory that one process at a time writes to.
 LOCK = ".sdscm.lock"
+# What a directory of each kind has in it; no kind may be written where another one is.
+_KINDS = {
+    "a benchmark": ("data/_manifest.json",),
+    "an evaluation": ("estimates",),
+    "an audit": ("spec.yaml", "cells"),
+    "a demo": ("data.parquet", "effects.png"),
+    "a simulation": ("_manifest.json",),
+}
+
+
+def refuse_others(directory: Path, kind: str) -> None:
+    """Refuse a directory that holds something of another kind, whose files would be mixed with these.
+
+    Args:
+        directory: need not be there.
+        kind: what is to be written, one of those above.
+
+    Raises:
+        ResumeError: says what is there.
+    """
+    for other, marks in _KINDS.items():
+        if other != kind and any((directory / mark).exists() for mark in marks):
+            raise ResumeError(f"{directory} holds {other}; write {kind} to another directory")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import jax
 import pandas as pd
 
 from .. import checks
-from ..durable import make_directory, writing
+from ..durable import make_directory, refuse_others, writing
 from ..engine.progress import progress_bar
 from ..engine.tabulation import TrieScorer
 from ..errors import AuditError
@@ -105,13 +105,15 @@ def audit(
     level, rate = checks.share(level, "level", AuditError), checks.share(rate, "rate", AuditError)
     margin = checks.real(margin, "margin", AuditError, least=0, below=1)
     memory = None if memory is None else checks.count(memory, "memory, a number of bytes,", AuditError)
+    directory = None if out is None else checks.as_path(out, "out", AuditError) / CELLS
+    if directory is not None:
+        refuse_others(directory.parent, "an audit")
     spec = spec if isinstance(spec, AuditSpec) else audit_spec(spec)
     spec = spec if truth is None else spec.known_to(checks.instance(truth, Vignette, "truth", AuditError))
     loaded = loaded_lms(spec, lms)
     for name, (_, lm) in loaded.items():
         check_context(spec, name, lm)
     drawn = draw_wordings(spec, wordings, option_wordings, seed)
-    directory = None if out is None else checks.as_path(out, "out", AuditError) / CELLS
     rows: list[dict[str, Any]] = []
     examples: list[Pair] = []
     asked_of: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 from ..families import FAMILIES, Family, FamilyVariable, Member, family
 from .benchmark import Benchmark
 from .dataset import Dataset
+from .estimators.foreign import FromEconml, FromSklearn
 from .estimators.protocol import Estimator
 from .estimators.registry import estimator_names, make_estimator
 from .evaluation import Evaluation, evaluate
@@ -19,6 +20,8 @@ __all__ = [
     "Evaluation",
     "Family",
     "FamilyVariable",
+    "FromEconml",
+    "FromSklearn",
     "Member",
     "estimator_names",
     "evaluate",

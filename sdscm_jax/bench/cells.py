@@ -54,7 +54,7 @@ def open_cell(
         "cross_fit": settings.held_out.cross_fit,
         "budget": settings.budget,
     }
-    place = directory / "estimates" / f"{name.replace(':', '-')}.{setting}"
+    place = directory / "estimates" / (re.sub(r"[:/\\]", "-", name) + f".{setting}")
     if UNKEPT in identity:
         warnings.warn(f"estimates of {name!r} are not kept for another run: {identity[UNKEPT]}", stacklevel=3)
     there = _manifest(place)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import as_path, count, items
-from ..durable import put_text, writing
+from ..durable import put_text, refuse_others, writing
 from ..engine.parallel import parse_backend, spread
 from ..engine.parts import Parts
 from ..engine.progress import progress_bar
@@ -29,7 +29,7 @@ from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
 from .estimates import read_estimates_of, score_estimates
 from .estimating import BenchmarkSource, Settings, estimated, scored
-from .estimators.registry import chosen, described, oracle_names
+from .estimators.registry import Chosen, chosen, described, oracle_names
 from .foreign_tables import parse_wordings
 from .held_out import HeldOut, splits
 from .leaderboard import leaderboard
@@ -86,7 +86,7 @@ def evaluate(
     source: str | Path,
     out: str | Path,
     *,
-    estimators: str | type | Sequence[str | type] = "suite",
+    estimators: Chosen = "suite",
     covariates: Sequence[str] = ("all", "observed"),
     outcome: str | None = None,
     option: str | None = None,
@@ -117,8 +117,9 @@ def evaluate(
     Args:
         source: see ``open_benchmark``, as for ``outcome``, ``option``, ``hidden``, ``columns`` and ``wordings``.
         out: directory.
-        estimators: names, or classes that a module holds; see ``chosen``. The baselines and the oracles always take
-            part (those that know the truth, where it is known).
+        estimators: names, a list of names, classes and unfitted estimators, or a mapping from names to these; see
+            ``chosen``. Estimators of other libraries are made by ``bench.FromSklearn`` and ``bench.FromEconml``. The
+            baselines and the oracles always take part (those that know the truth, where it is known).
         covariates: settings, of ``"all"`` and ``"observed"``.
         encoding, level, seed: see ``Settings``.
         test_share: share of the units of either arm that estimators do not learn from, and are judged on; by default
@@ -169,6 +170,7 @@ def evaluate(
         names = tuple(name for name in names if name != "oracle_cate")
     elsewhere = _elsewhere(estimates, benchmark, usable, names, intervals_of, level)
     directory = as_path(out, "out")
+    refuse_others(directory, "an evaluation")
     with ExitStack() as stack:
         stack.enter_context(writing(directory))
         cells: dict[Cell, Parts] = {}

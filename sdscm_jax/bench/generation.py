@@ -19,7 +19,7 @@ from ..dsl.analysis.graph import Graph, graph
 from ..dsl.handlers.couple import couple
 from ..dsl.noise.couplings.registry import parse_coupling
 from ..dsl.scoring.scorings.registry import parse_scoring
-from ..durable import make_directory, put
+from ..durable import make_directory, put, refuse_others
 from ..engine.manifest import PACKAGES
 from ..engine.many import loaded_lm
 from ..engine.parallel import parse_backend, spread
@@ -132,6 +132,7 @@ def generate(
     picture = graph(family.member(0, scoring), model)
     what = described(recipe, datasets, model.fingerprint())
     directory = checks.as_path(out, "out")
+    refuse_others(directory, "a benchmark")
     make_directory(directory)
     failures: dict[int, str] = {}
     with Parts.open(directory / DATA, what, datasets) as parts, progress_bar("data sets", datasets, progress) as told:

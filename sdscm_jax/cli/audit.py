@@ -12,16 +12,16 @@ from rich.table import Table
 
 from ..catalogue import AUDITS
 from ..errors import AuditError
-from ..terminal import PlainConsole
+from ..page.spoken_numbers import fixed, signed
 from .load import load_object
 from .one_line import checked_out, one_line_errors
+from .output import answer, progress, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..audit import AuditResult, AuditSpec
 
-console = PlainConsole()
 # Wordings of each proxy in a first look: the fewest of which repetitions have an interval that says something.
 QUICK = 3
 
@@ -75,10 +75,11 @@ def audit(
         embedded = all(source == "embedded" for source in lm or asked.lms)
         if plan:
             asked = asked.known_to(hiring) if embedded else asked
-            _print_plan(
-                audit_plan(asked, wordings=wordings, option_wordings=option_wordings, level=level, margin=margin)
-            )
-            _print_cost(audit_cost(asked, lm or None, wordings=wordings, option_wordings=option_wordings, seed=seed))
+            design = audit_plan(asked, wordings=wordings, option_wordings=option_wordings, level=level, margin=margin)
+            _print_plan(design)
+            cost = audit_cost(asked, lm or None, wordings=wordings, option_wordings=option_wordings, seed=seed)
+            _print_cost(cost)
+            answer(plan=design, cost=cost)
             return
         result = run_audit(
             asked,
@@ -91,17 +92,22 @@ def audit(
             margin=margin,
             pairs=pairs,
             out=out,
+            progress=progress(),
             truth=hiring if embedded else None,
         )
         write_audit(out, result)
-    console.print(asked.title, style="bold")
-    console.print(f"{asked.question}\n")
+    answer(
+        out=out, title=asked.title, question=asked.question, effects=result.effects, lms=result.lms,
+        settings=result.settings,
+    )  # fmt: skip
+    say(asked.title, style="bold")
+    say(f"{asked.question}\n")
     for heading, table in _tables(result):
-        console.print(heading, style="bold")
-        console.print(table)
+        say(heading, style="bold")
+        say(table)
     for told in _told(result):
-        console.print(told)
-    console.print(f"wrote {out}/report.html, {out}/report.md and the tables behind them")
+        say(told)
+    say(f"wrote {out}/report.html, {out}/report.md and the tables behind them")
 
 
 def _print_cost(table: pd.DataFrame) -> None:
@@ -109,16 +115,16 @@ def _print_cost(table: pd.DataFrame) -> None:
     for row in table.to_dict("records"):
         minutes = row["seconds"] / 60
         long = f"{minutes:,.0f} minutes" if minutes >= 2 else f"{row['seconds']:,.0f} seconds"
-        console.print(f"{row['lm']}: about {row['tokens']:,} tokens in {row['cells']} wordings, {long} on this machine")
+        say(f"{row['lm']}: about {row['tokens']:,} tokens in {row['cells']} wordings, {long} on this machine")
 
 
 def _print_plan(table: pd.DataFrame) -> None:
     """What would be asked, and what could be found, by how much effects differ between repetitions."""
     for proxy, rows in table.groupby("proxy", sort=False):
         first = rows.to_dict("records")[0]
-        console.print(f"{proxy}: {_repeated(first)}; {first['combinations']} combinations", style="bold")
+        say(f"{proxy}: {_repeated(first)}; {first['combinations']} combinations", style="bold")
         if first["fixed"]:
-            console.print(f"fixed, so that results are for these alone: {first['fixed']}")
+            say(f"fixed, so that results are for these alone: {first['fixed']}")
         if first["repetitions"] < 2:
             continue
         shown = Table(box=None, padding=(0, 2, 0, 0))
@@ -126,7 +132,7 @@ def _print_plan(table: pd.DataFrame) -> None:
         shown.add_column("it finds, in four of five cases, effects of", justify="right")
         for row in rows.to_dict("records"):
             shown.add_row(f"{row['spread']:g}", _findable(row["detectable"]))
-        console.print(shown)
+        say(shown)
 
 
 def _repeated(row: Mapping[Hashable, Any]) -> str:
@@ -140,7 +146,7 @@ def _repeated(row: Mapping[Hashable, Any]) -> str:
 
 
 def _findable(value: float) -> str:
-    return "none that is possible" if value == float("inf") else f"±{value:.3f}"
+    return "none that is possible" if value == float("inf") else f"±{fixed(value)}"
 
 
 def _told(result: AuditResult) -> Iterator[str]:
@@ -205,11 +211,11 @@ def _tables(result: AuditResult) -> Iterator[tuple[str, Table]]:
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("")
         for row in group.to_dict("records"):
-            numbers = [f"{row[of]:+.3f}" for of in ("value", "lower", "upper")]
+            numbers = [signed(row[of]) for of in ("value", "lower", "upper")]
             if row["method"] == "bounds":
-                numbers[0] = f"{row['least']:+.3f} to {row['greatest']:+.3f}"
+                numbers[0] = f"{signed(row['least'])} to {signed(row['greatest'])}"
             said = "discovery" if row["discovery"] else ""
             said = f"{said} (the {row['same_as']} effect)".strip() if row["same_as"] else said
-            table.add_row(row["effect"], *numbers, f"{row['detectable']:.3f}", f"{row['q']:.2g}", said)
+            table.add_row(row["effect"], *numbers, fixed(row["detectable"]), f"{row['q']:.2g}", said)
         spec = result.spec
         yield f"{lm}, {proxy}: {spec.levels[0]} → {name}, on P({spec.outcome} = {spec.option})", table

@@ -13,17 +13,15 @@ from rich.table import Table
 
 from ..catalogue import FAMILIES
 from ..errors import DataError
-from ..terminal import PlainConsole
 from .load import import_from_here
 from .one_line import checked_out, one_line_errors
+from .output import answer, progress, say
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..bench.evaluation import Evaluation
     from ..bench.read_own import Columns
-
-console = PlainConsole()
 
 _JOBS = "Data sets at a time; default: one for each core, or one without the extra 'parallel'."
 _BACKEND = "joblib backend: loky (processes) or dask (a distributed client must be there)."
@@ -71,16 +69,21 @@ def generate(
             coupling=coupling,
             jobs=jobs,
             backend=backend,
+            progress=progress(),
         )
-    console.print(f"{datasets} data sets of {units} individuals in {out}/data; what they are: {out}/README.md")
-    console.print(f"score estimators on them: sdscm evaluate {out} --out REPORT")
+    answer(out=out, datasets=datasets, units=units, family=found.name)
+    say(f"{datasets} data sets of {units} individuals in {out}/data; what they are: {out}/README.md")
+    say(f"score estimators on them: sdscm evaluate {out} --out REPORT")
 
 
 def evaluate(
     source: Annotated[Path, typer.Argument(help="A benchmark: directory, or file of the paper's authors.")],
     out: Annotated[Path, typer.Option(help="Directory of the report; a killed run goes on there.")],
     estimators: Annotated[
-        str, typer.Option(help="Names with commas; 'suite': the paper's; 'all'; or module:Class of your own.")
+        str,
+        typer.Option(
+            help="Names with commas; 'suite': the paper's; 'all'; or your own, module:Class or path.py:Class."
+        ),
     ] = "suite",
     covariates: Annotated[
         str | None,
@@ -181,18 +184,24 @@ def evaluate(
             backend=backend,
             columns=columns,
             wordings=wordings,
+            progress=progress(),
         )
+    failures = result.scores.dropna(subset=["failure"]).groupby("estimator", sort=False)
+    answer(
+        out=out, leaderboard=_told(result), left_out=result.unusable,
+        failures={name: {"count": len(rows), "first": rows["failure"].iloc[0]} for name, rows in failures},
+    )  # fmt: skip
     for name, why in result.unusable.items():
-        console.print(f"left out {name}: {why}", style="yellow")
-    console.print(_board(_told(result)))
+        say(f"left out {name}: {why}", style="yellow")
+    say(_board(_told(result)))
     if result.scores["wording"].isna().any() and result.scores["dataset"].nunique() > 1:
-        console.print(
+        say(
             "no intervals over data sets: it is not known which of them share their mechanisms (--wordings)",
             style="yellow",
         )
-    for estimator, rows in result.scores.dropna(subset=["failure"]).groupby("estimator", sort=False):
-        console.print(f"{estimator} failed {len(rows)} times, first with: {rows['failure'].iloc[0]}", style="yellow")
-    console.print(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates")
+    for estimator, rows in failures:
+        say(f"{estimator} failed {len(rows)} times, first with: {rows['failure'].iloc[0]}", style="yellow")
+    say(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates")
 
 
 def _jobs(asked: int | None, tasks: int) -> int:
@@ -240,17 +249,17 @@ def _told(result: Evaluation) -> pd.DataFrame:
 
 def _board(leaderboard: pd.DataFrame) -> Table:
     columns = {
-        "ate_rmse": "ATE RMSE",
-        "pehe_sd_y": "PEHE/sd(y)",
-        "pehe_floor_sd_y": "floor",
-        "cate_coverage": "CATE cov.",
-        "ite_coverage": "ITE cov.",
-        "seconds": "CPU s",
+        "ate_rmse": "ATE\nRMSE",
+        "pehe_sd_y": "PEHE\n/sd(y)",
+        "pehe_floor_sd_y": "\nfloor",
+        "cate_coverage": "CATE\ncov.",
+        "ite_coverage": "ITE\ncov.",
+        "seconds": "\nCPU s",
     }
     if "ate" in leaderboard:
         columns = {"ate": "ATE", "ate_lower": "lower", "ate_upper": "upper", "seconds": "CPU s"}
     if leaderboard["failures"].any():
-        columns["failures"] = "failed"
+        columns["failures"] = "\nfailed"
     table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in ("estimator", "covariates"):
         table.add_column(heading, no_wrap=True)
@@ -258,5 +267,7 @@ def _board(leaderboard: pd.DataFrame) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in leaderboard.to_dict("records"):
         numbers = [row[name] for name in columns]
-        table.add_row(row["estimator"], row["covariates"], *("" if math.isnan(x) else f"{x:.3g}" for x in numbers))
+        table.add_row(
+            row["estimator"], row["covariates"], *("" if math.isnan(x) else f"{x + 0.0:.3g}" for x in numbers)
+        )
     return table

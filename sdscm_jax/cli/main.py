@@ -9,18 +9,18 @@ import typer
 from rich.table import Column, Table
 
 from .. import __version__
-from ..terminal import PlainConsole
+from ..page.spoken_numbers import fixed, signed
 from .audit import audit
 from .bench_commands import evaluate, generate
 from .load import load_object
 from .one_line import OneLine, checked_out, one_line_errors
+from .output import LEVELS, answer, progress, say
 
 if TYPE_CHECKING:
     from ..effects.individual import Contrast
 
 app = typer.Typer(
     cls=OneLine,
-    add_completion=False,
     no_args_is_help=True,
     # What a user typed would be markup in messages about it.
     rich_markup_mode=None,
@@ -28,9 +28,10 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        console.print(f"sdscm {__version__}")
+def _print_version(given: bool) -> None:
+    if given:
+        say(f"sdscm {__version__}")
+        answer(version=__version__)
         raise typer.Exit
 
 
@@ -40,14 +41,20 @@ def every(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The result as one JSON object on stdout, instead of text.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No text on stdout and no progress; errors remain.")] = False,
+    log_level: Annotated[
+        str | None, typer.Option(help=f"Log to stderr, warnings too: {', '.join(LEVELS)}. Default: no log.")
+    ] = None,
 ) -> None:
-    """What every command takes; ``OneLine`` looks at it."""
+    """What every command takes, before or after its name; ``output.take`` looks at it."""
 
 
 app.command()(generate)
 app.command()(evaluate)
 app.command()(audit)
-console = PlainConsole()
 
 
 @app.command()
@@ -61,7 +68,7 @@ def demo(
     import jax
 
     from .. import checks
-    from ..durable import put_text
+    from ..durable import put_text, refuse_others
     from ..effects.individual import contrast
     from ..effects.plot import plot_contrast
     from ..engine.provenance import card
@@ -73,13 +80,21 @@ def demo(
     with one_line_errors(2):
         units, seed = checks.count(units, "--units"), checks.seed(seed, "--seed")
         out = checked_out(out)
+        refuse_others(out, "a demo")
     with one_line_errors():
         model_lm = load_lm(lm)
         family = Family.from_vignette(oncology)
         model = family.member(seed)
         treatment, outcome = oncology.treatment, oncology.outcome
         low, high = oncology[treatment].options
-        data = simulate(model, jax.random.key(seed), units, model_lm, worlds=[{treatment: low}, {treatment: high}])
+        data = simulate(
+            model,
+            jax.random.key(seed),
+            units,
+            model_lm,
+            worlds=[{treatment: low}, {treatment: high}],
+            progress=progress(),
+        )
         out.mkdir(parents=True, exist_ok=True)
         data.to_parquet(out / "data.parquet", logp=[treatment, outcome])
         data.graph.draw(out / "dag.svg", treatment=treatment, outcome=outcome)
@@ -92,16 +107,20 @@ def demo(
             "effects.png": f"the effect of {treatment} on {outcome}",
         }
         put_text(out / "README.md", card(f"{units} units of the oncology model", data.provenance, files))
-    console.print(
-        f"{units} individuals, 14 variables, the factual world and do({treatment}={low} | {high})", style="bold"
-    )
-    console.print(f"\nThe first one: {data.text(0)}\n")
-    console.print(_contrast_table(result))
-    console.print(
-        f"propensity P({treatment}={high}): {result.propensity.min():.2f} to {result.propensity.max():.2f}; "
+    say(f"{units} individuals, 14 variables, the factual world and do({treatment}={low} | {high})", style="bold")
+    say(f"\nThe first one: {data.text(0)}\n")
+    say(_contrast_table(result))
+    least, most = (fixed(end, 2) for end in (result.propensity.min(), result.propensity.max()))
+    say(
+        f"propensity P({treatment}={high}): {least} to {most}; "
         f"{result.changed:.0%} of the individuals have another {outcome} in the other world"
     )
-    console.print(f"wrote {out}/data.parquet, {out}/dag.svg and {out}/effects.png (README.md says what they are)")
+    say(f"wrote {out}/data.parquet, {out}/dag.svg and {out}/effects.png (README.md says what they are)")
+    answer(
+        out=out, files=[*files, "README.md"], units=units, treatment=treatment, outcome=outcome, low=low, high=high,
+        effect=result.to_pandas(), changed=result.changed,
+        propensity=[result.propensity.min(), result.propensity.max()],
+    )  # fmt: skip
 
 
 @app.command()
@@ -121,11 +140,12 @@ def show(
             kind = f"{site.kind}, exogenous" if site.exogenous else site.kind
             template = str(site.template) if site.template else ""
             table.add_row(site.name, kind, ", ".join(site.parents), template, " | ".join(site.options))
-        console.print(table)
-        console.print(found.to_mermaid())
+        say(table)
+        say(found.to_mermaid())
         if out is not None:
             found.draw(out)
-            console.print(f"wrote {out}")
+            say(f"wrote {out}")
+        answer(sites=found.to_pandas(), edges=found.edges, mermaid=found.to_mermaid(), out=out)
 
 
 @app.command()
@@ -133,10 +153,14 @@ def models() -> None:
     """List the language models that load, on which weights they were tried, and which are refused."""
     from ..models.known_models import rows as known_model_rows
 
-    table = Table(Column("model_type", no_wrap=True), "", "models", "tried on", "in GGUF")
-    for row in known_model_rows():
+    headings = ("model_type", "", "models", "tried on", "in GGUF")
+    table = Table(Column(headings[0], no_wrap=True), *headings[1:])
+    names = ("model_type", "loads", "models", "tried_on", "in_gguf")
+    rows = known_model_rows()
+    for row in rows:
         table.add_row(*row)
-    console.print(table)
+    say(table)
+    answer(models=[dict(zip(names, row, strict=True)) for row in rows])
 
 
 def _contrast_table(result: Contrast) -> Table:
@@ -149,8 +173,6 @@ def _contrast_table(result: Contrast) -> Table:
         title=f"effect of {result.treatment}: {result.low} → {result.high}, on probabilities",
     )
     for option, row in result.to_pandas().iterrows():
-        # Rounded first, so that what is as good as 0 has no sign of its own.
-        signed = (f"{round(row[name], 3) + 0.0:+.3f}" for name in ("ate", "lower", "upper", "naive"))
-        ate, lower, upper, naive = signed
-        table.add_row(str(option), f"{row['p_low']:.3f}", f"{row['p_high']:.3f}", f"{ate} [{lower}, {upper}]", naive)
+        ate, lower, upper, naive = (signed(row[name]) for name in ("ate", "lower", "upper", "naive"))
+        table.add_row(str(option), fixed(row["p_low"]), fixed(row["p_high"]), f"{ate} [{lower}, {upper}]", naive)
     return table

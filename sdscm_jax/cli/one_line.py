@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,22 +15,21 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from .. import __version__
 from ..errors import SDSCMError
 from ..terminal import PlainConsole
+from .output import asked, document_alone, log, take
 
 # Frames of these are not the user's.
 _OURS = (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
-_debug = False
 
 
 class OneLine(TyperGroup):
-    """Commands whose errors are one line; ``--debug``, before the command or after it, shows the traceback."""
+    """Commands whose errors are one line. What all of them take (``output.Asked``) may stand before or after them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The arguments, ``--debug`` first."""
-        global _debug
-        _debug = "--debug" in args
-        return super().parse_args(ctx, ["--debug"] * _debug + [arg for arg in args if arg != "--debug"])
+        """The arguments of the command alone."""
+        return super().parse_args(ctx, take(args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -38,7 +38,12 @@ class OneLine(TyperGroup):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         with one_line_errors():
-            return super().invoke(ctx)
+            started = time.monotonic()
+            log.info("sdscm %s: %s", __version__, ctx.command_path)
+            with document_alone():
+                found = super().invoke(ctx)
+            log.info("done in %.1f s", time.monotonic() - started)
+            return found
 
 
 @contextmanager
@@ -60,7 +65,7 @@ def one_line_errors(status: int = 1, kept: Path | None = None) -> Iterator[None]
         raise typer.Exit(130) from error
     except Exception as error:
         # A wrong option is the command line's own affair (by what it has: Typer brings a click of its own).
-        if _debug or (hasattr(error, "exit_code") and hasattr(error, "show")):
+        if asked.debug or (hasattr(error, "exit_code") and hasattr(error, "show")):
             raise
         _print(type(error).__name__, _said(error))
         raise typer.Exit(status if isinstance(error, SDSCMError | ImportError) else 1) from error

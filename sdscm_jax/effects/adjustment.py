@@ -11,6 +11,7 @@ import numpy as np
 
 from ..checks import count, items, one_of
 from ..errors import EffectError, SiteError
+from ..page.spoken_numbers import signed
 from .average import ate
 from .estimand import Estimand, Probability, Product, product, text, total
 from .exact_source import Exact
@@ -61,7 +62,7 @@ class Adjustment:
                 f"  {self.estimand}",
                 f"  {'':<{width}}    value    truth  difference",
                 *(
-                    f"  {k:<{width}}  {v:+.4f}  {t:+.4f}     {d:+.4f}"
+                    f"  {k:<{width}}  {signed(v, 4)}  {signed(t, 4)}     {signed(d, 4)}"
                     for k, (v, t, d) in zip(self.labels, numbers.T, strict=True)
                 ),
                 f"  {'valid' if self.valid else 'not valid'}: {self.reason}",

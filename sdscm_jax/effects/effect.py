@@ -11,6 +11,7 @@ import numpy as np
 from ..checks import count, share
 from ..errors import EffectError, nearest
 from ..page.forms import Form, Interval, Shown
+from ..page.spoken_numbers import signed
 from .contraction import Cost
 from .estimate import Estimate, lopsided, unseen, unvaried
 from .estimate import quantile as student
@@ -73,6 +74,28 @@ class Effect(Shown):
             EffectError: there is no such label or position.
         """
         return float(self.value[position(label, self.labels, self.name)])
+
+    def interval_of(self, label: str | int | None = None) -> tuple[float, float]:
+        """Lower and upper limit of one number; without a label, of the only one.
+
+        Raises:
+            EffectError: there is no such label or position, or there are several numbers and none is named.
+        """
+        return self._ends(label, (self.lower, self.upper))
+
+    def bounds_of(self, label: str | int | None = None) -> tuple[float, float] | None:
+        """``bounds`` of one number; without a label, of the only one. None: there are none, or none are known.
+
+        Raises:
+            EffectError: see ``interval_of``.
+        """
+        return None if self.bounds is None else self._ends(label, self.bounds)
+
+    def _ends(self, label: str | int | None, ends: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+        if label is None and len(self.labels) != 1:
+            raise EffectError(f"{self.name} is {len(self.labels)} numbers; say of which: {', '.join(self.labels)}")
+        place = 0 if label is None else position(label, self.labels, self.name)
+        return float(ends[0][place]), float(ends[1][place])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,8 +163,7 @@ class Effect(Shown):
 
 
 def _told(number: float) -> str:
-    # Rounded first, so that what is as good as 0 has no sign of its own.
-    return f"{round(float(number), 4) + 0.0:+.4f}"
+    return signed(number, 4)
 
 
 def position(label: str | int, labels: Sequence[str], name: str) -> int:

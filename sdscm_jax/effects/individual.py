@@ -222,7 +222,7 @@ def contrast(data: Simulation, treatment: str, outcome: str, low: str, high: str
         low, high: two options of the treatment.
 
     Raises:
-        SiteError: a world, a site or its log-probabilities are missing.
+        SiteError: a world, a site or its log-probabilities are missing; or the two sites or levels are one.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -238,8 +238,12 @@ def contrast(data: Simulation, treatment: str, outcome: str, low: str, high: str
         one_of(name, data.graph.names, "site", SiteError)
         if name not in data.log_probs:
             raise SiteError(f"the simulation kept no log-probabilities of site {name!r}")
+    if treatment == outcome:
+        raise SiteError(f"treatment and outcome are both {outcome!r}")
     levels = data.graph[treatment].options
     low, high = (one_of(level, levels, f"option of {treatment!r}", SiteError) for level in (low, high))
+    if low == high:
+        raise SiteError(f"treatment {treatment!r}: low and high are both {low!r}")
     worlds = [data.world(world_label({treatment: level})) for level in (low, high)]
     options = data.graph[outcome].options
     factual = data.values[outcome][:, 0]

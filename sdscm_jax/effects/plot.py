@@ -11,6 +11,7 @@ import numpy as np
 from ..checks import instance
 from ..dsl.analysis.save_figure import save_figure
 from ..page.drawing import INK, MUTED, SERIES, figure_style
+from ..page.spoken_numbers import fixed
 from .individual import Contrast
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _whole(contrast: Contrast, table: Any, level: float) -> Figure:
                 -w, mean, 0.8, color=_COLOURS[w], hatch=_HATCHES[w], edgecolor="white", linewidth=0,
                 label=f"do({contrast.treatment}={level_})",
             )  # fmt: skip
-            outcome.text(mean, -w, f" {mean:.2f}", va="center", fontsize=9)
+            outcome.text(mean, -w, f" {fixed(mean, 2)}", va="center", fontsize=9)
         outcome.set_yticks([-0.5], [textwrap.fill(option, 28)])
         outcome.tick_params(axis="y", length=0)
         outcome.grid(False, axis="y")

@@ -17,8 +17,10 @@ from sdscm_jax.bench import estimating
 from sdscm_jax.bench.evaluation import Evaluation, evaluate
 from sdscm_jax.bench.opening import open_benchmark
 from sdscm_jax.cli import app
+from sdscm_jax.errors import ResumeError
 
 from .conftest import UNITS
+from .mine import Shrunk
 
 NAMES = "linear_regression,tests.bench.mine:Noise,tests.bench.mine:Crash"
 
@@ -251,3 +253,17 @@ def test_an_outcome_whose_expected_effects_are_not_known(benchmark: Path, tmp_pa
     assert mine[["cate_coverage", "cate_score", "cate_r2", "regret", "rank_correlation"]].isna().all()
     assert np.isfinite(mine[["pehe", "ate_rmse", "cate_width"]].astype(float)).all()
     assert "what they should contain is not known" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_estimators_that_are_made(benchmark: Path, tmp_path: Path) -> None:
+    """They are scored as their class is, and kept by what they hold."""
+
+    def board(estimators: Any) -> pd.DataFrame:
+        return evaluate(
+            benchmark, tmp_path, estimators=estimators, covariates=["all"], limit=1, progress=False
+        ).leaderboard.set_index("estimator")
+
+    found = board({"whole": Shrunk(), "half": Shrunk(0.5), "named": "tests.bench.mine:Shrunk"})
+    assert found.loc["whole", "pehe"] == found.loc["named", "pehe"] != found.loc["half", "pehe"]
+    with pytest.raises(ResumeError, match="parameters"):
+        board({"half": Shrunk(2.0)})

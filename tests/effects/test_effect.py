@@ -77,6 +77,19 @@ def test_numbers_by_label() -> None:
     chex.assert_trees_all_close(float(effects.total_variation(NETWORK, "rain", "wet")), 0.7)
 
 
+def test_ends_are_two_floats(simulation: Simulation) -> None:
+    pns = effects.pns(NETWORK, "rain", "wet", option="yes")
+    assert pns.bounds_of() == pns.bounds_of("PNS") == pytest.approx((0.7, 0.8), abs=1e-12)
+    assert pns.interval_of() == (float(pns), float(pns))
+    ate = effects.ate(simulation, "rain", "wet")
+    assert ate.interval_of("yes") == ate.interval_of(-1) == (ate.lower[1], ate.upper[1])
+    assert ate.bounds_of("yes") is None
+    with pytest.raises(EffectError, match="ATE is 2 numbers; say of which: no, yes"):
+        ate.interval_of()
+    with pytest.raises(EffectError, match="did you mean 'yes'"):
+        ate.interval_of("ye")
+
+
 def test_table() -> None:
     frame = effects.pns(NETWORK, "rain", "wet", option="yes").to_pandas()
     expected = pd.DataFrame(

@@ -11,6 +11,7 @@ import pytest
 from scipy.optimize import linprog
 
 from sdscm_jax import effects
+from sdscm_jax.effects.counterfactual_graph import Target
 from sdscm_jax.errors import EffectError
 
 from .brute import COUPLINGS, Model, Units, random_model
@@ -33,6 +34,7 @@ def test_units_with_shared_noise(model: Model, coupling: str) -> None:
     network = model.network(coupling)
     units = Units(model, coupling, N)
     c, t, y = (units.world({})[name] for name in ("c", "t", "y"))
+    m = units.world({}).get("m0")
     low, high = (units.world({"t": value})["y"] for value in (0, 1))
     for k in range(model.size("y")):
         with_it, without = (t == 1) & (y == k), (t == 0) & (y != k)
@@ -42,7 +44,10 @@ def test_units_with_shared_noise(model: Model, coupling: str) -> None:
         if without.sum() > 100:
             assert within(high == k, float(effects.ps(network, "t", "y", option=f"y{k}")), without)
     pairs = list(itertools.product(range(model.size("y")), repeat=2))
-    groups = (({}, t >= 0), ({"t": 1}, t == 1), ({"c": "c0", "t": "t0"}, (t == 0) & (c == 0)))
+    groups = [({}, t >= 0), ({"t": 1}, t == 1), ({"c": "c0", "t": "t0"}, (t == 0) & (c == 0))]
+    # What the treatment causes tells of the noise.
+    groups += [({"y": "y1"}, y == 1), ({"t": 1, "y": 0}, (t == 1) & (y == 0)), ({"t": 0, "y": 0}, (t == 0) & (y == 0))]
+    groups += [({"c": 1, "m0": 0, "y": 0}, (c == 1) & (m == 0) & (y == 0))] if m is not None else []
     for evidence, rows in groups:
         found = effects.potential_outcomes(network, "t", "y", evidence=evidence)
         if rows.sum() > 100:
@@ -87,6 +92,7 @@ def test_bounds_hold_for_every_coupling(model: Model) -> None:
         source = effects.exact(model.network(), coupling=coupling)
         found = [f(source, "t", "y", option=k) for f in (effects.pn, effects.ps, effects.pns) for k in (0, 1)]
         found += [effects.potential_outcomes(source, "t", "y", evidence=e) for e in ({}, {"t": 0}, {"c": 0})]
+        found += [effects.potential_outcomes(source, "t", "y", evidence={"t": k, "y": 0}) for k in (0, 1)]
         for effect in found:
             if effect.coupling is None:
                 continue
@@ -208,6 +214,23 @@ def test_no_effect_depends_on_no_coupling() -> None:
         assert "noise" not in str(found)
 
 
-def test_evidence_on_what_the_treatment_causes() -> None:
-    with pytest.raises(EffectError, match=r"evidence on 'y', which 't' causes.*effects\.sampled\(.*evidence=…"):
-        effects.potential_outcomes(two_sites(0, True).network(), "t", "y", evidence={"y": "y0"})
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_evidence_of_treatment_and_outcome_is_what_necessity_is_of(coupling: str) -> None:
+    source = effects.exact(random_model(2, 4).network(), coupling=coupling)
+    k = 1
+    joint = effects.potential_outcomes(source, "t", "y", evidence={"t": 1, "y": k})
+    cells = joint.value.reshape((int(len(joint) ** 0.5),) * 2)
+    chex.assert_trees_all_close(cells[:, k].sum(), 1.0, atol=1e-12)
+    chex.assert_trees_all_close(cells.sum() - cells[k, k], float(effects.pn(source, "t", "y", option=k)), atol=1e-12)
+    # Where the natural level is not known it is summed out.
+    both = effects.potential_outcomes(source, "t", "y", evidence={"y": k})
+    low, high = (source.joint([Target("t"), Target("y")]).value[t, k] for t in (0, 1))
+    by_level = [effects.potential_outcomes(source, "t", "y", evidence={"t": t, "y": k}).value for t in (0, 1)]
+    chex.assert_trees_all_close(both.value, (low * by_level[0] + high * by_level[1]) / (low + high), atol=1e-12)
+    assert both.bounds is None
+
+
+def test_a_third_level_beside_the_two_needs_units() -> None:
+    network = random_model(0, 3, treated=3).network()
+    with pytest.raises(EffectError, match=r"has 3 versions whose noise is shared.*effects\.sampled"):
+        effects.potential_outcomes(network, "t", "y", 0, 1, evidence={"y": 0})

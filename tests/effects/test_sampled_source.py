@@ -59,6 +59,9 @@ ALL: dict[str, Effects] = {
     "potential outcomes of some": lambda *a, **k: effects.potential_outcomes(
         *a, evidence={"degree": LOW, "applicant": "Emily"}, **k
     ),
+    "potential outcomes given the outcome": lambda *a, **k: effects.potential_outcomes(
+        *a, evidence={"interview": "impressive"}, **k
+    ),
 }
 ALONG = {
     "without": [("degree", "test"), ("test", "interview")],

@@ -18,7 +18,7 @@ import sdscm_jax as sd
 from sdscm_jax.audit.report.graph_text import mermaid
 from sdscm_jax.bench.card import write_card
 from sdscm_jax.cli import app
-from sdscm_jax.cli import main as commands
+from sdscm_jax.cli.output import console
 from sdscm_jax.dsl.analysis.graph import Graph
 from sdscm_jax.dsl.analysis.structure import Site
 from sdscm_jax.families import family
@@ -43,12 +43,12 @@ OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud80
 def test_a_console_prints_the_text(text: str) -> None:
     from rich.table import Table
 
-    console = PlainConsole(width=200, record=True, force_terminal=True, file=io.StringIO())
+    own = PlainConsole(width=200, record=True, force_terminal=True, file=io.StringIO())
     table = Table(text, title=text)
     table.add_row(text)
-    console.print(text)
-    console.print(table)
-    said = console.export_text(styles=False)
+    own.print(text)
+    own.print(table)
+    said = own.export_text(styles=False)
     assert said.count(shown(text)) >= 4
     assert not OBEYED.search(shown(text))
     assert OBEYED.search(text) or shown(text) == text
@@ -79,7 +79,7 @@ def test_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "    c = sd.Choice(lm, 'Answer [yes or no]: {}.', ['$x^{', ':smile:'], given=[a])\n"
         "    sd.sample('b\\x1b]0;owned\\x07', c)\n"
     )
-    monkeypatch.setattr(commands.console, "_width", 400)
+    monkeypatch.setattr(console, "_width", 400)
     result = CliRunner().invoke(app, ["show", f"{tmp_path / 'instruct.py'}:f", "--out", str(tmp_path / "g.svg")])
     assert result.exit_code == 0, result.output
     for words in (

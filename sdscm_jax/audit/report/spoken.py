@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ...page.spoken_numbers import fixed, signed
+
 
 def probability(value: float) -> str:
     """A probability or a share.
@@ -13,7 +15,7 @@ def probability(value: float) -> str:
     >>> probability(0.41), probability(float("nan"))
     ('0.410', '–')
     """
-    return f"{value:.3f}" if np.isfinite(value) else "–"
+    return fixed(value) if np.isfinite(value) else "–"
 
 
 def change(value: float) -> str:
@@ -24,9 +26,8 @@ def change(value: float) -> str:
     """
     if not np.isfinite(value):
         return "–"
-    text = f"{abs(value):.3f}"
-    sign = "" if float(text) == 0 else "−" if value < 0 else "+"
-    return sign + text
+    text = signed(value)
+    return text.lstrip("+") if float(text) == 0 else text.replace("-", "−")
 
 
 def span(lower: float, upper: float, told: Any = change) -> str:

@@ -31,7 +31,7 @@ def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) ->
         a ``Phrase`` for a ``Choice`` or a ``Text``; the drawn value for other distributions.
 
     Raises:
-        SiteError: the name is not a non-empty string.
+        SiteError: the name is not a non-empty string; or nothing runs the model, so that there is no noise to draw by.
 
     >>> import jax, numpyro, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -46,6 +46,11 @@ def sample(name: str, site: Any, *, exogenous: bool = False, obs: Any = None) ->
     )
     if not hasattr(site, "log_prob") or isinstance(site, type):
         raise SiteError(f"site {name!r} is drawn from a Choice, a Text or a distribution of NumPyro, got {told(site)}")
+    if not _PYRO_STACK and obs is None:
+        raise SiteError(
+            f"site {name!r} is drawn outside of a model: give the function itself, not what it returns, to "
+            "sd.simulate, say; or run it under handlers.exogenous(model, key)"
+        )
     mechanism = site if isinstance(site, Mechanism) else None
     if mechanism is not None and obs is not None:
         obs = mechanism.as_value(obs, f"site {name!r}")

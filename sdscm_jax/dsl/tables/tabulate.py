@@ -102,6 +102,7 @@ def tabulate(
         SiteError: a site is free text, or is given some; its contexts are more than 65,536 and
             ``contexts`` does not name them; or ``contexts`` does not fit the model's sites.
         OptionError: ``contexts`` has what is no option of a site.
+        ProgramError: ``fn`` does not take these arguments, or those of a call besides (each is given once).
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -122,11 +123,11 @@ def tabulate(
     takes(scorer, ("choice", "contexts"), what="a scorer", error=SiteError)
     shallow((args, kwargs), "an argument of the model", ProgramError)
     table = Tabulated(fn, args, kwargs, {}, {}, contexts, scorer)
+    takes(fn, args, kwargs, some=True)
     try:
         inspect.signature(fn).bind(*args, **kwargs)
     except TypeError:
-        # More arguments are needed to run the model.
-        return table
+        return table  # More arguments are needed to run the model.
     table.prepare((), {})
     return table
 
@@ -318,8 +319,7 @@ class Tabulated(Shown):
                 tensors[name + _CONTEXTS] = table.contexts
         sizes = {name: table.sizes for name, table in self.tables.items() if not table.is_dense}
         parts = {"sites": self.names, "arguments": arguments, "sizes": sizes}
-        path = as_path(path)
-        save_file(tensors, path, metadata={name: json.dumps(part) for name, part in parts.items()})
+        save_file(tensors, as_path(path), metadata={name: json.dumps(part) for name, part in parts.items()})
 
 
 _CONTEXTS = ".contexts"
@@ -386,12 +386,12 @@ def _too_many(reach: Reach, asked: bool) -> str:
 def _alike(args: tuple, kwargs: dict[str, Any]) -> Any:
     """What calls have in common that come to the same contexts, hashable; None if it is not known."""
     leaves, treedef = jax.tree.flatten((args, kwargs))
-    parts: list[tuple[Any, Any]] = []
-    for x in leaves:
-        if isinstance(x, (Array, np.ndarray)):
-            parts.append((np.shape(x), jnp.result_type(x)))
-        else:
-            parts.append((type(x), None if isinstance(x, float) else x))
+    parts: list[tuple[Any, Any]] = [
+        (np.shape(x), jnp.result_type(x))
+        if isinstance(x, (Array, np.ndarray))
+        else (type(x), None if isinstance(x, float) else x)
+        for x in leaves
+    ]
     alike = treedef, tuple(parts)
     try:
         hash(alike)
