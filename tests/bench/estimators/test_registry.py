@@ -23,7 +23,7 @@ from sdscm_jax.bench.estimators.protocol import Estimator, seed_of
 from sdscm_jax.bench.estimators.registry import BASELINES, SUITE, chosen, described, estimator_names, make_estimator
 from sdscm_jax.errors import EstimatorError
 
-from .mine import Shrunk
+from ..mine import Shrunk
 
 
 def test_all_names() -> None:
