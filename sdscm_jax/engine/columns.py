@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -103,7 +103,8 @@ def add_tokens(
         if isinstance(site.phrase, TextPhrase):
             for w, label in enumerate(worlds):
                 for name, i in _members(site).items():
-                    frame[labelled(f"tokens({name})", label)] = list(values[site.name][(slice(None), w, *i)])
+                    index: Any = (slice(None), w, *i)
+                    frame[labelled(f"tokens({name})", label)] = list(values[site.name][index])
 
 
 def _members(site: Site) -> dict[str, tuple[int, ...]]:

@@ -81,7 +81,10 @@ def test_many_kinds_of_texts_are_those_in_graph(lm: sd.LanguageModel) -> None:
     # A world that reaches nothing of a site has the very same text; where words before differ, it may part.
     assert (twins.values["note"][:, 3] == twins.values["note"][:, 0]).all()
     assert (twins.values["note"][:, 1] != twins.values["note"][:, 0]).any()
-    assert set(twins.to_pandas(logp=False)["note|do(note= low)"]) == {" ok"}
+    table = twins.to_pandas(logp=False)
+    assert set(table[f"note|{twins.worlds[2]}"]) == {" low"}
+    # Each member of a plate has its own column.
+    assert table["said[1]"].tolist() == twins.graph["said"].phrase.at(twins.values["said"][:, 0, 1]).text.tolist()
 
 
 def test_each_distinct_token_once(lm: sd.LanguageModel, plain: sd.Simulation) -> None:

@@ -17,17 +17,19 @@ from .scorings.base import Scoring
 
 
 class Unlisted(Protocol):
-    """A given text that is one of too many to list: what somebody wrote.
+    """A given text that is one of too many to list: what somebody wrote."""
 
-    Attributes:
-        columns: numbers that say which it is.
-        longest: most tokens that it may have.
-        count: how many there may be.
-    """
+    @property
+    def columns(self) -> int:
+        """How many numbers say which it is."""
 
-    columns: int
-    longest: int
-    count: int
+    @property
+    def longest(self) -> int:
+        """Most tokens that it may have."""
+
+    @property
+    def count(self) -> int:
+        """How many there may be."""
 
     def tokens(self, numbers: np.ndarray) -> Tokens:
         """The text that numbers ``[columns]`` say, as what is read."""
