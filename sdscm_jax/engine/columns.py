@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -66,8 +66,9 @@ def check_columns(sites: Sequence[Site], worlds: Sequence[str], kept: Sequence[s
     for label in worlds:
         for site in sites:
             if isinstance(site.phrase, TextPhrase):
-                for name in (site.name, f"parts({site.name})", f"tokens({site.name})"):
-                    add(labelled(name, label), site.name)
+                for own in _members(site):
+                    for name in (own, f"parts({own})", f"tokens({own})"):
+                        add(labelled(name, label), site.name)
                 continue
             for i in np.ndindex(site.shape):
                 add(labelled(indexed(site.name, i), label), site.name)
@@ -101,13 +102,20 @@ def add_tokens(
     for site in sites:
         if isinstance(site.phrase, TextPhrase):
             for w, label in enumerate(worlds):
-                frame[labelled(f"tokens({site.name})", label)] = list(values[site.name][:, w])
+                for name, i in _members(site).items():
+                    index: Any = (slice(None), w, *i)
+                    frame[labelled(f"tokens({name})", label)] = list(values[site.name][index])
+
+
+def _members(site: Site) -> dict[str, tuple[int, ...]]:
+    """Names of the texts of a site, of which there are several in a plate or a loop, and their places."""
+    return {indexed(site.name, i): i for i in np.ndindex(site.shape[:-1])}
 
 
 def value_columns(site: Site, worlds: Sequence[str]) -> list[str]:
     """Names of the columns that ``values_of`` reads."""
     if isinstance(site.phrase, TextPhrase):
-        return [labelled(f"tokens({site.name})", label) for label in worlds]
+        return [labelled(f"tokens({name})", label) for label in worlds for name in _members(site)]
     return [labelled(indexed(site.name, i), label) for label in worlds for i in np.ndindex(site.shape)]
 
 
@@ -135,7 +143,8 @@ def values_of(table: pa.Table, site: Site, worlds: Sequence[str]) -> np.ndarray:
 
     found = [column(name) for name in value_columns(site, worlds)]
     if isinstance(site.phrase, TextPhrase):
-        return np.stack([np.stack(list(texts)).astype(np.int32) for texts in found], axis=1)
+        tokens = [np.stack(list(texts)).astype(np.int32) for texts in found]
+        return _side_by_side(tokens, (len(table), len(worlds), *site.shape)).astype(np.int32)
     return _side_by_side(found, (len(table), len(worlds), *site.shape)).astype(np.int32 if site.options else site.dtype)
 
 

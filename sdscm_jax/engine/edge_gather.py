@@ -27,10 +27,6 @@ class Edges:
         self.nodes, self._starts = np.unique(of_edges.ravel()[self._order], return_index=True)
         self._counts = np.diff(np.r_[self._starts, of_edges.size])
 
-    def read(self, nodes: np.ndarray) -> np.ndarray:
-        """bool: are these nodes read?"""
-        return np.isin(nodes, self.nodes)
-
     def of(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Edges of nodes that are read: their places in ``[ends, E]``, numbers of the nodes, and tokens."""
         at = np.searchsorted(self.nodes, nodes)

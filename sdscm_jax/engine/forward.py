@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ..dsl.language.token_law import TokenLaw
+from ..dsl.noise.streams import fold_in, key_of_words, token_gumbels_at
 from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
 from ..models.sharding import DATA, TENSOR, axis_size, over_data, place, replicated
@@ -29,6 +32,30 @@ class Read(NamedTuple):
 
     rows: np.ndarray
     tokens: np.ndarray
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pick:
+    """Which next tokens are wanted, and the noise that picks them.
+
+    Attributes:
+        rows: int32 ``[M]``, places in the buffer.
+        which: int32 ``[B]``, the row that each text goes on from.
+        words: int32 ``[B, 2]``, bits of the key of its site.
+        places: int32 ``[B]``, its place among the draws of that key.
+        temperatures: float32 ``[B]``.
+        states: int32 ``[B]``, of the automaton.
+        steps: int32 ``[B]``, numbers of the tokens.
+    """
+
+    rows: np.ndarray
+    which: np.ndarray
+    words: np.ndarray
+    places: np.ndarray
+    temperatures: np.ndarray
+    states: np.ndarray
+    steps: np.ndarray
 
 
 def token_bytes(lm: LanguageModel) -> int:
@@ -76,6 +103,20 @@ def _edges(lm: LanguageModel, buffer: Array, read: Read, size: int, split: bool)
     return logits[rows, tokens] - jax.nn.logsumexp(logits, axis=-1)[rows]
 
 
+def _picked(lm: LanguageModel, buffer: Array, pick: Pick, law: TokenLaw) -> Array:
+    """The next tokens, int32 ``[B]``."""
+    logits = lm.decoder.logits(buffer[pick.rows])[pick.which]
+    size = logits.shape[-1]
+
+    def noise(words: Array, place: Array, step: Array) -> Array:
+        words, place = (jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (words, place))
+        return token_gumbels_at(fold_in(key_of_words(words), step), size, place)
+
+    words, places, steps = map(jnp.asarray, (pick.words, pick.places, pick.steps))
+    log_probs = law.log_probs(logits, jnp.asarray(pick.temperatures), jnp.asarray(pick.states), steps)
+    return law.chosen(log_probs, jax.vmap(noise)(words, places, steps))
+
+
 def _over_lanes(function: Callable, lanes: int) -> Callable:
     """The function for arguments with a leading axis of lanes, apart from the language model's."""
     if lanes > 1:
@@ -88,17 +129,21 @@ def _over_lanes(function: Callable, lanes: int) -> Callable:
 
 
 @lru_cache(maxsize=256)
-def _compiled(size: int | None, treedef: Any, leaves: tuple, lanes: int, mesh: Mesh | None) -> Any:
-    """A step, or (with a size) a reading of edges, compiled for arguments of these shapes."""
-    function = _step if size is None else partial(_edges, size=size, split=mesh is not None)
+def _compiled(what: int | TokenLaw | None, treedef: Any, leaves: tuple, lanes: int, mesh: Mesh | None) -> Any:
+    """A step, a reading of edges (with a size) or of tokens (with a law), compiled for arguments of these shapes."""
+    function: Callable = _step
+    if isinstance(what, int):
+        function = partial(_edges, size=what, split=mesh is not None)
+    elif what is not None:
+        function = partial(_picked, law=what)
     args = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(s, d, sharding=where) for s, d, where in leaves])
     options: dict[str, Any] = {}
-    if mesh is not None and size is None:
+    if mesh is not None and what is None:
         options["out_shardings"] = over_data(mesh), _pool_sharding(mesh, args[0].config.kv_heads)
     elif mesh is not None:
         options["out_shardings"] = replicated(mesh)
     # Where buffers are reused, the old ones are given up.
-    donated = (1, 2) if size is None else ()
+    donated = (1, 2) if what is None else ()
     return jax.jit(_over_lanes(function, lanes), donate_argnums=donated, **options).lower(*args).compile()
 
 
@@ -116,12 +161,12 @@ class Forward:
         self.lm, self.lanes, self.mesh = lm, lanes, mesh
         self.compile_seconds = 0.0
 
-    def _run(self, size: int | None, *args: Any) -> Any:
+    def _run(self, what: int | TokenLaw | None, *args: Any) -> Any:
         leaves, treedef = jax.tree.flatten((self.lm, *args))
         placed = self.mesh is not None
         described = tuple((jnp.shape(x), jnp.result_type(x), x.sharding if placed else None) for x in leaves)
         started, before = time.perf_counter(), _compiled.cache_info().misses
-        compiled = _compiled(size, treedef, described, self.lanes, self.mesh)
+        compiled = _compiled(what, treedef, described, self.lanes, self.mesh)
         if _compiled.cache_info().misses != before:
             self.compile_seconds += time.perf_counter() - started
         return compiled(self.lm, *args)
@@ -143,3 +188,7 @@ class Forward:
     def edges(self, buffer: Array, reads: list[Read], size: int) -> Array:
         """Log-probabilities ``[lanes, E]``, the same on every device."""
         return self._run(size, buffer, self._placed(reads))
+
+    def tokens(self, buffer: Array, picks: list[Pick], law: TokenLaw) -> Array:
+        """The next tokens of texts, int32 ``[lanes, B]``, the same on every device."""
+        return self._run(law, buffer, self._placed(picks))

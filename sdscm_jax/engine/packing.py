@@ -58,6 +58,12 @@ class Sizes:
         return replace(self, tokens=_descending(size // 2 for size in self.tokens))
 
     @property
+    def singles(self) -> Singles:
+        """Shapes for rows of one token each, which many texts that are written together are."""
+        parts = (4,) if len(self.tokens) < 3 else (2, 8, 16)
+        return Singles(_descending(self.most // part for part in parts), (1,))
+
+    @property
     def most(self) -> int:
         """Tokens of the largest call."""
         return self.tokens[0]
@@ -75,6 +81,19 @@ class Sizes:
             # In a small call room for more rows costs little.
             shapes.append((size, max(8, (2 if large else 4) * size // fitting // 8 * 8), fitting))
         return next((s for s in shapes if s[0] >= tokens and s[1] >= rows), shapes[-1])
+
+
+class Singles(Sizes):
+    """Shapes of calls whose rows have one token each."""
+
+    def shape(self, tokens: int, rows: int, width: int) -> tuple[int, int, int]:
+        """Tokens, rows and tokens of a row that a call is padded to.
+
+        >>> Sizes.of(512).singles.shape(40, 40, 1)
+        (128, 128, 1)
+        """
+        size = self.at_least(max(tokens, rows))
+        return size, size, 1
 
 
 def _descending(sizes: Iterable[int]) -> tuple[int, ...]:

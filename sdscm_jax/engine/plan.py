@@ -17,13 +17,15 @@ from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..page.forms import Form, Shown
+from .counts import Counts
 from .forward import token_bytes
 from .memory import default_memory
 from .program import separate
 from .run import Run
-from .scorer import Counting, Counts
+from .scorer import Counting
 from .simulate import prepare
 from .staged import ROWS, Staged
+from .writer import CountingWriter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +93,9 @@ def plan(
     """Say what ``simulate`` with these arguments will cost.
 
     The program is run without its language models, with options drawn as if all were alike: where a
-    language model prefers some of them, contexts repeat more often and the run costs less. Beyond 2048
-    units the cost is extrapolated.
+    language model prefers some of them, contexts repeat more often and the run costs less. How long free texts
+    will be and where they part is not known: of them it is an upper bound, with every text as long as it may be and
+    all different from the first token on. Beyond 2048 units the cost is extrapolated.
 
     Args:
         model, n, do, worlds, evidence, draws: as for ``simulate``.
@@ -122,7 +125,7 @@ def plan(
         raise SDSCMError(f"this program runs in graph, which is not planned: {error}") from error
     memory = default_memory(lms)
     sampled = min(run.rows, SAMPLED)
-    counting = Staged(run, program, min(sampled, ROWS), memory, scorer=Counting)
+    counting = Staged(run, program, min(sampled, ROWS), memory, scorer=Counting, writer=CountingWriter)
     counting(np.arange(sampled // 2))
     half = dict(counting.by_visit)
     counting(np.arange(sampled // 2, sampled))
@@ -157,7 +160,7 @@ def _extrapolated(visit: Visit, half: Counts, whole: Counts, sampled: int, run: 
     names = ("contexts", "tokens", "trie_tokens", "reads", "reference_tokens")
     found = {name: getattr(whole, name) + further * (getattr(whole, name) - getattr(half, name)) for name in names}
     # There are no more contexts than the values of what is given allow.
-    most = math.prod(visit.question.sizes)
+    most = visit.question.most_contexts
     if found["contexts"] > most:
         share = most / found["contexts"]
         found.update({name: found[name] * share for name in names[:4]})

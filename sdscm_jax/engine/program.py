@@ -72,7 +72,8 @@ def separate(run: Run) -> Program:
 def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:
     """The program for ``size`` rows, compiled: a function of their numbers and of the answers.
 
-    Answers are float32 ``[size, *shape, K]``, or ``[size, worlds, *shape, K]`` for visits in worlds.
+    Answers are ``[size, *shape, K]``, or ``[size, worlds, *shape, K]`` for visits in worlds: float32 scores of
+    options, or int32 tokens of a text.
     """
     call = executable(_lowered(_described(run, size), program))
     _, rest, _ = _without_parameters(run)
@@ -200,7 +201,7 @@ def _separated(of: _Description) -> Program:
     answers = {}
     for name, visit in visits.items():
         worlds = next(iter(which.values())).shape if which and name.startswith(_WORLD) else ()
-        answers[name] = jax.ShapeDtypeStruct((*worlds, *visit.answer_shape), jnp.float32)
+        answers[name] = jax.ShapeDtypeStruct((*worlds, *visit.answer_shape), visit.question.dtype)
 
     # Which answers, and which interventions, the contexts of a visit depend on.
     def contexts_of(**named: Any) -> dict[str, Array]:
@@ -236,7 +237,8 @@ def _lowered(of: _Description, program: Program) -> Lowered:
     answers = {}
     for name, visit in program.visits.items():
         worlds = next(iter(which.values())).shape if name in program.in_worlds else ()
-        answers[name] = jax.ShapeDtypeStruct((len(of_rows[0]), *worlds, *visit.answer_shape), jnp.float32)
+        shape = (len(of_rows[0]), *worlds, *visit.answer_shape)
+        answers[name] = jax.ShapeDtypeStruct(shape, visit.question.dtype)
     over_rows = jax.vmap(row, in_axes=(None, 0, 0, 0, None, None, 0))
     # It is run a few times and is small next to the language models: compiling it is what takes time.
     return Lowered.of(jax.jit(over_rows).lower(key, *of_rows, shared, rest, answers), quick=True)

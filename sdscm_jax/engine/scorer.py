@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
 
+from ..dsl.language.text_query import Writing
 from ..dsl.scoring.contexts import unique_contexts
 from ..dsl.scoring.option_tree import OptionTree
-from ..dsl.scoring.score_query import Question
+from ..dsl.scoring.score_query import Context, Question
 from ..errors import SDSCMError
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of
 from ..models.sharding import data_axis_size
+from .counts import Counts
 from .edge_gather import Edges
 from .forward import Forward, Read, empty_pool, token_bytes
 from .kv_pages import Slots
@@ -30,42 +32,12 @@ CALL_TOKENS, ACCELERATED_CALL_TOKENS = 512, 8192
 FINE = 20_000_000
 
 
-@dataclass
-class Counts:
-    """What a run asked of a language model.
-
-    Attributes:
-        tokens: tokens that went through it.
-        positions: the same with the padding.
-        trie_tokens: distinct ones that had to (the lower bound).
-        recomputed: of ``tokens``, those that had been computed before.
-        calls: how many times it was called.
-        reads: tokens whose next-token distribution was read.
-        contexts: questions that were asked of it.
-        stored: questions that the store answered.
-        reference_tokens: what one forward over its context and one over each option, anew for every
-            unit, world and site, would take.
-    """
-
-    tokens: int = 0
-    positions: int = 0
-    trie_tokens: int = 0
-    recomputed: int = 0
-    calls: int = 0
-    reads: int = 0
-    contexts: int = 0
-    stored: int = 0
-    reference_tokens: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
-
-    def __sub__(self, other: Counts) -> Counts:
-        return Counts(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+# Is given the buffer, and per lane the nodes whose hidden states are in it, one after another.
+ReadBuffer = Callable[[Any, list[list[np.ndarray]]], list[Any]]
 
 
 @dataclass
-class _Lane:
+class Lane:
     """A trie with its pool, for one place on the mesh's data axis."""
 
     trie: Trie
@@ -110,17 +82,17 @@ class Scorer:
         self.budget = max(1, memory // token_bytes(lm))
         self.capacity = min(self.budget, rounded(most, 4096))
         self.forward = Forward(lm, self.lanes, mesh)
-        self._lanes = [self._new_lane() for _ in range(self.lanes)]
+        self.places = [self._new_lane() for _ in range(self.lanes)]
         self._pool: Any = None
         # What is read of a language model hangs on the options' tree, not on how scores are made of it.
         self._trees: dict[OptionTree, int] = {}
         self._pieces: dict[tuple[int, ...], int] = {}
 
-    def _new_lane(self) -> _Lane:
+    def _new_lane(self) -> Lane:
         trie = Trie()
-        return _Lane(trie, Slots(trie, self.capacity))
+        return Lane(trie, Slots(trie, self.capacity))
 
-    def check(self, question: Question) -> None:
+    def check(self, question: Question | Writing) -> None:
         """Refuse a question whose text does not fit the pool.
 
         Raises:
@@ -146,21 +118,27 @@ class Scorer:
         distinct, _, which = unique_contexts(contexts)
         return self._edges(question, distinct)[which]
 
-    def note_reference(self, question: Question, contexts: np.ndarray, times: int) -> None:
-        """Count what the published procedure would take for these contexts, each ``times`` times."""
-        fixed = len(question.start) + len(question.shared) + sum(map(len, question.rows))
-        tokens = np.full(len(contexts), fixed, np.int64)
+    def note_reference(self, question: Context, contexts: np.ndarray, times: int, own: Any) -> None:
+        """Count what the published procedure would take for these contexts, each ``times`` times.
+
+        Args:
+            question: what is asked; all its pieces are listed.
+            contexts: int ``[C, m]``.
+            times: how often each is asked.
+            own: tokens after the context: a number, or one for each of them.
+        """
+        tokens = np.full(len(contexts), len(question.start) + len(question.shared), np.int64) + own
         column = iter(range(contexts.shape[1]))
-        for i, texts in enumerate(question.pieces):
+        for i, texts in enumerate(question.texts):
             lengths = np.array([len(text) for text in texts])
             tokens += lengths[contexts[:, next(column)]] if i in question.varying else lengths[0]
         self.counts.reference_tokens += times * int(tokens.sum())
 
     def forget(self) -> None:
         """Begin anew, with an empty trie and pool; counts go on."""
-        self._lanes = [self._new_lane() for _ in range(self.lanes)]
+        self.places = [self._new_lane() for _ in range(self.lanes)]
 
-    def estimate(self, question: Question, contexts: np.ndarray) -> int:
+    def estimate(self, question: Question | Writing, contexts: np.ndarray) -> int:
         """Tokens that new answers would add to the pool, at most."""
         return len(unique_contexts(contexts)[0]) * question.own
 
@@ -169,9 +147,9 @@ class Scorer:
         self.check(question)
         number = self._trees.setdefault(question.tree, len(self._trees))
         shares = np.array_split(np.arange(len(contexts)), self.lanes)
-        ends = [self._ends(lane, question, contexts[share]) for lane, share in zip(self._lanes, shares, strict=True)]
+        ends = [self.ends(lane, question, contexts[share]) for lane, share in zip(self.places, shares, strict=True)]
         todo = []
-        for lane, nodes in zip(self._lanes, ends, strict=True):
+        for lane, nodes in zip(self.places, ends, strict=True):
             new = np.array([node for node in np.unique(nodes) if (int(node), number) not in lane.answers], np.int64)
             todo.append(self._from_store(lane, question, number, new))
         self._answer(question, number, todo)
@@ -179,15 +157,15 @@ class Scorer:
             np.stack([lane.answers[int(node), number] for node in nodes])
             if len(nodes)
             else np.zeros((0, len(question.tree.edge_rows)), np.float32)
-            for lane, nodes in zip(self._lanes, ends, strict=True)
+            for lane, nodes in zip(self.places, ends, strict=True)
         ]
         return np.concatenate(found)
 
-    def _ends(self, lane: _Lane, question: Question, contexts: np.ndarray) -> np.ndarray:
+    def ends(self, lane: Lane, question: Context, contexts: np.ndarray) -> np.ndarray:
         """The last node before the options, of each context."""
         nodes = np.full(len(contexts), lane.trie.extend(ROOT, question.start), np.int64)
         column = iter(range(contexts.shape[1]))
-        for i, texts in enumerate(question.pieces):
+        for i, texts in enumerate(question.texts):
             numbers = [self._pieces.setdefault(text, len(self._pieces)) for text in texts]
             chosen = contexts[:, next(column)] if i in question.varying else np.zeros(len(contexts), np.int64)
             nodes = self._extended(lane, nodes, texts, numbers, chosen)
@@ -196,7 +174,7 @@ class Scorer:
 
     def _extended(
         self,
-        lane: _Lane,
+        lane: Lane,
         nodes: np.ndarray,
         texts: Sequence[tuple[int, ...]],
         numbers: Sequence[int],
@@ -212,7 +190,7 @@ class Scorer:
             after[i] = end
         return after[which]
 
-    def _from_store(self, lane: _Lane, question: Question, number: int, nodes: np.ndarray) -> np.ndarray:
+    def _from_store(self, lane: Lane, question: Question, number: int, nodes: np.ndarray) -> np.ndarray:
         """Answer what the store knows; the rest of the nodes."""
         if self.store is None or not len(nodes):
             return nodes
@@ -224,7 +202,7 @@ class Scorer:
         self.counts.stored += int((~missing).sum())
         return nodes[missing]
 
-    def _reads(self, lane: _Lane, question: Question, number: int, ends: np.ndarray) -> np.ndarray:
+    def _reads(self, lane: Lane, question: Question, number: int, ends: np.ndarray) -> np.ndarray:
         """Nodes whose distributions are read, ``[len(ends), 1 + tree.size]``."""
         tree = question.tree
         # The row that each node of the tree goes on from.
@@ -245,37 +223,60 @@ class Scorer:
 
     def _answer(self, question: Question, number: int, ends: list[np.ndarray]) -> None:
         """Compute the answers of each lane's ends, as many at a time as the pool holds."""
-        reads = [self._reads(lane, question, number, nodes) for lane, nodes in zip(self._lanes, ends, strict=True)]
+        reads = [self._reads(lane, question, number, nodes) for lane, nodes in zip(self.places, ends, strict=True)]
         stack = [[np.arange(len(nodes)) for nodes in ends]]
         while stack:
             part = stack.pop()
             if not sum(map(len, part)):
                 continue
             needed = [
-                lane.trie.above(read[own].ravel()) for lane, read, own in zip(self._lanes, reads, part, strict=True)
+                lane.trie.above(read[own].ravel()) for lane, read, own in zip(self.places, reads, part, strict=True)
             ]
             if max(map(len, needed)) > self.capacity:
                 halves = [np.array_split(own, 2) for own in part]
                 stack += [[half[1] for half in halves], [half[0] for half in halves]]
                 continue
-            for lane, nodes in zip(self._lanes, needed, strict=True):
+            for lane, nodes in zip(self.places, needed, strict=True):
                 lane.slots.hold(nodes)
-            values = self._with_less_memory(
-                question, [read[own] for read, own in zip(reads, part, strict=True)], needed
-            )
-            for lane, nodes, own, edges in zip(self._lanes, ends, part, values, strict=True):
+            wanted = [Edges(question.tree, read[own]) for read, own in zip(reads, part, strict=True)]
+            values = self._values(wanted, needed)
+            for lane, nodes, own, edges in zip(self.places, ends, part, values, strict=True):
                 lane.answers.update(((int(node), number), x) for node, x in zip(nodes[own], edges, strict=True))
                 self.counts.contexts += len(own)
                 if self.store is not None and len(own):
                     self.store.add(question, [lane.trie.path(int(node)) for node in nodes[own]], edges)
 
-    def _with_less_memory(
-        self, question: Question, reads: list[np.ndarray], needed: list[np.ndarray]
-    ) -> list[np.ndarray]:
-        """Compute; where the device's memory does not suffice, again with smaller calls."""
+    def _values(self, wanted: list[Edges], needed: list[np.ndarray]) -> list[np.ndarray]:
+        """Log-probabilities ``[ends, E]`` of each lane, whose needed nodes are held."""
+
+        def read(buffer: Any, waiting: list[list[np.ndarray]]) -> list[tuple[list[np.ndarray], Any]]:
+            return self._read(buffer, wanted, waiting)
+
+        values = [np.zeros(edges.shape, np.float32) for edges in wanted]
+        for places, array in self.compute([edges.nodes for edges in wanted], needed, read):
+            for value, place, row in zip(values, places, np.asarray(array), strict=True):
+                value.ravel()[place] = row[: len(place)]
+        return values
+
+    def compute(
+        self, reads: list[np.ndarray], needed: list[np.ndarray], read: ReadBuffer, singles: bool = False
+    ) -> list[Any]:
+        """Put what is needed and not in memory through the language model, and read distributions.
+
+        Where the device's memory does not suffice, again with smaller calls.
+
+        Args:
+            reads: per lane, the distinct nodes whose distributions are read.
+            needed: per lane, these and those before them, in ascending order; they are held.
+            read: given the buffer with the hidden states of some nodes, and these nodes; called until all are read.
+            singles: are most rows of one token?
+
+        Returns:
+            what the calls of ``read`` gave, one after another.
+        """
         while True:
             try:
-                return self._compute(question, reads, needed)
+                return self._compute(reads, needed, read, singles)
             except jax.errors.JaxRuntimeError as error:
                 if not exhausted(error) or len(self.sizes.tokens) == 1:
                     raise
@@ -283,73 +284,73 @@ class Scorer:
                 with_less(f"{self.sizes.most} tokens")
                 # The call took the pool with it.
                 self._pool = None
-                for lane, nodes in zip(self._lanes, needed, strict=True):
+                for lane, nodes in zip(self.places, needed, strict=True):
                     lane.slots.clear()
                     lane.slots.hold(nodes)
 
-    def _compute(self, question: Question, reads: list[np.ndarray], needed: list[np.ndarray]) -> list[np.ndarray]:
-        """Log-probabilities ``[ends, E]`` of each lane, whose needed nodes are held."""
-        wanted = [Edges(question.tree, nodes) for nodes in reads]
+    def _compute(self, reads: list[np.ndarray], needed: list[np.ndarray], read: ReadBuffer, singles: bool) -> list[Any]:
         todo = []
-        for lane, edges, nodes in zip(self._lanes, wanted, needed, strict=True):
+        for lane, wanted, nodes in zip(self.places, reads, needed, strict=True):
             resident = lane.slots.resident
             missing = nodes[~resident[nodes]]
             # What is read must be computed now: hidden states are not kept.
-            todo.append((np.union1d(missing, edges.nodes), resident))
+            todo.append((np.union1d(missing, wanted), resident))
             lane.slots.take(missing)
             first, before = lane.slots.note(todo[-1][0])
             self.counts.trie_tokens += first
             self.counts.recomputed += before
             self.counts.tokens += first + before
-            self.counts.reads += len(edges.nodes)
-        return self._run(wanted, todo)
+            self.counts.reads += len(wanted)
+        return self._run(reads, todo, read, singles)
 
-    def _run(self, wanted: list[Edges], todo: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        """Put nodes through the language model, and read edges.
+    def _run(
+        self, reads: list[np.ndarray], todo: list[tuple[np.ndarray, np.ndarray]], read: ReadBuffer, singles: bool
+    ) -> list[Any]:
+        """Put nodes through the language model.
 
         Args:
-            wanted: per lane, the edges.
+            reads, read, singles: see ``compute``.
             todo: per lane, the nodes, and what was in memory before they were given slots.
         """
         # Each node of the trie is computed once, and attends to keys and values that stay where they were written
         # (paged: Kwon et al. 2023, arXiv 2309.06180). A call reads slots that calls before it wrote, so their order is
         # all that matters: nothing here waits for the device, which works while the next call is laid out. Lanes go in
         # step, one shape for all. Hidden states gather in a buffer, as the logits of all nodes would fill the memory.
+
+        def sizes_of(rows: int) -> Sizes:
+            return self.sizes.singles if singles and rows < 2 else self.sizes
+
         planned = [
             [
                 call_of(lane.trie, rows)
                 for wave in waves(lane.trie, nodes, resident)
-                for rows in calls(lane.trie, wave, self.sizes)
+                for rows in calls(lane.trie, wave, sizes_of(max(map(len, wave))))
             ]
-            for lane, (nodes, resident) in zip(self._lanes, todo, strict=True)
+            for lane, (nodes, resident) in zip(self.places, todo, strict=True)
         ]
         if self._pool is None:
             self._pool = empty_pool(self.lm, self.capacity, self.lanes, self.forward.mesh)
         buffer, pending = self.forward.empty_buffer(self.sizes.most), []
-        waiting: list[list[np.ndarray]] = [[] for _ in self._lanes]
+        waiting: list[list[np.ndarray]] = [[] for _ in self.places]
         for number in range(max(map(len, planned))):
             batch = [plan[number] if number < len(plan) else nothing() for plan in planned]
-            masks = [edges.read(call.nodes) for call, edges in zip(batch, wanted, strict=True)]
-            read = [call.nodes[mask] for call, mask in zip(batch, masks, strict=True)]
-            if max(sum(map(len, old)) + len(new) for old, new in zip(waiting, read, strict=True)) > self.sizes.most:
-                pending += self._read(buffer, wanted, waiting)
-                waiting = [[] for _ in self._lanes]
-            shape = widest(shape_of(lane.trie, call, self.sizes) for lane, call in zip(self._lanes, batch, strict=True))
+            masks = [np.isin(call.nodes, nodes) for call, nodes in zip(batch, reads, strict=True)]
+            there = [call.nodes[mask] for call, mask in zip(batch, masks, strict=True)]
+            if max(sum(map(len, old)) + len(new) for old, new in zip(waiting, there, strict=True)) > self.sizes.most:
+                pending += read(buffer, waiting)
+                waiting = [[] for _ in self.places]
+            sizes = sizes_of(max(call.width for call in batch))
+            shape = widest(shape_of(lane.trie, call, sizes) for lane, call in zip(self.places, batch, strict=True))
             layouts = [
                 lay_out(lane.trie, lane.slots, call, shape, mask, sum(map(len, old)), self.sizes.most)
-                for lane, call, mask, old in zip(self._lanes, batch, masks, waiting, strict=True)
+                for lane, call, mask, old in zip(self.places, batch, masks, waiting, strict=True)
             ]
             buffer, self._pool = self.forward.step(self._pool, buffer, layouts)
             self.counts.calls += 1
             self.counts.positions += shape[0] * self.lanes
-            for old, new in zip(waiting, read, strict=True):
+            for old, new in zip(waiting, there, strict=True):
                 old.append(new)
-        pending += self._read(buffer, wanted, waiting)
-        values = [np.zeros(edges.shape, np.float32) for edges in wanted]
-        for places, array in pending:
-            for value, place, row in zip(values, places, np.asarray(array), strict=True):
-                value.ravel()[place] = row[: len(place)]
-        return values
+        return pending + read(buffer, waiting)
 
     def _read(
         self, buffer: Any, wanted: list[Edges], waiting: list[list[np.ndarray]]
@@ -371,8 +372,8 @@ class Scorer:
 class Counting(Scorer):
     """Counts instead of asking: every option is as likely as another."""
 
-    def _run(self, wanted: list[Edges], todo: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        return [np.zeros(edges.shape, np.float32) for edges in wanted]
+    def _run(self, *_: Any) -> list[Any]:
+        return []
 
 
 _NONE = np.zeros(0, np.int64)

@@ -81,14 +81,14 @@ def simulate(
             ``draws=1``.
         logp: choice sites whose option log-probabilities are kept; None: all.
         execution: ``"staged"``: site by site over many rows; contexts that units and worlds share are
-            scored once, each distinct token is computed once. ``"in_graph"``: all in one jitted
-            function. None: staged where the program allows it (free text, sites in ``scan`` or
-            ``cond``, nested interventions on language that need inference, and language models that
-            are made inside the model do not). Values agree wherever no two options of a site tie within
-            rounding (1e-4 nats in float32).
+            scored once, each distinct token is computed once, free texts of all of them are written together.
+            ``"in_graph"``: all in one jitted function. None: staged where the program allows it (evidence on
+            free text, sites in ``scan`` or ``cond``, nested interventions on language that need inference, and
+            language models that are made inside the model do not). Values agree wherever no two options of a
+            site, or tokens of a text, tie within rounding (1e-4 nats in float32).
         memory: bytes that keys and values (in graph: one chunk) may take; by default 2 GiB, or half of
             what an accelerator has left.
-        store: a directory that keeps scores of staged runs, so that a repeated or extended one pays for
+        store: a directory that keeps scores and texts of staged runs, so that a repeated or extended one pays for
             what is new only.
         out: a directory that parts of ``chunk`` rows are written to, as Parquet with the columns of
             ``Simulation.to_pandas``; if the run is killed, the same call goes on from those that are

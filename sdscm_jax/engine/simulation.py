@@ -48,8 +48,9 @@ class Simulation(Shown):
             ``cpu_seconds`` (all threads), ``compile_seconds``. Of a staged run also ``tokens`` that went
             through language models, ``positions`` (the same with padding), ``trie_tokens`` (distinct
             ones, the lower bound), ``recomputed``, ``calls``, ``contexts``, ``stored`` (answers from the
-            store) and ``reference_tokens``: what one forward over its context and one over each option,
-            anew for every unit, world and site, would take.
+            store), ``written`` (tokens of free texts, those of every unit and world counted) and
+            ``reference_tokens``: what one forward over its context and one over each option (or over a text,
+            token by token), anew for every unit, world and site, would take.
         provenance: what the run is, as JSON values: ``program`` (name), ``language_models`` (what each is, for people),
             ``fingerprints`` (of each; None where parameters are more than 64 MiB and were not read for it), ``key``,
             ``units``, ``draws``, ``worlds``, ``evidence`` and ``versions``. Files have it with them.
@@ -126,9 +127,9 @@ class Simulation(Shown):
 
         Columns, for a site ``x``, an option ``a`` and a world ``do(t=low)``: ``x`` and
         ``x|do(t=low)`` (ordered categoricals of option texts, in the order of the options; strings for
-        free text; numbers for other sites), for free text ``parts(x)|do(t=low)`` (number of the first
-        token in which it differs from the factual one, -1: none), then ``logp(x=a)`` and
-        ``logp(x=a)|do(t=low)`` (float32).
+        free text; numbers for other sites; ``x[0]``, ``x[1]``, … where there are several), for free text
+        ``parts(x)|do(t=low)`` (number of the first token in which it differs from the factual one, -1: none),
+        then ``logp(x=a)`` and ``logp(x=a)|do(t=low)`` (float32).
 
         Args:
             logp: whose option log-probabilities to include: True for all choice sites that were
@@ -155,10 +156,12 @@ class Simulation(Shown):
                 options, phrase = self.graph[name].options, self.graph[name].phrase
                 column = array[:, w]
                 if isinstance(phrase, TextPhrase):
-                    columns[labelled(name, label)] = phrase.at(column).text
-                    if w:
-                        differ = phrase.at(column).first_difference(phrase.at(array[:, 0]))
-                        columns[labelled(f"parts({name})", label)] = np.asarray(differ)
+                    for i in np.ndindex(column.shape[1:-1]):
+                        own, here = indexed(name, i), phrase.at(column[(slice(None), *i)])
+                        columns[labelled(own, label)] = here.text
+                        if w:
+                            differ = here.first_difference(phrase.at(array[(slice(None), 0, *i)]))
+                            columns[labelled(f"parts({own})", label)] = np.asarray(differ)
                 else:
                     for i in np.ndindex(column.shape[1:]):
                         columns[labelled(indexed(name, i), label)] = texts(column[(slice(None), *i)], options)

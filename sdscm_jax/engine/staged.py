@@ -13,11 +13,15 @@ import numpy as np
 
 from ..dsl.handlers.external_scores import Visit, language_models
 from ..dsl.language.scores import check_scores
+from ..dsl.language.text_phrase import PADDING
+from ..dsl.language.text_query import Writing
 from ..dsl.worlds.run_worlds import WorldResults
+from .counts import Counts
 from .program import Outputs, Program, compiled, digest
 from .run import Progress, Run, joined
-from .scorer import Counts, Scorer
+from .scorer import Scorer
 from .store import Store
+from .writer import Writer
 
 # Rows that the program runs together: it is small once the language models are out.
 ROWS = 1 << 12
@@ -38,6 +42,7 @@ class Staged:
         memory: bytes for keys and values.
         store: directory of scores of earlier runs, or None.
         scorer: what answers the questions.
+        writer: what writes texts.
 
     Attributes:
         by_visit: figures of each visit.
@@ -53,6 +58,7 @@ class Staged:
         memory: int,
         store: Any = None,
         scorer: Callable[..., Scorer] = Scorer,
+        writer: Callable[[Scorer], Writer] = Writer,
     ):
         self.run, self.program, self.size, self.memory = run, program, min(size, run.rows), memory
         self.by_visit = dict.fromkeys(program.visits, Counts())
@@ -72,6 +78,7 @@ class Staged:
             )
         for visit in program.visits.values():
             self._scorers[visit.lm].check(visit.question)
+        self._writers = {i: writer(scorer) for i, scorer in self._scorers.items()}
 
     def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, np.ndarray]:
         """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
@@ -117,9 +124,6 @@ class Staged:
             names = self.program.levels[number]
             outputs = self._outputs(rows, answers, own, size)
             contexts = {name: np.asarray(outputs.contexts[name])[: len(own)] for name in names}
-            if any((context < 0).any() for context in contexts.values()):
-                # What an intervention gave is no option; nobody is asked about it.
-                self.run.check_set({name: np.asarray(x)[: len(own)] for name, x in outputs.results.values.items()})
             group = self._group(number)
             if group < len(own) and not self._fits(contexts):
                 # Rows whose contexts are alike go together.
@@ -133,20 +137,23 @@ class Staged:
             self._done += len(own)
             self._progress(self._done / self._all)
 
-    def _ask(self, name: str, contexts: np.ndarray, answers: np.ndarray, own: np.ndarray) -> None:
+    def _ask(self, name: str, contexts: np.ndarray, answers: np.ndarray, rows: np.ndarray) -> None:
         visit = self.program.visits[name]
-        scorer = self._scorers[visit.lm]
-        flat = _flat(contexts)
-        before = replace(scorer.counts)
-        edges = scorer.edges(visit.question, flat)
-        scores = visit.question.scoring.scores_on_host(visit.question.tree, edges)
+        scorer, site = self._scorers[visit.lm], f"site {visit.site!r}"
         lm = language_models(self.run.args)[visit.lm]
-        check_scores(scores, f"site {visit.site!r}", lambda row: visit.question.context(flat[row], lm.codec.decode), lm)
-        # What has no value has no text: its row is refused by name once all is run.
-        scores = np.where(np.any(flat < 0, axis=-1, keepdims=True), np.nan, scores)
-        answers[own] = scores.reshape(len(own), *answers.shape[1:])
+        question, flat = visit.question.listed(_flat(contexts))
+        before = replace(scorer.counts)
         again = self.run.worlds if self.program.same_in_worlds(name) else 1
-        scorer.note_reference(visit.question, flat, again)
+        if isinstance(question, Writing):
+            found = self._writers[visit.lm](question, flat, site)
+            own: Any = (found != PADDING).sum(-1)
+            scorer.counts.written += again * int(own.sum())
+        else:
+            own = sum(map(len, question.rows))
+            found = question.scoring.scores_on_host(question.tree, scorer.edges(question, flat))
+            check_scores(found, site, lambda row: question.context(flat[row], lm.codec.decode), lm)
+        answers[rows] = found.reshape(len(rows), *answers.shape[1:])
+        scorer.note_reference(question, flat, again, own)
         self.by_visit[name] = self.by_visit[name] + (scorer.counts - before)
 
     def _outputs(self, rows: np.ndarray, answers: dict[str, np.ndarray], own: np.ndarray, size: int) -> Outputs:
@@ -159,7 +166,7 @@ class Staged:
 
     def _no_answers(self, visit: Visit, name: str, count: int) -> np.ndarray:
         worlds = (self.run.worlds,) if name in self.program.in_worlds else ()
-        return np.zeros((count, *worlds, *visit.answer_shape), np.float32)
+        return np.full((count, *worlds, *visit.answer_shape), visit.question.nothing, visit.question.dtype)
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -173,7 +180,7 @@ class Staged:
                 question = visit.question
                 # What goes on from the text of another site adds its own tokens only.
                 goes_on = question.pieces and (question.start, question.pieces[:-1]) in texts
-                contexts = min(self.size * self._copies(name), math.prod(question.sizes))
+                contexts = min(self.size * self._copies(name), question.most_contexts)
                 most += contexts * (question.own if goes_on else question.longest + question.own)
         return most
 
@@ -199,7 +206,7 @@ class Staged:
             for name, numbers in contexts.items():
                 visit = self.program.visits[name]
                 if visit.lm == lm:
-                    new += scorer.estimate(visit.question, _flat(numbers))
+                    new += scorer.estimate(*visit.question.listed(_flat(numbers)))
             if 8 * new > scorer.budget * scorer.lanes:
                 return False
         return True

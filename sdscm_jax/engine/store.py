@@ -1,4 +1,4 @@
-"""Scores that outlive a run: a directory of what a language model was asked, and answered."""
+"""Scores and texts that outlive a run: a directory of what a language model was asked, and answered."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..checks import as_path
+from ..dsl.language.text_phrase import PADDING
+from ..dsl.language.text_query import Writing
 from ..dsl.scoring.score_query import Question
 from ..durable import put_sealed, read_sealed, writing
 from ..errors import ResumeError
 from ..models.language_model import LanguageModel
 from .manifest import environment
+
+Asked = Question | Writing
 
 _KEY = 16
 # Log-probabilities of float32 are rounded; what is farther above 0 is none.
@@ -24,7 +28,8 @@ _ROUNDING = 1e-2
 
 
 class Store:
-    """Log-probabilities by language model, options and the tokens before them.
+    """Log-probabilities by language model, options and the tokens before them; texts by their law, the tokens before
+    them and their noise.
 
     New ones are held until ``flush``, which writes each file once, whole and with a checksum; several
     processes may share a directory. What other versions of the packages, or other devices, computed is not read.
@@ -49,8 +54,8 @@ class Store:
             for half in self.directory.glob(".*.tmp"):
                 half.unlink()
 
-    def read(self, question: Question, paths: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-        """Log-probabilities of the edges ``[E]`` after each path of tokens; None where unknown.
+    def read(self, question: Asked, paths: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        """Log-probabilities of the edges ``[E]``, or tokens ``[T]``, after each path of tokens; None where unknown.
 
         Raises:
             ResumeError: a file of the store is damaged, or of something else.
@@ -58,22 +63,22 @@ class Store:
         known = self._of(question)
         return [known.get(_key(path)) for path in paths]
 
-    def add(self, question: Question, paths: Sequence[np.ndarray], edges: np.ndarray) -> None:
-        """Remember log-probabilities ``[len(paths), E]``; of rows that are none, the site will say so."""
+    def add(self, question: Asked, paths: Sequence[np.ndarray], edges: np.ndarray) -> None:
+        """Remember answers ``[len(paths), E]``; of rows that are none, the site will say so."""
         known, new = self._of(question), self._new.setdefault(_digest(question), {})
-        for path, row, sound in zip(paths, edges, _sound(edges), strict=True):
+        for path, row, sound in zip(paths, edges, _sound(question, edges), strict=True):
             if sound:
                 known[_key(path)] = new[_key(path)] = row
 
-    def _of(self, question: Question) -> dict[bytes, np.ndarray]:
+    def _of(self, question: Asked) -> dict[bytes, np.ndarray]:
         digest = _digest(question)
         if digest not in self._known:
             known = self._known[digest] = {}
             for file in sorted(self.directory.glob(f"{digest[:16]}-*.scores")):
-                known.update(self._read(file, digest, len(question.tree.edge_rows)))
+                known.update(self._read(file, digest, question))
         return self._known[digest]
 
-    def _read(self, file: Path, digest: str, edges: int) -> dict[bytes, np.ndarray]:
+    def _read(self, file: Path, digest: str, question: Asked) -> dict[bytes, np.ndarray]:
         data = read_sealed(file)
         try:
             tensors = load(data)
@@ -82,8 +87,8 @@ class Store:
             raise ResumeError(f"{file} holds no scores ({error}): delete it to have them computed again") from error
         if told != f"{self._lm} {digest}":
             raise ResumeError(f"{file} is of another language model or other options: delete it, or put it back")
-        shapes = keys.dtype == np.uint8, keys.shape == (len(found), _KEY), found.dtype == np.float32
-        if not all(shapes) or found.shape[1:] != (edges,) or not _sound(found).all():
+        shapes = keys.dtype == np.uint8, keys.shape == (len(found), _KEY), found.dtype == question.dtype
+        if not all(shapes) or found.shape[1:] != (_width(question),) or not _sound(question, found).all():
             raise ResumeError(f"{file} holds what can be no scores: delete it to have them computed again")
         return dict(zip((key.tobytes() for key in keys), found, strict=True))
 
@@ -109,12 +114,21 @@ class Store:
         self._new.clear()
 
 
-def _sound(edges: np.ndarray) -> np.ndarray:
-    """Which rows ``[n, E]`` are log-probabilities: no NaN, none above 0 (-inf is one)."""
-    return np.all(edges <= _ROUNDING, axis=1)
+def _sound(question: Asked, answers: np.ndarray) -> np.ndarray:
+    """Which rows are log-probabilities ``[n, E]``: no NaN, none above 0 (-inf is one); or tokens ``[n, T]``."""
+    if isinstance(question, Writing):
+        size = len(question.law.form.automaton.classes)
+        return np.all((answers >= PADDING) & (answers < size), axis=1)
+    return np.all(answers <= _ROUNDING, axis=1)
 
 
-def _digest(question: Question) -> str:
+def _width(question: Asked) -> int:
+    return question.answers if isinstance(question, Writing) else len(question.tree.edge_rows)
+
+
+def _digest(question: Asked) -> str:
+    if isinstance(question, Writing):
+        return question.law.digest
     tree = question.tree
     arrays = tree.tokens, tree.ancestors.astype(int), tree.edge_rows, tree.edge_tokens
     return hashlib.sha256(" ".join(str(x.tolist()) for x in arrays).encode()).hexdigest()

@@ -13,10 +13,11 @@ from ..dsl.language.choice import Choice
 from ..dsl.scoring.contexts import unique_contexts
 from ..dsl.scoring.score_query import Question
 from ..models.language_model import LanguageModel
+from .counts import Counts
 from .forward import token_bytes
 from .memory import default_memory
 from .packing import rounded
-from .scorer import Counting, Counts, Scorer
+from .scorer import Counting, Scorer
 from .store import Store
 
 # The first pool takes this part of the memory, at most. Each size of a pool is compiled for: with a small first one
@@ -97,7 +98,7 @@ class TrieScorer:
         contexts, _, which = unique_contexts(indices)
         asked = self._asked_of(lm)
         edges = asked.in_parts(question, contexts)
-        asked.note_reference(question, contexts, 1)
+        asked.note_reference(question, contexts, 1, sum(map(len, question.rows)))
         if asked.store is not None:
             asked.store.flush()
         return question.scoring.scores_on_host(question.tree, edges)[which]
@@ -140,7 +141,7 @@ class _Growing(Scorer):
             super().forget()
         if needed > self.capacity and len(contexts) > 1:
             return np.concatenate([self.in_parts(question, part) for part in np.array_split(contexts, 2)])
-        if max(lane.trie.size for lane in self._lanes) > REMEMBERED * self.capacity:
+        if max(lane.trie.size for lane in self.places) > REMEMBERED * self.capacity:
             super().forget()
         return self.edges(question, contexts)
 
@@ -149,7 +150,7 @@ def _text_tokens(question: Question, contexts: np.ndarray) -> int:
     """Tokens of the texts of contexts (distinct, in order), each beginning that they have in common once."""
     new = np.arange(len(contexts)) == 0
     total, column = len(question.start), iter(contexts.T)
-    for i, texts in enumerate(question.pieces):
+    for i, texts in enumerate(question.texts):
         chosen = next(column) if i in question.varying else np.zeros(len(contexts), np.int64)
         new[1:] |= chosen[1:] != chosen[:-1]
         total += int(np.array([len(text) for text in texts])[chosen[new]].sum())

@@ -148,7 +148,7 @@ def _check_scores(lm: LanguageModel, texts: Sequence[str], atol: float) -> None:
 
 def _plain(lm: LanguageModel, question: Question) -> np.ndarray:
     """Scores of ``"sequence"`` from logits of whole texts: no cache, tree or trie."""
-    before = (*question.start, *itertools.chain(*(texts[0] for texts in question.pieces)), *question.shared)
+    before = (*question.start, *itertools.chain(*(texts[0] for texts in question.texts)), *question.shared)
     longest = max(map(len, question.rows))
     rows = np.array([(*before, *row, *(0,) * (longest - len(row))) for row in question.rows], np.int32)
     log_probs = np.asarray(jax.nn.log_softmax(_logits(lm, rows)), np.float64)

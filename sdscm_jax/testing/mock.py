@@ -174,7 +174,7 @@ def _following(name: str, question: Question, table: np.ndarray) -> dict[tuple[i
         if b[: len(a)] == a:
             raise OptionError(f"site {name!r}: an option begins another, and its scoring leaves out what ends them")
     found: dict[tuple[int, ...], dict[int, float]] = {}
-    for pieces, chances in zip(itertools.product(*question.pieces), table.reshape(-1, table.shape[-1]), strict=True):
+    for pieces, chances in zip(itertools.product(*question.texts), table.reshape(-1, table.shape[-1]), strict=True):
         before = (*question.start, *itertools.chain(*pieces), *question.shared)
         for row, chance in zip(question.rows, chances, strict=True):
             for i, token in enumerate(row):

@@ -201,12 +201,6 @@ def test_every_kind_of_program(lm: sd.LanguageModel, options: dict[str, Any]) ->
 
 
 def test_what_cannot_be_staged_runs_in_graph(lm: sd.LanguageModel) -> None:
-    def writes(lm: sd.LanguageModel) -> None:
-        sd.sample("t", sd.Text(lm, "It is {}.", max_tokens=2))
-
-    assert sd.simulate(writes, 0, 3, lm).values["t"].shape == (3, 1, 2)
-    with pytest.raises(sd.SDSCMError, match="cannot run staged: site 't' is free text"):
-        sd.simulate(writes, 0, 3, lm, execution="staged")
     with pytest.raises(sd.SDSCMError, match="did you mean 'staged'"):
         sd.simulate(CHAIN, 0, 3, lm, execution="stagd")
     with pytest.raises(sd.SDSCMError, match="in graph"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ from ...checks import shallow
 from ...errors import ProgramError, SDSCMError
 from ...models.language_model import LanguageModel
 from ..language.choice import Choice
-from ..language.mechanism import with_mechanism
+from ..language.mechanism import Mechanism, with_mechanism
 from ..language.messages import mechanism_at
-from ..language.text_phrase import TextPhrase
+from ..language.text import Text
+from ..language.text_phrase import PADDING, UNKNOWN, TextPhrase
+from ..language.text_query import Writing
+from ..noise.streams import key_words
 from ..scoring.score_query import Question
 from .site_messenger import SiteMessenger
 
@@ -31,41 +35,46 @@ class NotSeparable(SDSCMError):
 
 @dataclass(frozen=True)
 class Visit:
-    """One time that a program needs to know what a language model thinks of a choice.
+    """One time that a program needs to know what a language model thinks of a choice, or would write.
 
     Attributes:
-        site: name of the choice.
+        site: name of the site.
         question: what is asked.
         lm: number of the language model among those that the program was given.
         shape: shape of the batch of contexts in one run.
     """
 
     site: str
-    question: Question
+    question: Question | Writing
     lm: int
     shape: tuple[int, ...]
 
     @property
     def answer_shape(self) -> tuple[int, ...]:
-        """Shape ``[*shape, K]`` of the answer: scores of the options."""
-        return (*self.shape, len(self.question.rows))
+        """Shape ``[*shape, K]`` of the answer: scores of the options, or ``[*shape, T]``, tokens of a text."""
+        return (*self.shape, self.question.answers)
+
+    def nothing(self) -> Array:
+        """What stands for an answer that is not there yet."""
+        return jnp.full(self.answer_shape, self.question.nothing, self.question.dtype)
 
 
 class asked(SiteMessenger):
     """Run a model whose language models are asked elsewhere.
 
-    Choices are scored from ``answers``; which contexts they needed them in, and what for, is
-    recorded. A choice that nobody asks for probabilities (it is intervened on, say) is not recorded.
+    Choices are scored from ``answers``, and free texts are taken from them; which contexts they needed them in, and
+    what for, is recorded. A site that nobody asks (it is intervened on, say) is not recorded.
 
     Args:
         fn: the model function.
         lms: the language models among its arguments.
-        answers: name of a visit -> scores ``[*shape, K]`` of its question's options; zeros where there are
-            none yet. The visits of a site are called by its name and a number.
+        answers: name of a visit -> scores ``[*shape, K]`` of its question's options, zeros where there are
+            none yet; or tokens ``[*shape, T]``. The visits of a site are called by its name and a number.
 
     Attributes:
         visits: name -> ``Visit``, in the order of the program.
-        contexts: name -> int32 ``[*shape, m]``: option numbers of the phrases that the site is given.
+        contexts: name -> int32 ``[*shape, m]``: option numbers, or tokens, of the phrases that the site is given; of a
+            text also what ``Writing`` says.
     """
 
     def __init__(self, fn: Callable | None, lms: tuple[LanguageModel, ...], answers: Any = None):
@@ -78,8 +87,10 @@ class asked(SiteMessenger):
     def _process(self, msg: dict[str, Any]) -> None:
         if (mechanism := mechanism_at(msg)) is None:
             return
-        if mechanism.kind != "choice":
-            raise NotSeparable(f"site {msg['name']!r} is free text")
+        if mechanism.kind == "text":
+            write = partial(self._write, msg["name"])
+            msg["fn"] = with_mechanism(msg["fn"], lambda text: text.writing(write))
+            return
         answer = partial(self._answer, msg["name"])
         msg["fn"] = with_mechanism(msg["fn"], lambda choice: choice.asking(answer))
 
@@ -87,32 +98,59 @@ class asked(SiteMessenger):
         return _Refuse()
 
     def _answer(self, site: str, choice: Choice) -> Array:
-        if get_opaque_trace_state() != self._trace:
-            raise NotSeparable(f"site {site!r} is asked inside a loop of another program")
-        which = next((i for i, lm in enumerate(self.lms) if lm is choice.lm), None)
-        if which is None:
-            raise NotSeparable(f"site {site!r}: its language model is made inside the program")
-        if any(isinstance(phrase, TextPhrase) for phrase in choice.phrases):
-            raise NotSeparable(f"site {site!r} is given free text")
-        indices = jnp.broadcast_arrays(*(jnp.asarray(phrase.index, jnp.int32) for phrase in choice.phrases))
-        question = choice.question
-        # What is asked for has to be an option; where the phrase is none, the answer does not count.
-        inside = choice._given_inside()
-        indices = [jnp.clip(x, 0, len(p.options) - 1) for x, p in zip(indices, choice.phrases, strict=True)]
-        scores = self._scores(site, Visit(site, question, which, indices[0].shape if indices else ()), indices)
+        given, inside = self._given(site, choice)
+        question, which = choice.question, self._number(site, choice)
+        scores = self._asked(site, Visit(site, question, which, given.shape[:-1]), given)
         if question.alone is not None:
-            scores = scores - self._scores(f"{site} alone", Visit(site, question.alone, which, ()), [])
+            alone = Visit(site, question.alone, which, ())
+            scores = scores - self._asked(f"{site} alone", alone, jnp.zeros((0,), jnp.int32))
         return scores if inside is None else jnp.where(inside[..., None], scores, jnp.nan)
 
-    def _scores(self, what: str, visit: Visit, indices: list[Array]) -> Array:
-        """Scores ``[*visit.shape, K]`` of what is asked."""
+    def _write(self, site: str, text: Text, key: Array | None, shape: tuple[int, ...]) -> Array:
+        if key is None:
+            raise NotSeparable(f"site {site!r} is free text that there is evidence on")
+        given, inside = self._given(site, text)
+        words = jax.lax.bitcast_convert_type(key_words(key), jnp.int32)
+        temperature = jax.lax.bitcast_convert_type(jnp.asarray(text.temperature, jnp.float32), jnp.int32)
+        place = jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
+        columns = [given, words, place[..., None], jnp.broadcast_to(temperature, shape)[..., None]]
+        context = jnp.concatenate([jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in columns], axis=-1)
+        tokens = self._asked(site, Visit(site, text.query, self._number(site, text), shape), context)
+        return tokens if inside is None else jnp.where(inside[..., None], tokens, UNKNOWN)
+
+    def _number(self, site: str, mechanism: Mechanism) -> int:
+        """Number of the language model of a site that is asked here."""
+        if get_opaque_trace_state() != self._trace:
+            raise NotSeparable(f"site {site!r} is asked inside a loop of another program")
+        which = next((i for i, lm in enumerate(self.lms) if lm is mechanism.lm), None)
+        if which is None:
+            raise NotSeparable(f"site {site!r}: its language model is made inside the program")
+        return which
+
+    def _given(self, site: str, mechanism: Mechanism) -> tuple[Array, Array | None]:
+        """What a site is given, int32 ``[..., m]``, and where all of it has a value (None: everywhere).
+
+        What is asked for has to be an option; where the phrase is none, the answer does not count.
+        """
+        inside = mechanism._given_inside()
+        columns = [
+            jnp.maximum(jnp.asarray(phrase.tokens, jnp.int32), PADDING)
+            if isinstance(phrase, TextPhrase)
+            else jnp.clip(jnp.asarray(phrase.index, jnp.int32), 0, len(phrase.options) - 1)[..., None]
+            for phrase in mechanism.phrases
+        ]
+        batch = jnp.broadcast_shapes(*(x.shape[:-1] for x in columns))
+        columns = [jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in columns]
+        return jnp.concatenate([*columns, jnp.zeros((*batch, 0), jnp.int32)], axis=-1), inside
+
+    def _asked(self, what: str, visit: Visit, context: Array) -> Array:
+        """The answer ``visit.answer_shape`` to what is asked."""
         number = 0
         while (name := f"{what} {number}") in self.visits:
             number += 1
-        self.visits[name] = visit
-        self.contexts[name] = jnp.stack(indices, axis=-1) if indices else jnp.zeros((0,), jnp.int32)
-        scores = self.answers.get(name)
-        return jnp.zeros(visit.answer_shape, jnp.float32) if scores is None else scores
+        self.visits[name], self.contexts[name] = visit, context
+        found = self.answers.get(name)
+        return visit.nothing() if found is None else found
 
 
 class _Refuse(Messenger):

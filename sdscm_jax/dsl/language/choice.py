@@ -166,7 +166,7 @@ class Choice(Mechanism):
         return Question(
             start=self._start(),
             pieces=self._given_tokens(),
-            varying=tuple(i for i, item in enumerate(self.given) if isinstance(item, Phrase)),
+            varying=self._varying,
             shared=blank.shared,
             rows=blank.rows,
             scoring=self.scoring,

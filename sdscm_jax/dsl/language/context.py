@@ -15,9 +15,11 @@ from ...checks import text, told
 from ...errors import GivenError
 from ...models.codec import Codec, Tokens, UnknownCharacterWarning
 from ..scoring.option_tree import padded
+from ..scoring.score_query import Piece
 from ..scoring.template import Template, check_static
 from .phrase import Phrase
 from .text_phrase import TextPhrase
+from .text_query import WrittenText
 
 Given = tuple[Phrase | str, ...]
 
@@ -58,6 +60,15 @@ def item_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bo
         return tuple(codec.encode_after(text) for text in item_texts(item))
     space = " " if leading_space else ""
     return tuple(codec.encode_first(space + text) for text in item_texts(item))
+
+
+def given_piece(item: Phrase | str, codec: Codec, first: bool, leading_space: bool) -> Piece:
+    """What an item may be, as a list of tokens or, of free text, as a way to tell them."""
+    return (
+        WrittenText(item.form, first)
+        if isinstance(item, TextPhrase)
+        else item_tokens(item, codec, first, leading_space)
+    )
 
 
 def longest_tokens(item: Phrase | str, codec: Codec, first: bool, leading_space: bool) -> int:

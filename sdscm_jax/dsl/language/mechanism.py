@@ -28,12 +28,13 @@ from ..noise.couplings.base import Coupling
 from ..noise.couplings.registry import parse_coupling
 from ..scoring.encoded_texts import EncodedTexts, Readable, Said, encoded_texts, in_trace, known_texts, running
 from ..scoring.encoding import Encoding
+from ..scoring.score_query import Piece
 from ..scoring.template import Template
 from .context import (
     Given,
     chosen_tokens,
+    given_piece,
     item_texts,
-    item_tokens,
     longest_tokens,
     parse_given,
     pending_tokens,
@@ -236,11 +237,16 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
             )
         return own[len(taken) :]
 
-    def _given_tokens(self) -> tuple[tuple[Tokens, ...], ...]:
-        """Per given text, the tokens of each text that it may be."""
+    def _given_tokens(self) -> tuple[Piece, ...]:
+        """Per given text, the tokens of each text that it may be, where these can be listed."""
         codec, given, joint = self.lm.codec, self.given, self._joint
-        found = [item_tokens(item, codec, i == 0, self._leading_space) for i, item in enumerate(given)]
+        found = [given_piece(item, codec, i == 0, self._leading_space) for i, item in enumerate(given)]
         return tuple(found) if joint is None else (*found[:-1], joint.texts)
+
+    @property
+    def _varying(self) -> tuple[int, ...]:
+        """Numbers of the given texts that are phrases."""
+        return tuple(i for i, text in enumerate(self.texts) if text is None)
 
     # -- what the run has had encoded -----------------------------------------------------------
 

@@ -27,10 +27,14 @@ from ..scoring.text_buffer import TextBuffer, WrittenText
 from .context import check_written
 from .mechanism import Mechanism
 from .phrase import Phrase
-from .scores import tempered
 from .text_phrase import PADDING, UNKNOWN, TextForm, TextPhrase, text_tokens
+from .text_query import Writing
+from .token_law import TokenLaw
 
 Noise = Callable[[Any], Array]
+# Takes a text, the key of its noise (None: noise that is at hand, or the law along a text, is asked for) and a shape
+# of draws; gives tokens ``[*shape, T]``.
+Writer = Callable[["Text", "Array | None", tuple[int, ...]], Array]
 
 
 class Text(Mechanism):
@@ -160,34 +164,19 @@ class Text(Mechanism):
 
     # -- the distribution of a token ------------------------------------------------------------
 
-    def _token_log_probs(self, logits: Array, temperature: Array, state: Array, step: Any) -> Array:
-        """Log-probabilities ``[..., V]`` of what is sampled from; 0 everywhere after the end.
+    @property
+    def law(self) -> TokenLaw:
+        """Of the next token, given the language model's logits."""
+        return TokenLaw(self.form, self.top_k, self.top_p)
 
-        Args:
-            logits: of the language model, ``[..., V]``.
-            temperature: broadcasts with ``state``.
-            state: state of the automaton, int ``[...]``.
-            step: number of the token, from 0; broadcasts with ``state``.
-        """
-        automaton, most = self.form.automaton, self.form.max_tokens
-        after = jnp.asarray(automaton.next)[jnp.maximum(state, 0)]
-        # Only what leaves room to end, where a text must end.
-        room = jnp.asarray(automaton.remaining)[jnp.maximum(after, 0)]
-        left = jnp.asarray(most - 1 - step)
-        allowed = (after >= 0) & (room <= left[..., None])
-        allowed = allowed[..., jnp.asarray(automaton.classes)]
-        ends = self.lm.codec.ends
-        told = allowed if len(ends) < 2 else allowed.at[..., jnp.array(ends)].set(allowed[..., ends[0], None])
-        scaled = _with_one_end(tempered(jnp.where(told, logits, -jnp.inf), temperature), ends)
-        if self.top_k is not None:
-            scaled = jnp.where(scaled >= jax.lax.top_k(scaled, self.top_k)[0][..., -1:], scaled, -jnp.inf)
-        if self.top_p is not None and self.top_p < 1:
-            ordered = jnp.flip(jnp.sort(scaled, axis=-1), axis=-1)
-            before = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1) - jax.nn.softmax(ordered, axis=-1)
-            least = jnp.min(jnp.where(before < self.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
-            scaled = jnp.where(scaled >= least, scaled, -jnp.inf)
-        alive = allowed.any(-1, keepdims=True)
-        return jnp.where(alive, jax.nn.log_softmax(jnp.where(alive, scaled, 0.0), axis=-1), 0.0)
+    @property
+    def query(self) -> Writing:
+        """What is asked of the language model."""
+        return Writing(self._start(), self._given_tokens(), self._varying, self._opening, self.law)
+
+    def writing(self, writer: Writer) -> Text:
+        """This text, written by somebody else: ``writer`` is called for a draw."""
+        return self.replace(_writer=writer)
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         """Log-probability ``[...]`` of tokens ``[..., T]`` (or, on the host, of a text)."""
@@ -206,16 +195,21 @@ class Text(Mechanism):
 
     def _along(self, tokens: Array) -> tuple[Array, Array]:
         """Log-probabilities ``[..., T, V]`` along tokens, and the states ``[..., T + 1]`` that they pass."""
+        if (writer := self.__dict__.get("_writer")) is not None:
+            writer(self, None, tokens.shape[:-1])
         states = self.form.automaton.walk(tokens)
         logits = read_along(self.lm, self._prompt(), jnp.maximum(tokens, 0), tokens != PADDING)
         temperature = jnp.asarray(self.temperature, jnp.float32)[..., None]
         steps = jnp.arange(self.form.max_tokens)
-        return self._token_log_probs(logits, temperature, states[..., :-1], steps), states
+        return self.law.log_probs(logits, temperature, states[..., :-1], steps), states
 
     # -- noise ----------------------------------------------------------------------------------
 
     def _draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Draw tokens, int32 ``[*shape, T]``."""
+        writer = self.__dict__.get("_writer")
+        if writer is not None:
+            return writer(self, None if self.noise is not None else key, shape)
         if self.noise is not None:
             return self.respond(self.noise)
         # Noise of one token at a time: that of a whole text would be T x V numbers.
@@ -252,16 +246,13 @@ class Text(Mechanism):
 
     def _write(self, noise: Noise, shape: tuple[int, ...]) -> Array:
         """Write with the noise of each step; tokens ``[*shape, T]``."""
-        lm, most = self.lm, self.form.max_tokens
+        lm, law, most = self.lm, self.law, self.form.max_tokens
         classes, after = jnp.asarray(self.form.automaton.classes), jnp.asarray(self.form.automaton.next)
         ending = jnp.asarray(self.form.automaton.ending)
         temperature = jnp.asarray(self.temperature, jnp.float32)
 
         def pick(logits: Array, state: Array, step: Any) -> tuple[Array, Array]:
-            log_probs = self._token_log_probs(logits, temperature, state, step)
-            token = jnp.argmax(log_probs + noise(step), axis=-1).astype(jnp.int32)
-            # An argmax over NaN would be token 0.
-            token = jnp.where(jnp.isnan(log_probs).any(-1), UNKNOWN, token)
+            token = law.chosen(law.log_probs(logits, temperature, state, step), noise(step))
             ended = ending[state] > 0
             return jnp.where(ended, PADDING, token), jnp.where(ended, state, after[state, classes[token]])
 
@@ -317,11 +308,3 @@ def _stops(stop: str | Sequence[str] | None, suffix: str, where: str) -> tuple[s
             raise OptionError(f"{where}: stop is a non-empty string or a list of them, got {told(s)}")
         checks.text(s, f"{where}: stop", OptionError)
     return stops
-
-
-def _with_one_end(scaled: Array, ends: Tokens) -> Array:
-    """Unnormalised log-probabilities in which the first of the ids that end a text stands for all of them."""
-    if len(ends) < 2:
-        return scaled
-    total = jax.nn.logsumexp(scaled[..., jnp.array(ends)], axis=-1)
-    return scaled.at[..., jnp.array(ends)].set(-jnp.inf).at[..., ends[0]].set(total)

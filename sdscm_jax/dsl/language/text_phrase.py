@@ -81,30 +81,42 @@ class TextForm:
         """Most tokens that the sentence may have from the generated ones on."""
         return self.max_tokens + max(map(len, self.tail_tokens()))
 
-    def written(self, tokens: np.ndarray) -> tuple[str, int]:
-        """What the tokens ``[T]`` say, and the way in which they end (0: cut off)."""
-        kept = [int(t) for t in tokens if t != PADDING]
-        state = 0
-        for token in kept:
-            state = int(self.automaton.next[state, self.automaton.classes[token]]) if state >= 0 else -1
-        way = int(self.automaton.ending[state]) if state >= 0 else 0
-        if way:
-            kept = kept[: len(kept) - self.automaton.ending_tokens[way - 1]]
-        pieces = token_bytes(self.codec, len(self.automaton.classes))
-        text = b"".join(pieces[token] or b"" for token in kept).decode(errors="replace")
-        return text, way
+    def written(self, tokens: np.ndarray) -> list[tuple[str, int]]:
+        """What rows of tokens ``[N, T]`` say, and the way in which each ends (0: cut off)."""
+        automaton, real = self.automaton, tokens != PADDING
+        states = np.zeros(len(tokens), np.int64)
+        for t in range(tokens.shape[1]):
+            # A row that has met what is forbidden (or its padding) stays as it is.
+            going = real[:, t] & (states >= 0)
+            states[going] = automaton.next[states[going], automaton.classes[tokens[going, t]]]
+        ways = np.where(states >= 0, automaton.ending[np.maximum(states, 0)], 0)
+        lengths = real.sum(-1) - np.array((0, *automaton.ending_tokens))[ways]
+        kept = real & (np.cumsum(real, axis=-1) <= lengths[:, None])
+        pieces = token_bytes(self.codec, len(automaton.classes))
+        rows = np.split(tokens[kept], np.cumsum(kept.sum(-1))[:-1])
+        said = [b"".join(filter(None, map(pieces.__getitem__, row.tolist()))).decode(errors="replace") for row in rows]
+        return list(zip(said, ways.tolist(), strict=True))
 
     def text(self, tokens: np.ndarray) -> str:
-        """The text without the string that ended it."""
-        written, way = self.written(tokens)
-        end = self.automaton.endings[way - 1] if way else None
-        written = written.removeprefix(self.lead)
-        return written.removesuffix(end) if end else written
+        """The text of tokens ``[T]`` without the string that ended it."""
+        return self.texts(tokens[None])[0]
 
-    def sentence(self, tokens: np.ndarray) -> str:
-        """The template with what was written filled in."""
-        written, way = self.written(tokens)
-        return (self.head + written if self.head else written.removeprefix(self.lead)) + self.tails()[way]
+    def texts(self, tokens: np.ndarray) -> list[str]:
+        """The texts of rows of tokens ``[N, T]``, each without the string that ended it."""
+        found = []
+        for written, way in self.written(tokens):
+            end = self.automaton.endings[way - 1] if way else None
+            text = written.removeprefix(self.lead)
+            found.append(text.removesuffix(end) if end else text)
+        return found
+
+    def sentences(self, tokens: np.ndarray) -> list[str]:
+        """The template with what was written filled in, for rows of tokens ``[N, T]``."""
+        tails, head = self.tails(), self.head
+        return [
+            (head + written if head else written.removeprefix(self.lead)) + tails[way]
+            for written, way in self.written(tokens)
+        ]
 
     def tokens_of(self, text: str, where: str) -> np.ndarray:
         """Tokens int32 ``[T]`` of a text, ended and padded.
@@ -194,12 +206,12 @@ class TextPhrase(Phrase):
     @property
     def text(self) -> Any:
         """Text on the host, without what ended it: a string, or an object array of the batch shape."""
-        return self._on_host(self.form.text)
+        return self._on_host(self.form.texts)
 
     @property
     def sentence(self) -> Any:
         """Filled-in template on the host; like ``text``."""
-        return self._on_host(self.form.sentence)
+        return self._on_host(self.form.sentences)
 
     def inside(self) -> Array:
         """Is it a text, bool ``[...]``? (-2 are the tokens of what has no value.)"""
@@ -218,12 +230,14 @@ class TextPhrase(Phrase):
         self._refuse_text()
         self.check_inside()
         tokens = np.asarray(self.tokens)
-        if tokens.ndim == 1:
-            return say(tokens)
-        found = np.empty(tokens.shape[:-1], dtype=object)
-        for i in np.ndindex(found.shape):
-            found[i] = say(tokens[i])
-        return found
+        # Texts that units and worlds share are spelled once.
+        rows = np.ascontiguousarray(tokens.reshape(-1, tokens.shape[-1]))
+        place: dict[bytes, int] = {}
+        which = [place.setdefault(row.tobytes(), len(place)) for row in rows]
+        first = np.full(len(place), -1)
+        first[which[::-1]] = np.arange(len(rows))[::-1]
+        found = np.array([*say(rows[first]), None], dtype=object)[:-1][which]
+        return found[0] if tokens.ndim == 1 else found.reshape(tokens.shape[:-1])
 
     def __eq__(self, other: object) -> Any:
         """Bool array ``[...]``: are these the tokens of the text (or of the other phrase)?"""

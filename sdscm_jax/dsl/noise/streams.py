@@ -144,7 +144,27 @@ def token_gumbels(key: Array, size: int, shape: tuple[int, ...]) -> Array:
         size: of the vocabulary; more tokens do not change the noise of the others.
         shape: how many independent draws.
     """
-    return _token_gumbels(_words(key), size, tuple(shape))
+    return _token_gumbels(_words(key), size, _places(tuple(shape)))
+
+
+def token_gumbels_at(key: Array, size: int, places: Array) -> Array:
+    """What ``token_gumbels`` has for the draws of these places (uint32 ``[...]``): float32 ``[..., size]``."""
+    return _token_gumbels(_words(key), size, places)
+
+
+def key_words(key: Array) -> Array:
+    """The two words, uint32 ``[2]``, of a key; ``key_of_words`` makes it of them again."""
+    return jnp.stack(_words(key)).astype(jnp.uint32)
+
+
+def key_of_words(words: Array) -> Array:
+    """The key of two words, uint32 ``[2]``.
+
+    >>> key = jax.random.key(5)
+    >>> bool(key_of_words(key_words(key)) == key)
+    True
+    """
+    return _typed([words[0], words[1]])
 
 
 # -- Threefry, written out -------------------------------------------------------------------------------
@@ -222,6 +242,6 @@ def _option_gumbels(key: _Words, hashes: Array, shape: tuple[int, ...]) -> Array
     return jnp.moveaxis(jax.lax.map(lambda h: _gumbels(_threefry(key, (h[0], h[1])), shape), hashes), 0, -1)
 
 
-@partial(jax.jit, static_argnames=("size", "shape"))
-def _token_gumbels(key: _Words, size: int, shape: tuple[int, ...]) -> Array:
-    return _gumbel(key, (_places(shape)[..., None], jax.lax.iota(jnp.uint32, size)))
+@partial(jax.jit, static_argnames="size")
+def _token_gumbels(key: _Words, size: int, places: Array) -> Array:
+    return _gumbel(key, (places[..., None], jax.lax.iota(jnp.uint32, size)))

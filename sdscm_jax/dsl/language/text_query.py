@@ -1,0 +1,95 @@
+"""What a free text asks a language model, apart from the model: the tokens before it, and the law of the next one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ...models.codec import Tokens
+from ..scoring.score_query import Context
+from .text_phrase import PADDING, TextForm
+from .token_law import TokenLaw
+
+
+@dataclass(frozen=True)
+class WrittenText:
+    """A given text that another site wrote; see ``Unlisted``.
+
+    Attributes:
+        form: how tokens become what is read.
+        first: does nothing stand before it?
+    """
+
+    form: TextForm
+    first: bool
+
+    def __repr__(self) -> str:
+        return f"WrittenText({TokenLaw(self.form, None, None)!r}, {self.first})"
+
+    @property
+    def columns(self) -> int:
+        return self.form.max_tokens
+
+    @property
+    def longest(self) -> int:
+        return self.form.longest(self.first)
+
+    @property
+    def count(self) -> int:
+        return len(self.form.automaton.classes) ** self.form.max_tokens
+
+    def tokens(self, numbers: np.ndarray) -> Tokens:
+        """Tokens of the sentence: those of ``TextPhrase.context_tokens`` that are valid."""
+        form, automaton = self.form, self.form.automaton
+        kept = tuple(int(token) for token in numbers if token != PADDING)
+        state = 0
+        for token in kept:
+            state = int(automaton.next[state, automaton.classes[token]]) if state >= 0 else -1
+        way = int(automaton.ending[max(state, 0)])
+        dropped = (0, *automaton.ending_tokens)[way]
+        return (*form.opening(self.first), *kept[: len(kept) - dropped], *form.tail_tokens()[way])
+
+
+@dataclass(frozen=True)
+class Writing(Context):
+    """The static part of a free text; the answer to it is its tokens.
+
+    Its contexts have four numbers more, as int32: the two words of a key, the place of the draw among those of that
+    key, and the bits of a temperature (float32).
+
+    Attributes:
+        law: of the next token.
+    """
+
+    law: TokenLaw
+
+    further: ClassVar[int] = 4
+    dtype: ClassVar[str] = "int32"
+    nothing: ClassVar[float] = PADDING
+
+    @property
+    def answers(self) -> int:
+        """How many numbers an answer has."""
+        return self.law.form.max_tokens
+
+    @property
+    def most_contexts(self) -> int:
+        """How many different contexts there may be: each has noise of its own."""
+        return super().most_contexts << 64
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that its text may have."""
+        return self._before + self.law.form.max_tokens
+
+    @property
+    def most(self) -> int:
+        """Most tokens that are held at once."""
+        return self.longest
+
+    @property
+    def own(self) -> int:
+        """Tokens that are new where everything before the last given text is encoded."""
+        return self._new + self.law.form.max_tokens

@@ -1,0 +1,259 @@
+"""Writes the free texts of many units with one language model, a token of all at a time, each distinct one once.
+
+Texts are paths in the scorer's trie. Those that have not parted (units and worlds with one context) are one node, whose
+distribution is read once; each has noise of its own. A text that ends makes room for the next of those that wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..dsl.language.text_phrase import PADDING, UNKNOWN
+from ..dsl.language.text_query import Writing
+from ..dsl.scoring.contexts import unique_contexts
+from ..errors import ScoreError
+from .forward import Pick
+from .packing import padded_to
+from .scorer import Lane, Scorer
+
+# Numbers (texts times vocabulary) of one call that picks tokens, and texts in it at most.
+PICKED, MOST_PICKED = 1 << 24, 256
+# Distributions of such a call where few are read, and from how large a vocabulary on that is worth compiling for.
+FEW, LARGE = 8, 1 << 15
+
+
+@dataclass
+class _Texts:
+    """Texts that are written in one lane.
+
+    Attributes:
+        lane: where.
+        nodes: int64 ``[J]``, the last node of each so far.
+        own: int32 ``[J, 4]``: key, place and temperature; see ``Writing``.
+        tokens: int32 ``[J, T]``, padded with -1.
+        states, steps: int64 ``[J]``: of the automaton, and how many tokens there are.
+        waiting: numbers of those that are not begun, in order of their contexts.
+        live: numbers of those that are being written.
+    """
+
+    lane: Lane
+    nodes: np.ndarray
+    own: np.ndarray
+    tokens: np.ndarray
+    states: np.ndarray
+    steps: np.ndarray
+    waiting: deque[int]
+    live: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @classmethod
+    def begin(cls, lane: Lane, nodes: np.ndarray, own: np.ndarray, length: int) -> _Texts:
+        """Texts that go on from nodes; none has been begun."""
+        count = len(nodes)
+        tokens, zeros = np.full((count, length), PADDING, np.int32), np.zeros(count, np.int64)
+        return cls(lane, nodes, own.astype(np.int32), tokens, zeros, zeros.copy(), deque(range(count)))
+
+    def admit(self, capacity: int) -> None:
+        """Begin as many of those that wait as surely fit, however long they and those being written get."""
+        fitting = 0
+        while fitting < len(self.waiting):
+            # Twice as many as far as it goes, then halves.
+            more = next((n for n in _steps(len(self.waiting) - fitting) if self._fit(fitting + n, capacity)), 0)
+            if not more:
+                break
+            fitting += more
+        if fitting:
+            begun = [self.waiting.popleft() for _ in range(fitting)]
+            self.live = np.concatenate([self.live, np.array(begun, np.int64)])
+
+    def _fit(self, more: int, capacity: int) -> bool:
+        texts = np.concatenate([self.live, np.array([self.waiting[i] for i in range(more)], np.int64)])
+        left = self.tokens.shape[1] - self.steps[texts]
+        return len(self.lane.trie.above(self.nodes[texts])) + int(left.sum()) <= capacity
+
+    def take(self, writing: Writing, texts: np.ndarray, tokens: np.ndarray) -> None:
+        """Go on with a token of each of these texts; those that end are live no more."""
+        automaton, most = writing.law.form.automaton, self.tokens.shape[1]
+        self.tokens[texts, self.steps[texts]] = tokens
+        self.states[texts] = automaton.next[self.states[texts], automaton.classes[tokens]]
+        self.steps[texts] += 1
+        over = (automaton.ending[self.states[texts]] > 0) | (self.steps[texts] == most)
+        for text, token in zip(texts[~over].tolist(), tokens[~over].tolist(), strict=True):
+            self.nodes[text] = self.lane.trie.extend(int(self.nodes[text]), (token,))
+        self.live = np.setdiff1d(self.live, texts[over])
+
+
+def _steps(most: int) -> list[int]:
+    """Powers of two, the greatest first, none above ``most``."""
+    return [1 << n for n in reversed(range(most.bit_length()))]
+
+
+class Writer:
+    """Writes texts in the trie and the pool of a scorer.
+
+    Args:
+        scorer: what runs the language model.
+    """
+
+    def __init__(self, scorer: Scorer):
+        self.scorer = scorer
+
+    def __call__(self, writing: Writing, contexts: np.ndarray, site: str) -> np.ndarray:
+        """Tokens int32 ``[C, T]``, padded with -1 after the end.
+
+        Args:
+            writing: what is asked; all its pieces are listed.
+            contexts: int ``[C, m + 4]``; equal ones are one text.
+            site: what a message calls the site.
+
+        Raises:
+            ScoreError: the language model gives a token no probabilities.
+        """
+        distinct, _, which = unique_contexts(contexts)
+        scorer, further = self.scorer, writing.further
+        shares = np.array_split(np.arange(len(distinct)), scorer.lanes)
+        texts = []
+        for lane, share in zip(scorer.places, shares, strict=True):
+            ends = scorer.ends(lane, writing, distinct[share, :-further])
+            texts.append(_Texts.begin(lane, ends, distinct[share, -further:], writing.answers))
+        begun = [of_lane.nodes.copy() for of_lane in texts]
+        self._from_store(writing, texts)
+        asked = [np.array(of_lane.waiting, np.int64) for of_lane in texts]
+        self._write(writing, texts, site)
+        for of_lane, new, start in zip(texts, asked, begun, strict=True):
+            scorer.counts.contexts += len(new)
+            if scorer.store is not None and len(new):
+                scorer.store.add(writing, self._keys(of_lane, new, start), of_lane.tokens[new])
+        return np.concatenate([of_lane.tokens for of_lane in texts])[which]
+
+    def _keys(self, texts: _Texts, some: np.ndarray, nodes: np.ndarray) -> list[np.ndarray]:
+        """What the tokens of some texts depend on, beside the law: the tokens before them, and their noise."""
+        return [np.concatenate([texts.lane.trie.path(int(nodes[i])), texts.own[i]]) for i in some]
+
+    def _from_store(self, writing: Writing, texts: list[_Texts]) -> None:
+        """Take what the store knows."""
+        if self.scorer.store is None:
+            return
+        for of_lane in texts:
+            all_texts = np.arange(len(of_lane.nodes))
+            known = self.scorer.store.read(writing, self._keys(of_lane, all_texts, of_lane.nodes))
+            for text, tokens in zip(all_texts, known, strict=True):
+                if tokens is not None:
+                    of_lane.tokens[text] = tokens
+            of_lane.waiting = deque(int(i) for i in all_texts if known[i] is None)
+            self.scorer.counts.stored += len(all_texts) - len(of_lane.waiting)
+
+    def _write(self, writing: Writing, texts: list[_Texts], site: str) -> None:
+        """Write all that wait."""
+        scorer = self.scorer
+        while True:
+            for of_lane in texts:
+                of_lane.admit(scorer.capacity)
+            if not any(len(of_lane.live) for of_lane in texts):
+                return
+            reads = [np.unique(of_lane.nodes[of_lane.live]) for of_lane in texts]
+            needed = [of_lane.lane.trie.above(nodes) for of_lane, nodes in zip(texts, reads, strict=True)]
+            for of_lane, nodes in zip(texts, needed, strict=True):
+                of_lane.lane.slots.hold(nodes)
+
+            def read(buffer: Any, waiting: list[list[np.ndarray]]) -> list[tuple[list[np.ndarray], Any]]:
+                return self._picks(writing, texts, buffer, waiting)
+
+            found = [(which, np.asarray(array)) for which, array in scorer.compute(reads, needed, read, singles=True)]
+            for which, array in found:
+                for of_lane, some, tokens in zip(texts, which, array, strict=True):
+                    self._check(writing, of_lane, some, tokens[: len(some)], site)
+                    of_lane.take(writing, some, tokens[: len(some)])
+
+    def _picks(
+        self, writing: Writing, texts: list[_Texts], buffer: Any, waiting: list[list[np.ndarray]]
+    ) -> list[tuple[list[np.ndarray], Any]]:
+        """Tokens of the texts that go on from the nodes in the buffer: which texts, and tokens on the device."""
+        size = self.scorer.lm.config.vocab_size
+        most = max(FEW, min(MOST_PICKED, 1 << max(0, (PICKED // size).bit_length() - 1)))
+        ready = []
+        for of_lane, nodes in zip(texts, waiting, strict=True):
+            there = np.concatenate([*nodes, np.zeros(0, np.int64)])
+            order = np.argsort(there)
+            at = np.searchsorted(there, of_lane.nodes[of_lane.live], sorter=order)
+            at = order[np.minimum(at, len(there) - 1)] if len(there) else np.zeros(len(of_lane.live), np.int64)
+            here = there[at] == of_lane.nodes[of_lane.live] if len(there) else np.zeros(len(of_lane.live), bool)
+            rows, some = at[here], of_lane.live[here]
+            by_row = np.argsort(rows, kind="stable")
+            ready.append((rows[by_row], some[by_row]))
+        found = []
+        for start in range(0, max(len(some) for _, some in ready), most):
+            parts = [(rows[start : start + most], some[start : start + most]) for rows, some in ready]
+            distinct = [np.unique(rows, return_inverse=True) for rows, _ in parts]
+            count = FEW if size >= LARGE and max(len(rows) for rows, _ in distinct) <= FEW else most
+            picks = [
+                _pick(of_lane, some, rows, which, count, most)
+                for of_lane, (rows, which), (_, some) in zip(texts, distinct, parts, strict=True)
+            ]
+            found.append(([some for _, some in parts], self.scorer.forward.tokens(buffer, picks, writing.law)))
+        return found
+
+    def _check(self, writing: Writing, texts: _Texts, some: np.ndarray, tokens: np.ndarray, site: str) -> None:
+        bad = np.flatnonzero(tokens == UNKNOWN)
+        if bad.size:
+            lm = self.scorer.lm
+            before = lm.codec.decode(tuple(texts.lane.trie.path(int(texts.nodes[some[bad[0]]])).tolist()))
+            named = f"the language model ({lm.config.family}, {lm.fingerprint()[:12]})"
+            raise ScoreError(
+                f"{site}: {named} gives the token after {before!r} no probabilities; are its weights finite?"
+            )
+
+
+def _pick(texts: _Texts, some: np.ndarray, rows: np.ndarray, which: np.ndarray, count: int, most: int) -> Pick:
+    """What picks the next tokens of some texts, padded to ``count`` distributions and ``most`` texts."""
+
+    def padded(values: np.ndarray) -> np.ndarray:
+        return padded_to(values, most)
+
+    words = np.zeros((most, 2), np.int32)
+    words[: len(some)] = texts.own[some, :2]
+    temperatures = np.ones(most, np.float32)
+    temperatures[: len(some)] = texts.own[some, 3].copy().view(np.float32)
+    return Pick(
+        rows=padded_to(rows, count),
+        which=padded(which),
+        words=words,
+        places=padded(texts.own[some, 2]),
+        temperatures=temperatures,
+        states=padded(texts.states[some]),
+        steps=padded(texts.steps[some]),
+    )
+
+
+class CountingWriter(Writer):
+    """Counts what texts would cost, at most: all are as long as they may be, and part at the first token."""
+
+    def __init__(self, scorer: Scorer):
+        super().__init__(scorer)
+        self._counted = 0
+
+    def __call__(self, writing: Writing, contexts: np.ndarray, site: str) -> np.ndarray:
+        """Tokens that stand for those of texts."""
+        scorer, length = self.scorer, writing.answers
+        distinct, _, which = unique_contexts(contexts)
+        shares = np.array_split(np.arange(len(distinct)), scorer.lanes)
+        size = scorer.lm.config.vocab_size
+        found = []
+        for lane, share in zip(scorer.places, shares, strict=True):
+            ends = scorer.ends(lane, writing, distinct[share, : -writing.further])
+            first, _ = lane.slots.note(lane.trie.above(ends))
+            # Numbers of the texts, written in tokens; no two have the same.
+            numbers = self._counted + share
+            digits = np.array([numbers // size ** min(i, 6) % size for i in range(length)], np.int32).T
+            nodes = [lane.trie.extend(int(end), row) for end, row in zip(ends, digits.tolist(), strict=True)]
+            lane.slots.note(lane.trie.above(np.array(nodes, np.int64)))
+            scorer.counts.trie_tokens += first + len(share) * length
+            scorer.counts.tokens += first + len(share) * length
+            scorer.counts.reads += len(share) * length
+            scorer.counts.contexts += len(share)
+            found.append(digits)
+        self._counted += len(distinct)
+        return np.concatenate(found)[which]
