@@ -157,7 +157,41 @@ class Pictures:
 def panel(draw: Callable[[], Any], label: str, title: str = "") -> Panel:
     """The picture that ``draw`` makes; it returns the axes that it drew."""
     with figure_style():
-        return Panel(to_svg(draw().figure), label, title)
+        figure = draw().figure
+        make_legible(figure)
+        return Panel(to_svg(figure), label, title)
+
+
+def make_legible(figure: Any) -> None:
+    """Fewer numbers at an axis where they would touch, and wider margins where something would be cut off."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.ticker import ScalarFormatter
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for axes in figure.axes:
+        plain_numbers = isinstance(axes.xaxis.get_major_formatter(), ScalarFormatter)
+        for most in (5, 4, 3, 2) if plain_numbers and axes.get_xscale() == "linear" else ():
+            boxes = tick_boxes(axes, renderer)
+            # A space's width between two.
+            if all(b.x0 - a.x1 > 4 for a, b in itertools.pairwise(boxes)):
+                break
+            axes.locator_params(axis="x", nbins=most)
+    width, height = figure.get_size_inches()
+    seen = figure.get_tightbbox(renderer)
+    left, right = max(0.0, 0.02 - seen.x0) / width, max(0.0, seen.x1 - width + 0.02) / width
+    bottom, top = max(0.0, 0.02 - seen.y0) / height, max(0.0, seen.y1 - height + 0.02) / height
+    if max(left, right, bottom, top) > 0:
+        for axes in figure.axes:
+            x, y, wide, high = axes.get_position().bounds
+            axes.set_position((x + left, y + bottom, wide - left - right, high - bottom - top))
+
+
+def tick_boxes(axes: Any, renderer: Any) -> list[Any]:
+    """Where the numbers at the x axis stand, from left to right, in dots."""
+    axes.xaxis.get_tightbbox(renderer)  # Puts them there.
+    low, high = sorted(axes.get_xlim())
+    seen = [t.label1 for t in axes.xaxis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_text()]
+    return sorted((label.get_window_extent(renderer) for label in seen), key=lambda box: box.x0)
 
 
 def short(name: str, most: int = 22) -> str:

@@ -1,5 +1,6 @@
 """The report: one page that stands on its own, says what the tables say, and reads on a phone."""
 
+import itertools
 import json
 import re
 import shutil
@@ -11,18 +12,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from sdscm_jax.bench.dataset import Dataset
 from sdscm_jax.bench.difficulty import difficulty
 from sdscm_jax.bench.leaderboard import leaderboard
 from sdscm_jax.bench.metrics import score, unscored
 from sdscm_jax.bench.report.figures_graph import graph_panels
+from sdscm_jax.bench.report.figures_intervals import coverage_axes
 from sdscm_jax.bench.report.page import write_report
 from sdscm_jax.bench.report.quantile_boxes import quantiles
 from sdscm_jax.bench.report.summary import summary_items
 from sdscm_jax.errors import DataError
 from sdscm_jax.families import family
-from sdscm_jax.page.drawing import Panel, Pictures
+from sdscm_jax.page.document import _asset
+from sdscm_jax.page.drawing import WIDE, Panel, Pictures, figure_style, make_legible, new_axes, tick_boxes
 
 from ..needs import CHROMIUM, needs_chromium
 
@@ -262,6 +266,44 @@ onload = () => {
   document.body.dataset.found = JSON.stringify(found);
 };
 </script></body>"""
+
+
+def test_nothing_of_a_picture_is_cut_off_and_no_numbers_touch() -> None:
+    """Long numbers at either axis, and a last one at the edge."""
+    with figure_style():
+        axes = new_axes(WIDE, 2.4, left=0.6, bottom=0.3)
+        axes.plot([-0.0087, 0.0103], [-0.00001234, 0.0000987])
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.7f}")
+        axes.set_xlim(-0.0087, 0.0101)
+        axes.set_xlabel("gross\nhigh")
+        axes.set_ylabel("effect")
+        figure = axes.figure
+        before = figure.get_tightbbox()
+        make_legible(figure)
+        after, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        boxes = tick_boxes(axes, FigureCanvasAgg(figure).get_renderer())
+    assert min(before.x0, before.y0) < 0
+    assert min(after.x0, after.y0, width - after.x1, height - after.y1) > -0.02
+    assert len(boxes) >= 2
+    assert all(b.x0 - a.x1 > 4 for a, b in itertools.pairwise(boxes))
+
+
+def test_paper_has_what_is_folded_and_no_dark_tables() -> None:
+    print_rules = _asset("style.css").partition("@media print")[2]
+    assert print_rules.count("{") == print_rules.count("}")
+    assert "details::details-content { content-visibility: visible;" in print_rules
+    assert re.search(r"\.box, \.dag \{[^}]*background: none", print_rules)
+    # Rules for the screen stand before those for paper.
+    assert not re.findall(r"currentcolor|\.series-", print_rules)
+
+
+def test_no_axis_offers_a_coverage_beyond_one(inputs: dict) -> None:
+    names = inputs["scores"]["estimator"].unique().tolist()
+    with figure_style():
+        values = [[np.array([0.9, 0.97, 1.0])] for _ in names]
+        ticks = coverage_axes(names, values, (0.86, 1.02), 0.95).get_xticks()
+    assert max(ticks) <= 1
+    assert len(ticks) >= 3
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...page.drawing import COVERED, INK, MISSED, WIDE, Panel, new_axes, panel
-from .quantile_boxes import draw_boxes, linear_limits
+from .quantile_boxes import Values, draw_boxes, linear_limits
 from .selection import BASELINES, having, setting_name, thinned, values_by_row
 
 _UNITS = 220
@@ -26,9 +26,10 @@ def coverage_panels(scores: pd.DataFrame, of: str, names: list[str], settings: l
     )
     low = min(0.9, *(float(np.nanquantile(v, 0.05)) for row in coverage for v in row if _some(v)))
     limits = (max(-0.02, low - 0.04), 1.02)
+
     return [
         panel(
-            lambda: draw_boxes(names, coverage, limits, "share of units covered", mean=True, line=level),
+            lambda: coverage_axes(names, coverage, limits, level),
             f"Coverage of {of.upper()} intervals by estimator; the nominal level is {level:g}. Mean in the "
             f"first setting: {told}.",
             "Coverage",
@@ -39,6 +40,13 @@ def coverage_panels(scores: pd.DataFrame, of: str, names: list[str], settings: l
             "Width",
         ),
     ]
+
+
+def coverage_axes(names: list[str], coverage: Values, limits: tuple[float, float], level: float) -> Any:
+    """Boxes of shares. The axis has room beyond 1 for the mark of 1, and no such share."""
+    axes = draw_boxes(names, coverage, limits, "share of units covered", mean=True, line=level)
+    axes.set_xticks([share for share in axes.get_xticks() if limits[0] <= share <= 1])
+    return axes
 
 
 def caterpillar_panels(
