@@ -20,18 +20,18 @@ class Slots:
     def __init__(self, trie: Trie, capacity: int):
         self.trie, self.capacity = trie, capacity
         self._slot = np.full(1024, -1, np.int32)
-        self._used = np.zeros(1024, np.int64)
+        self._used = np.zeros(1024, np.int32)
         self._computed = np.zeros(1024, bool)
-        self._free = np.arange(capacity)[::-1].copy()
+        self._free = np.arange(capacity, dtype=np.int32)[::-1].copy()
         self._count = capacity
         self._clock = 0
 
     def _cover(self) -> None:
         missing = self.trie.size - len(self._slot)
         if missing > 0:
-            more = max(missing, len(self._slot))
+            more = max(missing, len(self._slot) // 4)
             self._slot = np.concatenate([self._slot, np.full(more, -1, np.int32)])
-            self._used = np.concatenate([self._used, np.zeros(more, np.int64)])
+            self._used = np.concatenate([self._used, np.zeros(more, np.int32)])
             self._computed = np.concatenate([self._computed, np.zeros(more, bool)])
 
     @property
@@ -94,4 +94,4 @@ class Slots:
     def clear(self) -> None:
         """Forget all."""
         self._slot[:] = -1
-        self._free, self._count = np.arange(self.capacity)[::-1].copy(), self.capacity
+        self._free, self._count = np.arange(self.capacity, dtype=np.int32)[::-1].copy(), self.capacity

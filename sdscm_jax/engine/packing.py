@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import jax
 import numpy as np
 
 from ..models.decoder import Rows
 from .kv_pages import Slots
-from .trie import Trie
+from .trie import Trie, ranges
 
 # N tokens, R rows of at most T of them, S tokens before each row.
 Shape = tuple[int, int, int, int]
 
 # Tokens of one text in one call: more go in several, so that few shapes are compiled.
 MOST_IN_ROW = 32
+# Rows that do not fit a call and are passed over, while others are looked for that do.
+_PASSED = 64
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class Call:
 
     Attributes:
         nodes: int ``[N]``; those of one row stand together, parents before children.
+        read: bool ``[N]``, whose distributions are wanted.
         row: int ``[N]``, the row of each node.
         place: int ``[N]``, its place in the row.
         parent: int ``[N]``, the place of its parent in the row, -1 where that is encoded already.
@@ -114,6 +118,7 @@ class Call:
     """
 
     nodes: np.ndarray
+    read: np.ndarray
     row: np.ndarray
     place: np.ndarray
     parent: np.ndarray
@@ -125,94 +130,124 @@ class Call:
         return int(self.place.max(initial=-1)) + 1
 
 
-def waves(trie: Trie, missing: np.ndarray, resident: np.ndarray) -> list[list[np.ndarray]]:
-    """Rows of missing nodes, in waves: a wave needs only what is resident or in earlier waves.
+@dataclass(frozen=True)
+class Wave:
+    """Rows that need only what is in memory; see ``waves``.
+
+    Attributes:
+        nodes: int64 ``[N]``; those of one row stand together, parents before children.
+        read: bool ``[N]``, whose distributions are wanted.
+        parent: int64 ``[N]``, the place of its parent in the row, -1 where that is encoded already.
+        starts, lengths: int64 ``[R]``, where each row is.
+        attached: int64 ``[R]``, the encoded node that each row goes on from.
+    """
+
+    nodes: np.ndarray
+    read: np.ndarray
+    parent: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    attached: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """Most tokens of a row."""
+        return int(self.lengths.max(initial=0))
+
+
+def waves(trie: Trie, missing: np.ndarray, read: np.ndarray) -> list[Wave]:
+    """Rows of missing nodes, in waves: a wave needs only what is in memory or in earlier waves.
+
+    A row is what goes on from one encoded node, nearest tokens first, and no more than fits; so texts that part late
+    share a row, and a long text is in one wave after another.
 
     Args:
-        missing: int ``[M]``, ascending; its nodes' ancestors are missing or resident.
-        resident: bool ``[trie.size]``.
-
-    Returns:
-        per wave, rows: nodes that go on from one encoded node, parents before children.
+        missing: int ``[M]``, ascending; its nodes' ancestors are missing or in memory.
+        read: bool ``[M]``, whose distributions are wanted.
     """
     # A row is a piece of the trie under one encoded node, and within it a node sees its ancestors (tree attention:
     # Miao et al. 2024, SpecInfer, arXiv 2305.09781). Ordered by depth, any first part of a row has the ancestors of its
     # nodes, so a long row may be cut anywhere; what is left goes on from what this wave has encoded. Every round takes
     # a node of each row, so it ends, after about depth / MOST_IN_ROW rounds where texts do not branch.
-    there = resident.copy()
-    there[missing] = False
     found = []
     while missing.size:
-        attached = _attached(trie, missing, there)
+        up = trie.parent[missing].astype(np.int64)
+        at = trie.places(up, missing)
+        # The topmost missing node above each, by ever longer steps.
+        top = np.where(at < 0, np.arange(len(missing)), at)
+        while not np.array_equal(higher := top[top], top):
+            top = higher
+        attached = up[top]
         order = np.lexsort((trie.depth[missing], attached))
-        ordered, groups = missing[order], attached[order]
+        groups = attached[order]
         starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
-        rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
+        counts = np.diff(np.r_[starts, len(groups)])
+        rank = np.arange(len(groups)) - np.repeat(starts, counts)
+        place = np.empty(len(missing), np.int64)
+        place[order] = rank
         now = rank < MOST_IN_ROW
-        kept = np.flatnonzero(now & (rank == 0))
-        found.append(np.split(ordered[now], np.cumsum(now)[kept][1:] - 1))
-        there[ordered[now]] = True
-        missing = np.sort(ordered[~now])
+        taken = order[now]
+        lengths = np.minimum(counts, MOST_IN_ROW)
+        parent = np.where(at[taken] < 0, -1, place[at[taken]])
+        found.append(Wave(missing[taken], read[taken], parent, np.cumsum(lengths) - lengths, lengths, groups[starts]))
+        later = np.sort(order[~now])
+        missing, read = missing[later], read[later]
     return found
 
 
-def _attached(trie: Trie, missing: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Nearest encoded ancestor of each missing node (ascending, so parents come first)."""
-    nearest = np.arange(trie.size)
-    depth = trie.depth[missing]
-    for level in np.unique(depth):
-        nodes = missing[depth == level]
-        parents = trie.parent[nodes]
-        nearest[nodes] = np.where(there[parents], parents, nearest[parents])
-    return nearest[missing]
-
-
-def calls(trie: Trie, rows: list[np.ndarray], sizes: Sizes) -> list[list[np.ndarray]]:
-    """Rows put together to calls; rows after texts of like lengths stand together."""
-    order = np.lexsort(([len(row) for row in rows], [trie.depth[row[0]] for row in rows]))
-    waiting = [rows[i] for i in order]
-    left = sum(map(len, waiting))
-    found = []
-    while waiting:
+def calls(trie: Trie, wave: Wave, sizes: Sizes) -> list[np.ndarray]:
+    """Numbers of a wave's rows, put together to calls; rows after texts of like lengths stand together."""
+    order = np.lexsort((wave.lengths, trie.depth[wave.attached]))
+    lengths, done, left = wave.lengths[order], 0, int(wave.lengths.sum())
+    passed, found = np.zeros(0, np.int64), []
+    while left:
         # A call of the next size, unless two smaller ones have less padding.
         size = sizes.at_least(left)
         if 4 * left <= 3 * size and (smaller := [s for s in sizes.tokens if s < left]):
             size = smaller[0]
-        call, waiting = _fill(waiting, size, sizes)
-        found.append(call)
-        left -= sum(map(len, call))
+        # Every row has a token: no more can be taken and passed over than these.
+        ahead = np.concatenate([passed, np.arange(done, min(len(order), done + size + _PASSED + 1))])
+        taken, over, seen = _fill(lengths[ahead], size, sizes)
+        done += max(0, seen - len(passed))
+        passed = np.concatenate([ahead[over], passed[seen:]])
+        found.append(order[ahead[taken]])
+        left -= int(lengths[ahead[taken]].sum())
     return found
 
 
-def _fill(waiting: list[np.ndarray], size: int, sizes: Sizes) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Rows for a call of ``size`` tokens, and those that are left."""
-    taken: list[np.ndarray] = []
-    left: list[np.ndarray] = []
-    room, width = size, 0
-    for i, row in enumerate(waiting):
-        wider = max(width, len(row))
-        if len(row) <= room and len(taken) < sizes.shape(size, 1, wider)[1]:
-            taken.append(row)
-            room, width = room - len(row), wider
+def _fill(lengths: np.ndarray, size: int, sizes: Sizes) -> tuple[np.ndarray, np.ndarray, int]:
+    """Places of rows for a call of ``size`` tokens, of those that are passed over, and how many were looked at."""
+    width, most = np.maximum.accumulate(lengths), _most_rows(sizes, size)
+    fits = (np.cumsum(lengths) <= size) & (np.arange(len(lengths)) < most[width - 1])
+    count = len(lengths) if fits.all() else int(np.argmin(fits))
+    taken, passed = list(range(count)), list[int]()
+    room, widest_row = size - int(lengths[:count].sum()), int(width[count - 1]) if count else 0
+    for i, length in enumerate(lengths[count:].tolist(), count):
+        wider = max(widest_row, length)
+        if length <= room and len(taken) < most[wider - 1]:
+            taken.append(i)
+            room, widest_row = room - length, wider
         else:
-            left.append(row)
-            if room < 2 or len(left) > 64:
+            passed.append(i)
+            if room < 2 or len(passed) > _PASSED:
                 # What fits into the rest is looked for among the next ones only.
-                return taken, left + waiting[i + 1 :]
-    return taken, left
+                return np.array(taken, np.int64), np.array(passed, np.int64), i + 1
+    return np.array(taken, np.int64), np.array(passed, np.int64), len(lengths)
 
 
-def call_of(trie: Trie, rows: list[np.ndarray]) -> Call:
-    """Lay rows end to end."""
-    nodes = np.concatenate(rows)
-    lengths = np.array([len(row) for row in rows])
+@lru_cache(maxsize=64)
+def _most_rows(sizes: Sizes, size: int) -> np.ndarray:
+    """How many rows a call of ``size`` tokens has room for, if they are at most 1, 2, … tokens wide."""
+    return np.array([sizes.shape(size, 1, width)[1] for width in range(1, max(sizes.widths) + 1)])
+
+
+def call_of(wave: Wave, rows: np.ndarray) -> Call:
+    """Lay rows of a wave end to end."""
+    lengths = wave.lengths[rows]
     row = np.repeat(np.arange(len(rows)), lengths)
-    place = np.arange(len(nodes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    attached = trie.parent[[int(nodes_of_row[0]) for nodes_of_row in rows]]
-    at = np.full(trie.size, -1, np.int32)
-    at[nodes] = place
-    parent = np.where(trie.parent[nodes] == attached[row], -1, at[trie.parent[nodes]])
-    return Call(nodes, row, place, parent, attached)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    own = np.repeat(wave.starts[rows], lengths) + place
+    return Call(wave.nodes[own], wave.read[own], row, place, wave.parent[own], wave.attached[rows])
 
 
 @jax.tree_util.register_dataclass
@@ -248,48 +283,45 @@ def widest(shapes: Iterable[Shape]) -> Shape:
 def nothing() -> Call:
     """A call without tokens, for a lane that has none left."""
     none = np.zeros(0, np.int64)
-    return Call(none, none, none, none, none)
+    return Call(none, none.astype(bool), none, none, none, none)
 
 
-def lay_out(trie: Trie, slots: Slots, call: Call, shape: Shape, read: np.ndarray, first: int, most: int) -> Layout:
+def lay_out(trie: Trie, slots: Slots, call: Call, shape: Shape, first: int, most: int) -> Layout:
     """Pad a call.
 
     Args:
         trie, slots: what it is of; padding goes to the slot behind the last.
         call: the call.
         shape: see ``shape_of``.
-        read: bool ``[N]``, which of the nodes are read; their hidden states go to a buffer.
-        first: the first free place of the buffer.
+        first: the first free place of the buffer, which the hidden states of what is read go to.
         most: size of the buffer; what is not read goes behind its end.
     """
     count, rows, width, past = shape
     members = np.zeros((rows, width), np.int32)
     members[call.row, call.place] = np.arange(len(call.nodes))
-    ancestors = np.zeros((rows, width, width), bool)
-    ancestors[call.row, call.place, call.place] = True
-    parent = np.full((rows, width), -1, np.int32)
-    parent[call.row, call.place] = call.parent
-    for t in range(1, call.width):
-        has = np.flatnonzero(parent[:, t] >= 0)
-        ancestors[has, t] |= ancestors[has, parent[has, t]]
+    # The places that each token looks at, as bits: those of its parent, of that one's, by ever longer steps.
+    own = np.arange(len(call.nodes))
+    seen, up = (
+        np.uint32(1) << call.place.astype(np.uint32),
+        np.where(call.parent < 0, own, own - call.place + call.parent),
+    )
+    for _ in range(MOST_IN_ROW.bit_length() - 1):
+        seen, up = seen | seen[up], up[up]
+    bits = np.zeros((rows, width), "<u4")
+    bits[call.row, call.place] = seen
+    ancestors = np.unpackbits(bits[..., None].view(np.uint8), axis=-1, bitorder="little").view(bool)[..., :width]
     lengths = np.zeros(rows, np.int32)
     lengths[: len(call.attached)] = trie.depth[call.attached]
-    before = np.zeros((rows, past), np.int32)
-    current, row = call.attached.copy(), np.arange(len(call.attached))
-    slot = slots.slot
-    while True:
-        going = current > 0
-        if not going.any():
-            break
-        current, row = current[going], row[going]
-        before[row, trie.depth[current] - 1] = slot[current]
-        current = trie.parent[current]
+    before, slot = np.zeros((rows, past), np.int32), slots.slot
+    row, heads, ends = trie.runs(call.attached, each=True)
+    nodes = ranges(heads, ends)
+    before[np.repeat(row, ends - heads + 1), trie.depth[nodes] - 1] = slot[nodes]
     return Layout(
         tokens=padded_to(trie.token[call.nodes], count),
         positions=padded_to(trie.depth[call.nodes] - 1, count),
         slots=padded_to(slot[call.nodes], count, slots.capacity),
         rows=Rows(members, padded_to(call.row * width + call.place, count), ancestors, before, lengths),
-        reads=padded_to(np.where(read, first + np.cumsum(read) - 1, most), count, most),
+        reads=padded_to(np.where(call.read, first + np.cumsum(call.read) - 1, most), count, most),
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,9 +10,10 @@ import numpy as np
 
 from ..dsl.language.text_query import Writing
 from ..dsl.scoring.contexts import unique_contexts
-from ..dsl.scoring.option_tree import OptionTree
+from ..dsl.scoring.option_tree import OptionTree, padded
 from ..dsl.scoring.score_query import Context, Question
 from ..errors import SDSCMError
+from ..models.codec import Tokens
 from ..models.language_model import LanguageModel
 from ..models.on_mesh import mesh_of
 from ..models.sharding import data_axis_size
@@ -21,6 +21,7 @@ from .counts import Counts
 from .edge_gather import Edges
 from .forward import Forward, Read, empty_pool, token_bytes
 from .kv_pages import Slots
+from .lane import Answers, Lane, Pieces
 from .memory import exhausted, on_accelerator, with_less
 from .packing import Sizes, call_of, calls, lay_out, nothing, padded_to, rounded, shape_of, waves, widest
 from .store import Store
@@ -34,18 +35,6 @@ FINE = 20_000_000
 
 # Is given the buffer, and per lane the nodes whose hidden states are in it, one after another.
 ReadBuffer = Callable[[Any, list[list[np.ndarray]]], list[Any]]
-
-
-@dataclass
-class Lane:
-    """A trie with its pool, for one place on the mesh's data axis."""
-
-    trie: Trie
-    slots: Slots
-    # Ends of a text by (node, piece), nodes of an option tree by (node, tree), what was answered by the same.
-    ends: dict[tuple[int, int], int] = field(default_factory=dict)
-    trees: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
-    answers: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
 
 class Scorer:
@@ -86,7 +75,8 @@ class Scorer:
         self._pool: Any = None
         # What is read of a language model hangs on the options' tree, not on how scores are made of it.
         self._trees: dict[OptionTree, int] = {}
-        self._pieces: dict[tuple[int, ...], int] = {}
+        self._numbers: dict[Tokens, int] = {}
+        self._pieces: dict[tuple[Tokens, ...], Pieces] = {}
 
     def _new_lane(self) -> Lane:
         trie = Trie()
@@ -150,80 +140,80 @@ class Scorer:
         ends = [self.ends(lane, question, contexts[share]) for lane, share in zip(self.places, shares, strict=True)]
         todo = []
         for lane, nodes in zip(self.places, ends, strict=True):
-            new = np.array([node for node in np.unique(nodes) if (int(node), number) not in lane.answers], np.int64)
-            todo.append(self._from_store(lane, question, number, new))
+            answers = lane.answers.setdefault(number, Answers(len(question.tree.edge_rows)))
+            new = np.unique(nodes)
+            todo.append(self._from_store(lane, question, number, new[~answers.known(new)]))
         self._answer(question, number, todo)
-        found = [
-            np.stack([lane.answers[int(node), number] for node in nodes])
-            if len(nodes)
-            else np.zeros((0, len(question.tree.edge_rows)), np.float32)
-            for lane, nodes in zip(self.places, ends, strict=True)
-        ]
-        return np.concatenate(found)
+        return np.concatenate([lane.answers[number].of(nodes) for lane, nodes in zip(self.places, ends, strict=True)])
 
     def ends(self, lane: Lane, question: Context, contexts: np.ndarray) -> np.ndarray:
-        """The last node before the options, of each context."""
-        nodes = np.full(len(contexts), lane.trie.extend(ROOT, question.start), np.int64)
-        column = iter(range(contexts.shape[1]))
+        """The last node before the options, of each context ``[C, m]``, int64; faster if these are in order."""
+        start = lane.trie.extend(ROOT, question.start)
+        # Contexts one after another that are alike so far go on together: the first of each, and where they are.
+        firsts = np.zeros(min(1, len(contexts)), np.int64)
+        nodes, column = np.full(len(firsts), start, np.int64), iter(range(contexts.shape[1]))
+        changed = np.arange(len(contexts)) == 0
         for i, texts in enumerate(question.texts):
-            numbers = [self._pieces.setdefault(text, len(self._pieces)) for text in texts]
-            chosen = contexts[:, next(column)] if i in question.varying else np.zeros(len(contexts), np.int64)
-            nodes = self._extended(lane, nodes, texts, numbers, chosen)
-        numbers = [self._pieces.setdefault(question.shared, len(self._pieces))]
-        return self._extended(lane, nodes, (question.shared,), numbers, np.zeros(len(contexts), np.int64))
+            chosen = np.zeros(len(firsts), np.int64)
+            if i in question.varying:
+                numbers = contexts[:, next(column)]
+                group = np.cumsum(changed) - 1
+                changed[1:] |= numbers[1:] != numbers[:-1]
+                firsts = np.flatnonzero(changed)
+                nodes, chosen = nodes[group[firsts]], numbers[firsts]
+            nodes = self._extended(lane, nodes, texts, chosen)
+        nodes = self._extended(lane, nodes, (question.shared,), np.zeros(len(nodes), np.int64))
+        return nodes[np.cumsum(changed) - 1]
 
-    def _extended(
-        self,
-        lane: Lane,
-        nodes: np.ndarray,
-        texts: Sequence[tuple[int, ...]],
-        numbers: Sequence[int],
-        chosen: np.ndarray,
-    ) -> np.ndarray:
-        pairs, which = np.unique(nodes * len(texts) + chosen, return_inverse=True)
-        after = np.empty(len(pairs), np.int64)
-        for i, pair in enumerate(pairs.tolist()):
-            node, k = divmod(pair, len(texts))
-            end = lane.ends.get((node, numbers[k]))
-            if end is None:
-                end = lane.ends[node, numbers[k]] = lane.trie.extend(node, texts[k])
-            after[i] = end
-        return after[which]
+    def _extended(self, lane: Lane, nodes: np.ndarray, texts: tuple[Tokens, ...], chosen: np.ndarray) -> np.ndarray:
+        pieces = self._pieces.get(texts)
+        if pieces is None:
+            numbers = [self._numbers.setdefault(text, len(self._numbers)) for text in texts]
+            pieces = self._pieces[texts] = Pieces.of(texts, numbers)
+        keys = nodes << 32 | pieces.numbers[chosen]
+        found = lane.ends.get(keys)
+        if (new := np.flatnonzero(found < 0)).size:
+            distinct, first, which = np.unique(keys[new], return_index=True, return_inverse=True)
+            rows = new[first]
+            made = lane.trie.extend_all(nodes[rows], pieces.tokens[chosen[rows]], pieces.lengths[chosen[rows]])
+            lane.ends.put(distinct, made)
+            found[new] = made[which]
+        return found
 
     def _from_store(self, lane: Lane, question: Question, number: int, nodes: np.ndarray) -> np.ndarray:
         """Answer what the store knows; the rest of the nodes."""
         if self.store is None or not len(nodes):
             return nodes
         known = self.store.read(question, [lane.trie.path(int(node)) for node in nodes])
-        for node, edges in zip(nodes, known, strict=True):
-            if edges is not None:
-                lane.answers[int(node), number] = edges
         missing = np.array([edges is None for edges in known])
+        if not missing.all():
+            lane.answers[number].add(nodes[~missing], np.stack([edges for edges in known if edges is not None]))
         self.counts.stored += int((~missing).sum())
         return nodes[missing]
 
-    def _reads(self, lane: Lane, question: Question, number: int, ends: np.ndarray) -> np.ndarray:
+    def _reads(self, lane: Lane, question: Question, ends: np.ndarray) -> np.ndarray:
         """Nodes whose distributions are read, ``[len(ends), 1 + tree.size]``."""
         tree = question.tree
-        # The row that each node of the tree goes on from.
-        before = [
-            1 + int(np.flatnonzero(tree.ancestors[n] & (tree.depth == tree.depth[n] - 1))[0]) if tree.depth[n] else 0
-            for n in range(tree.size)
-        ]
         found = np.empty((len(ends), 1 + tree.size), np.int64)
-        for i, end in enumerate(ends.tolist()):
-            nodes = lane.trees.get((end, number))
-            if nodes is None:
-                places = [end]
-                for row, token in zip(before, tree.tokens.tolist(), strict=True):
-                    places.append(lane.trie.extend(places[row], (token,)))
-                nodes = lane.trees[end, number] = np.array(places)
-            found[i] = nodes
+        found[:, 0] = ends
+        # Down to every leaf, and up again.
+        leaves = np.flatnonzero(tree.ancestors.sum(0) == 1)
+        paths = [np.flatnonzero(tree.ancestors[leaf]) for leaf in leaves]
+        if paths and len(ends):
+            tokens, _ = padded([tree.tokens[path].tolist() for path in paths])
+            lengths = np.array([len(path) for path in paths])
+            many = np.tile(tokens, (len(ends), 1))
+            last = lane.trie.extend_all(np.repeat(ends, len(paths)), many, np.tile(lengths, len(ends)))
+            nodes = last.reshape(len(ends), len(paths))
+            for depth in range(int(lengths.max()) - 1, -1, -1):
+                own = np.flatnonzero(lengths > depth)
+                found[:, [1 + paths[k][depth] for k in own]] = nodes[:, own]
+                nodes[:, own] = lane.trie.parent[nodes[:, own]]
         return found
 
     def _answer(self, question: Question, number: int, ends: list[np.ndarray]) -> None:
         """Compute the answers of each lane's ends, as many at a time as the pool holds."""
-        reads = [self._reads(lane, question, number, nodes) for lane, nodes in zip(self.places, ends, strict=True)]
+        reads = [self._reads(lane, question, nodes) for lane, nodes in zip(self.places, ends, strict=True)]
         stack = [[np.arange(len(nodes)) for nodes in ends]]
         while stack:
             part = stack.pop()
@@ -241,7 +231,7 @@ class Scorer:
             wanted = [Edges(question.tree, read[own]) for read, own in zip(reads, part, strict=True)]
             values = self._values(wanted, needed)
             for lane, nodes, own, edges in zip(self.places, ends, part, values, strict=True):
-                lane.answers.update(((int(node), number), x) for node, x in zip(nodes[own], edges, strict=True))
+                lane.answers[number].add(nodes[own], edges)
                 self.counts.contexts += len(own)
                 if self.store is not None and len(own):
                     self.store.add(question, [lane.trie.path(int(node)) for node in nodes[own]], edges)
@@ -291,26 +281,25 @@ class Scorer:
     def _compute(self, reads: list[np.ndarray], needed: list[np.ndarray], read: ReadBuffer, singles: bool) -> list[Any]:
         todo = []
         for lane, wanted, nodes in zip(self.places, reads, needed, strict=True):
-            resident = lane.slots.resident
-            missing = nodes[~resident[nodes]]
+            missing = lane.slots.slot[nodes] < 0
             # What is read must be computed now: hidden states are not kept.
-            todo.append((np.union1d(missing, wanted), resident))
-            lane.slots.take(missing)
+            again = np.zeros(len(nodes), bool)
+            again[lane.trie.places(wanted, nodes)] = True
+            todo.append((nodes[missing | again], again[missing | again]))
+            lane.slots.take(nodes[missing])
             first, before = lane.slots.note(todo[-1][0])
             self.counts.trie_tokens += first
             self.counts.recomputed += before
             self.counts.tokens += first + before
             self.counts.reads += len(wanted)
-        return self._run(reads, todo, read, singles)
+        return self._run(todo, read, singles)
 
-    def _run(
-        self, reads: list[np.ndarray], todo: list[tuple[np.ndarray, np.ndarray]], read: ReadBuffer, singles: bool
-    ) -> list[Any]:
+    def _run(self, todo: list[tuple[np.ndarray, np.ndarray]], read: ReadBuffer, singles: bool) -> list[Any]:
         """Put nodes through the language model.
 
         Args:
-            reads, read, singles: see ``compute``.
-            todo: per lane, the nodes, and what was in memory before they were given slots.
+            todo: per lane, the nodes, in ascending order, and which of them are read.
+            read, singles: see ``compute``.
         """
         # Each node of the trie is computed once, and attends to keys and values that stay where they were written
         # (paged: Kwon et al. 2023, arXiv 2309.06180). A call reads slots that calls before it wrote, so their order is
@@ -321,29 +310,24 @@ class Scorer:
             return self.sizes.singles if singles and rows < 2 else self.sizes
 
         planned = [
-            [
-                call_of(lane.trie, rows)
-                for wave in waves(lane.trie, nodes, resident)
-                for rows in calls(lane.trie, wave, sizes_of(max(map(len, wave))))
-            ]
-            for lane, (nodes, resident) in zip(self.places, todo, strict=True)
+            [(wave, rows) for wave in waves(lane.trie, *nodes) for rows in calls(lane.trie, wave, sizes_of(wave.width))]
+            for lane, nodes in zip(self.places, todo, strict=True)
         ]
         if self._pool is None:
             self._pool = empty_pool(self.lm, self.capacity, self.lanes, self.forward.mesh)
         buffer, pending = self.forward.empty_buffer(self.sizes.most), []
         waiting: list[list[np.ndarray]] = [[] for _ in self.places]
         for number in range(max(map(len, planned))):
-            batch = [plan[number] if number < len(plan) else nothing() for plan in planned]
-            masks = [np.isin(call.nodes, nodes) for call, nodes in zip(batch, reads, strict=True)]
-            there = [call.nodes[mask] for call, mask in zip(batch, masks, strict=True)]
+            batch = [call_of(*plan[number]) if number < len(plan) else nothing() for plan in planned]
+            there = [call.nodes[call.read] for call in batch]
             if max(sum(map(len, old)) + len(new) for old, new in zip(waiting, there, strict=True)) > self.sizes.most:
                 pending += read(buffer, waiting)
                 waiting = [[] for _ in self.places]
             sizes = sizes_of(max(call.width for call in batch))
             shape = widest(shape_of(lane.trie, call, sizes) for lane, call in zip(self.places, batch, strict=True))
             layouts = [
-                lay_out(lane.trie, lane.slots, call, shape, mask, sum(map(len, old)), self.sizes.most)
-                for lane, call, mask, old in zip(self.places, batch, masks, waiting, strict=True)
+                lay_out(lane.trie, lane.slots, call, shape, sum(map(len, old)), self.sizes.most)
+                for lane, call, old in zip(self.places, batch, waiting, strict=True)
             ]
             buffer, self._pool = self.forward.step(self._pool, buffer, layouts)
             self.counts.calls += 1

@@ -81,8 +81,8 @@ class _Texts:
         self.states[texts] = automaton.next[self.states[texts], automaton.classes[tokens]]
         self.steps[texts] += 1
         over = (automaton.ending[self.states[texts]] > 0) | (self.steps[texts] == most)
-        for text, token in zip(texts[~over].tolist(), tokens[~over].tolist(), strict=True):
-            self.nodes[text] = self.lane.trie.extend(int(self.nodes[text]), (token,))
+        on, further = texts[~over], tokens[~over].astype(np.int32)[:, None]
+        self.nodes[on] = self.lane.trie.extend_all(self.nodes[on], further, np.ones(len(on), np.int64))
         self.live = np.setdiff1d(self.live, texts[over])
 
 
@@ -248,8 +248,8 @@ class CountingWriter(Writer):
             # Numbers of the texts, written in tokens; no two have the same.
             numbers = self._counted + share
             digits = np.array([numbers // size ** min(i, 6) % size for i in range(length)], np.int32).T
-            nodes = [lane.trie.extend(int(end), row) for end, row in zip(ends, digits.tolist(), strict=True)]
-            lane.slots.note(lane.trie.above(np.array(nodes, np.int64)))
+            nodes = lane.trie.extend_all(ends, digits, np.full(len(ends), length))
+            lane.slots.note(lane.trie.above(nodes))
             scorer.counts.trie_tokens += first + len(share) * length
             scorer.counts.tokens += first + len(share) * length
             scorer.counts.reads += len(share) * length

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdscm_jax.dsl.scoring.option_tree import padded
+from sdscm_jax.engine.hash_table import HashTable
 from sdscm_jax.engine.kv_pages import Slots
 from sdscm_jax.engine.packing import MOST_IN_ROW, Sizes, call_of, calls, lay_out, shape_of, waves
 from sdscm_jax.engine.trie import ROOT, Trie
@@ -22,6 +24,12 @@ def paths(trie: Trie) -> dict[int, tuple[int, ...]]:
 def test_a_node_is_a_distinct_beginning(found: list[list[int]]) -> None:
     trie = Trie()
     ends = [trie.extend(ROOT, text) for text in found]
+    at_once = Trie()
+    tokens, _ = padded(found)
+    together = at_once.extend_all(np.zeros(len(found), int), tokens, np.array([len(text) for text in found]))
+    assert [at_once.path(node).tolist() for node in together] == found
+    assert sorted(paths(at_once).values()) == sorted(paths(trie).values())
+    assert (at_once.parent[1:] < np.arange(1, at_once.size)).all()
     assert sorted(paths(trie).values()) == sorted({tuple(t[:i]) for t in found for i in range(1, len(t) + 1)})
     above = trie.above(np.array(ends[:1]))
     assert [len(paths(trie)[node]) for node in above] == list(range(1, len(found[0]) + 1))
@@ -50,14 +58,15 @@ def test_every_token_once_and_after_what_it_looks_at(
     there[todo] = False
     slot_of = {int(slots.slot[x]): x for x in range(1, trie.size)}
     done: list[int] = []
-    for wave in waves(trie, todo, resident):
+    for wave in waves(trie, todo, np.isin(todo, again)):
         for rows in calls(trie, wave, sizes):
-            call = call_of(trie, rows)
+            call = call_of(wave, rows)
             shape = shape_of(trie, call, sizes)
             assert shape[0] >= len(call.nodes)
             assert shape[1] >= len(call.attached)
             assert shape[2] >= call.width <= MOST_IN_ROW
-            laid = lay_out(trie, slots, call, shape, np.zeros(len(call.nodes), bool), 0, 64).rows
+            laid = lay_out(trie, slots, call, shape, 0, 64).rows
+            assert np.array_equal(call.read, np.isin(call.nodes, again))
             own = call.nodes.tolist()
             for n, node in enumerate(own):
                 row, place = int(call.row[n]), int(call.place[n])
@@ -92,3 +101,16 @@ def test_what_is_held_must_fit() -> None:
     slots.hold(nodes)
     with pytest.raises(ValueError, match="do not fit"):
         slots.take(nodes)
+
+
+@given(st.lists(st.integers(0, 2**60), unique=True, max_size=300), st.integers(1, 50))
+def test_a_hash_table_is_a_dictionary(keys: list[int], size: int) -> None:
+    """Keys that follow one another among them, and many at once, or few."""
+    keys = list(dict.fromkeys([*keys, *range(2 * size)]))
+    table, known = HashTable(), {}
+    for start in range(0, len(keys), size):
+        part = keys[start : start + size]
+        assert (table.get(np.array(part)) == -1).all()
+        table.put(np.array(part), np.arange(start, start + len(part)))
+        known.update(zip(part, range(start, start + len(part)), strict=True))
+    assert table.get(np.array([*known, 2**61])).tolist() == [*known.values(), -1]

@@ -148,6 +148,16 @@ def unique_contexts(contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     if not contexts.shape[1]:
         # NumPy does not say how many rows without columns there are.
         return contexts[:1], np.zeros(min(1, len(contexts)), int), np.zeros(len(contexts), int)
+    if len(contexts):
+        least, most = contexts.min(0).tolist(), contexts.max(0).tolist()
+        ranges = [high - low + 1 for low, high in zip(least, most, strict=True)]
+        if math.prod(ranges) < 1 << 62:
+            # One number for each, in the same order, is sorted several times faster than rows are.
+            codes = np.zeros(len(contexts), np.int64)
+            for column, low, size in zip(contexts.T, least, ranges, strict=True):
+                codes = codes * size + (column.astype(np.int64) - low)
+            _, first, which = np.unique(codes, return_index=True, return_inverse=True)
+            return contexts[first], first, which
     distinct, first, which = np.unique(contexts, axis=0, return_index=True, return_inverse=True)
     return distinct, first, which.ravel()
 
