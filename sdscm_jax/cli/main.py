@@ -12,6 +12,7 @@ from .. import __version__
 from ..page.spoken_numbers import fixed, signed
 from .audit import audit
 from .bench_commands import evaluate, generate
+from .compilation_cache import keep_compiled
 from .load import load_object
 from .one_line import OneLine, checked_out, one_line_errors
 from .output import LEVELS, answer, progress, say
@@ -25,6 +26,7 @@ app = typer.Typer(
     # What a user typed would be markup in messages about it.
     rich_markup_mode=None,
     help="Causal models whose structure is a Python function and whose mechanisms are a language model's.",
+    epilog="What is compiled is kept in the user's cache directory; JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.",
 )
 
 
@@ -50,6 +52,7 @@ def every(
     ] = None,
 ) -> None:
     """What every command takes, before or after its name; ``output.take`` looks at it."""
+    keep_compiled()
 
 
 app.command()(generate)
