@@ -49,11 +49,11 @@ class Sizes:
         steps: tuple[int, ...]
         widths: tuple[int, ...]
         if accelerated:
-            steps, widths = (1, 2, 4, 8, 16), (8, 16, MOST_IN_ROW)
+            steps, widths = (1, 2, 4, 8, 16), (4, 8, 16, MOST_IN_ROW)
         elif fine:
-            steps, widths = (1, 2, 4, 8), (16, 24, MOST_IN_ROW)
+            steps, widths = (1, 2, 4, 8), (8, 16, 24, MOST_IN_ROW)
         else:
-            steps, widths = (1, 4), (16, MOST_IN_ROW)
+            steps, widths = (1, 4), (8, 16, MOST_IN_ROW)
         return cls(_descending(most // step for step in steps), widths)
 
     def halved(self) -> Sizes:
