@@ -59,12 +59,19 @@ class Registry(Sequence[T], Generic[T]):
             what was given.
 
         Raises:
-            OptionError: it is nothing of this set, or has no name; or another one has its name, and what was compiled
-                for that would be found for this.
+            OptionError: it is nothing of this set, has no name, or leaves a method out; or another has its name, and
+                what was compiled for that would be found for this.
         """
         made = one() if isinstance(one, type) and issubclass(one, self.base) else one
         if not isinstance(made, self.base) or not made:
             raise OptionError(f"a {self.what} is a {self.base.__name__} with a name, got {told(one)}")
+        # (A text's subclass is no abstract class that Python would refuse to make one of.)
+        kind = type(made)
+        missing = [name for name in dir(kind) if getattr(getattr(kind, name), "__isabstractmethod__", False)]
+        if missing:
+            raise OptionError(
+                f"the {self.what} {str(made)!r} has no {' and no '.join(missing)}; see {self.base.__name__}"
+            )
         known = self._known.setdefault(str(made), made)
         if type(known) is not type(made):
             raise OptionError(f"the {self.what} {str(made)!r} is that of {type(known).__module__}; take another name")

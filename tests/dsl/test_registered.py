@@ -243,8 +243,14 @@ class First(Coupling):
         return jax.numpy.zeros(shape)
     def respond(self, logits, noise):
         return noise.astype("int32")
+    def posterior(self, key, options, logits, index):
+        return 0.0 * index
+    def joint(self, p, q):
+        return p[..., :, None] * q[..., None, :]
     def unknown(self, noise):
         return noise < 0
+    def lead(self, log_probs, noise):
+        return noise + 1
 
 class Taken(Flat):
     name = "sequence"
@@ -310,3 +316,11 @@ def test_what_an_installed_package_has_wrong_is_said_to_who_asks_for_it(asked: d
     other = {"scoring": "flat"} if "scoring" in asked else {"coupling": "first"}
     assert set(other.values()) & {*map(str, SCORINGS), *map(str, COUPLINGS)}
     sd.Choice(lm, "It is {}.", ["up", "low"], **other)
+
+
+@pytest.mark.parametrize("base", [Coupling, Scoring])
+def test_what_leaves_a_method_out_is_refused_when_it_is_registered(base: type[Registered]) -> None:
+    half = type("Half", (base,), {"name": "half"})
+    with pytest.raises(sd.OptionError, match="'half' has no "):
+        register(half)
+    assert "half" not in {*COUPLINGS, *SCORINGS}
