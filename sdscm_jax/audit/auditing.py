@@ -14,6 +14,7 @@ import pandas as pd
 from .. import checks
 from ..durable import make_directory, refuse_others, writing
 from ..engine.progress import progress_bar
+from ..engine.subject import warn_of_foreign_subject
 from ..engine.tabulation import TrieScorer
 from ..errors import AuditError
 from ..vignettes import Vignette
@@ -113,6 +114,7 @@ def audit(
     loaded = loaded_lms(spec, lms)
     for name, (_, lm) in loaded.items():
         check_context(spec, name, lm)
+    warn_of_foreign_subject([lm for _, lm in loaded.values()], spec.texts())
     drawn = draw_wordings(spec, wordings, option_wordings, seed)
     rows: list[dict[str, Any]] = []
     examples: list[Pair] = []

@@ -115,6 +115,13 @@ class AuditSpec(SpecFields):
             proxies.append(replace(proxy, phrases=texts, drawn=False) if fewer else proxy)
         return replace(self, proxies=tuple(proxies))
 
+    def texts(self) -> list[str]:
+        """All templates, phrases and options: what a language model is to read."""
+        found = [
+            text for p in self.proxies for text in (*p.templates, *(t for all_ in p.phrases.values() for t in all_))
+        ]
+        return [str(text) for text in (*found, *(t for v in self.variables for t in (*v.templates, *v.options)))]
+
     def family(
         self, proxy: Proxy, phrases: Mapping[str, str], options: Mapping[str, Sequence[str]] | None = None
     ) -> Family:

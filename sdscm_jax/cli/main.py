@@ -118,6 +118,8 @@ def demo(
         f"propensity P({treatment}={high}): {least} to {most}; "
         f"{result.changed:.0%} of the individuals have another {outcome} in the other world"
     )
+    if result.reason is not None:
+        say(f"naive difference: not known, as {result.reason}")
     say(f"wrote {out}/data.parquet, {out}/dag.svg and {out}/effects.png (README.md says what they are)")
     answer(
         out=out, files=[*files, "README.md"], units=units, treatment=treatment, outcome=outcome, low=low, high=high,

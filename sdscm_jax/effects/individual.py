@@ -127,12 +127,23 @@ class Contrast(_BothWorlds):
         propensity: float64 ``[n]``: each unit's probability of the high level.
         draws: rows of each unit, which are no units of their own.
         lms: what the language models are, as people read it.
+        absent: levels that no factual unit has, so that there is no naive difference.
     """
 
     naive: np.ndarray
     propensity: np.ndarray
     draws: int = 1
     lms: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str | None:
+        """Why the naive difference is not known; None: it is."""
+        if not self.absent:
+            return None
+        low, high = self.propensity.min(), self.propensity.max()
+        levels = " or ".join(f"{self.treatment}={level}" for level in self.absent)
+        return f"no factual unit has {levels} (P({self.treatment}={self.high}) is from {low:.1e} to {high:.1e})"
 
     def __getitem__(self, option: str | int) -> float:
         """The average effect on the probability of an option of the outcome, by its text or its position.
@@ -189,6 +200,8 @@ class Contrast(_BothWorlds):
             ("changed", f"{self.changed:.1%} of the units have another outcome in the other world"),
             ("propensity", f"P({self.treatment}={self.high}) from {least:.3f} to {most:.3f}"),
         ]
+        if self.reason is not None:
+            facts.append(("naive difference", f"not known: {self.reason}"))
         if self.lms:
             facts.append(("language model", "; ".join(self.lms)))
         headings = (self.outcome, "do(low)", "do(high)", "ATE", "95% interval", "to", "naive difference")
@@ -265,4 +278,5 @@ def contrast(data: Simulation, treatment: str, outcome: str, low: str, high: str
         np.exp(data.log_probs[treatment][:, 0, levels.index(high)].astype(np.float64)),
         data.draws,
         tuple(data.provenance.get("language_models", ())),
+        tuple(level for level, share in zip((low, high), shares, strict=True) if np.isnan(share).any()),
     )

@@ -62,6 +62,11 @@ def _told(contrast: Contrast) -> str:
     return f"{units}; language model: {'; '.join(contrast.lms)}" if contrast.lms else units
 
 
+def _naive(contrast: Contrast, of: str = "") -> str:
+    levels = " or ".join(f"{contrast.treatment}={level}" for level in contrast.absent)
+    return f"no naive difference: no unit has {levels}" if levels else f"naive difference{of}"
+
+
 def _forest(contrast: Contrast, table: Any, axes: Any, level: float) -> None:
     """The average effects alone, one above the other."""
     place = np.arange(len(table))
@@ -69,7 +74,7 @@ def _forest(contrast: Contrast, table: Any, axes: Any, level: float) -> None:
     axes.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
     axes.hlines(place, table["lower"], table["upper"], color=_COLOURS[0], linewidth=2.5)
     axes.plot(ate, place, "o", color=_COLOURS[0], label=f"average effect, {level:.0%} interval")
-    axes.plot(naive, place, "D", color=_NAIVE, fillstyle="none", label="naive difference")
+    axes.plot(naive, place, "D", color=_NAIVE, fillstyle="none", label=_naive(contrast))
     axes.set_yticks(place, [textwrap.fill(option, 28) for option in contrast.options])
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlabel(f"change of P({contrast.outcome}), {contrast.treatment}: {contrast.low} → {contrast.high}")
@@ -109,9 +114,7 @@ def _whole(contrast: Contrast, table: Any, level: float) -> Figure:
         if np.isfinite(rows[k]["naive"]):
             effect.axvline(rows[k]["naive"], color=_NAIVE, linewidth=1.8, linestyle=(0, (4, 2)))
         # (A label, also where no unit has a level and there is no such difference.)
-        effect.plot(
-            [], [], color=_NAIVE, linewidth=1.8, linestyle=(0, (4, 2)), label="naive difference of the factual data"
-        )
+        effect.plot([], [], color=_NAIVE, linewidth=1.8, linestyle=(0, (4, 2)), label=_naive(contrast, " of the data"))
         effect.set_xlim(bins[0], bins[-1])
         effect.set_ylabel("units")
         if k == 0:

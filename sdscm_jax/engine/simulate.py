@@ -33,6 +33,7 @@ from .provenance import provenance_of
 from .run import Executor, PerUnit, Progress, Run, Shared, joined, under
 from .simulation import Simulation
 from .staged import ROWS, Staged
+from .subject import texts_of, warn_of_foreign_subject
 
 EXECUTIONS = ("staged", "in_graph")
 
@@ -126,6 +127,7 @@ def simulate(
     chunk = None if chunk is None else count(chunk, "chunk, a number of rows,")
     execution = None if execution is None else parse_execution(execution)
     run, labels = prepare(model, key, n, args, do, worlds, evidence, draws, logp)
+    warn_of_foreign_subject(language_models(run.args), texts_of(run.sites))
     interventions = ({}, *(told(world, run.sites, n) for world in worlds or ()))
     started = time.perf_counter()
     # Who gives nothing goes on with what the run in the directory has.

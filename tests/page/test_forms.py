@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 import sdscm_jax as sd
 from sdscm_jax import effects
 from sdscm_jax.bench.evaluation import Evaluation
+from sdscm_jax.dsl.analysis.graph import Graph
+from sdscm_jax.dsl.analysis.structure import Site
 from sdscm_jax.effects import Effect
+from sdscm_jax.engine.simulation import Simulation
 from sdscm_jax.errors import EffectError
 from sdscm_jax.families import Family
 from sdscm_jax.page.forms import Form, as_html, as_text
@@ -216,3 +220,26 @@ def test_a_language_model_that_is_traced_or_absent_has_a_form() -> None:
     assert said[0].splitlines()[0] == repr(lm).splitlines()[0]
     assert "cannot be asked" in repr(absent_lm())
     assert f"{sum(x.size for x in jax.tree.leaves(lm.params)):,} parameters" in repr(lm)
+
+
+def test_a_level_that_nobody_has_is_the_reason_for_no_naive_difference() -> None:
+    """An option of probability 1e-8, say."""
+    low = np.log(np.array([1 - 1e-8, 1e-8]))
+    levels = np.stack([np.zeros(30, int), np.zeros(30, int), np.ones(30, int)], 1)
+    sites = (
+        Site("income", "choice", options=("low", "high"), coupling="gumbel"),
+        Site("loan", "choice", parents=("income",), options=("no", "yes"), coupling="gumbel"),
+    )
+    data = Simulation(
+        Graph(sites),
+        ("", "do(income=low)", "do(income=high)"),
+        {"income": levels, "loan": levels},
+        {"income": np.tile(low, (30, 3, 1)), "loan": np.log(np.full((30, 3, 2), 0.5))},
+        interventions=({}, {"income": "low"}, {"income": "high"}),
+    )
+    found = sd.contrast(data, "income", "loan", "low", "high")
+    assert np.isnan(found.naive).all()
+    assert found.reason == "no factual unit has income=high (P(income=high) is from 1.0e-08 to 1.0e-08)"
+    assert "not known: no factual unit has income=high" in repr(found)
+    texts = [t.get_text() for t in sd.plot_contrast(found).findobj(Text)]
+    assert "no naive difference: no unit has income=high" in texts
