@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "commands",
     "docstrings",
+    "pictures_back",
     "repository_links",
 ]
 # What the tour's notebooks write, and Sphinx itself.
@@ -48,6 +49,10 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
+# Every name that a page or a docstring refers to is there. Types in signatures are as Python writes them: those of other
+# libraries, and of rooms that the reference does not show, have no page.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", r".*"), ("py:exc", "…")]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -56,4 +61,6 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = f"sdscm-jax {version}"
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["phone.css"]
 copybutton_exclude = ".linenos, .gp, .go"
