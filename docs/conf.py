@@ -49,8 +49,8 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
-# Every name that a page or a docstring refers to is there. Types in signatures are as Python writes them: those of other
-# libraries, and of rooms that the reference does not show, have no page.
+# Every name that a page or a docstring refers to is there. Types in signatures are as Python writes them: those of
+# other libraries, and of rooms that the reference does not show, have no page.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", r".*"), ("py:exc", "…")]
 napoleon_google_docstring = True

@@ -1,7 +1,7 @@
 """Draw the pictures of README and tour again: ``python docs/draw_pictures.py [PAGE …]``; without pages, all of them.
 
-``docs/effects.png`` is the picture that README's first command writes; ``docs/tour/pictures`` are written by the code of
-the tour's pages, which runs here as it stands. (Building the site runs it too, and puts the pictures back.)
+``docs/effects.png`` is the picture that README's first command writes; ``docs/tour/pictures`` are written by the code
+of the tour's pages, which runs here as it stands. (Building the site runs it too, and puts the pictures back.)
 """
 
 from __future__ import annotations
