@@ -41,7 +41,7 @@ def blocks(page: str) -> list[str]:
 
 
 # Pages whose programs train, search or compile for long.
-LONG = ("benchmarks.md", "handlers.md", "questions.md", "testing.md", "training.md")
+LONG = ("benchmarks.md", "coming-from.md", "handlers.md", "questions.md", "testing.md", "training.md")
 
 
 @pytest.mark.parametrize(
