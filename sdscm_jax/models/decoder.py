@@ -94,6 +94,16 @@ class Decoder(nnx.Module):
             raise ValueError("layers with a sliding window need the positions of the cached tokens: past_positions")
         return self._run(tokens, positions, over_cache(self.config, mask, positions, past_positions), past)
 
+    def hidden(self, tokens: Array, positions: Array, mask: Array, layer: int) -> Array:
+        """Hidden states ``[..., T, width]`` after ``layer`` blocks; after all of them also after the final norm.
+
+        Args:
+            tokens, positions, mask: as for ``encode``, with nothing cached.
+            layer: 0 (what the first block reads) to ``config.layers``.
+        """
+        attention = over_cache(self.config, mask, positions, None)
+        return self._run(tokens, positions, attention, None, layer)[0]
+
     def encode_rows(self, tokens: Array, positions: Array, rows: Rows, pool: KeyValues) -> tuple[Array, KeyValues]:
         """Run the stack over tokens of many texts laid end to end, so that no product has padding.
 
@@ -110,8 +120,11 @@ class Decoder(nnx.Module):
         hidden, new = self._run(tokens, positions, attention, jnp.arange(self.config.layers))
         return hidden, jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), new)
 
-    def _run(self, tokens: Array, positions: Array, attention: Attention, of_layers: Any) -> tuple[Array, KeyValues]:
-        """Embed tokens and run the layers; ``attention`` sees a layer's slice of ``of_layers`` last."""
+    def _run(
+        self, tokens: Array, positions: Array, attention: Attention, of_layers: Any, most: int | None = None
+    ) -> tuple[Array, KeyValues]:
+        """Embed tokens and run the layers, or the first ``most`` of them; ``attention`` sees a layer's slice of
+        ``of_layers`` last."""
         c = self.config
         x = jnp.take(self.embedding.embedding[...], tokens, axis=0, mode="clip")
         if c.embedding_scale != 1:
@@ -144,7 +157,11 @@ class Decoder(nnx.Module):
             sinks = block.sinks[...] if c.sinks else None
             return block(x, turned, lambda q, k, v: attention(q, k, v, constants.get("window"), sinks, own))
 
-        x, new = jax.lax.scan(layer, x, (layers, per_layer, of_layers))
+        inputs = layers, per_layer, of_layers
+        if most is not None and most < c.layers:
+            x, new = jax.lax.scan(layer, x, jax.tree.map(lambda leaf: leaf[:most], inputs))
+            return x, new
+        x, new = jax.lax.scan(layer, x, inputs)
         return self.final_norm(x).astype(x.dtype), new
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +25,13 @@ from .checkpoint import abstract_decoder, load_parameters, save_parameters
 from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
+from .embeddings import embed_texts
 from .int8 import KNOWN, refuse_int8
 from .saved_checkpoint import save_checkpoint
 from .sharding import checked_mesh, expert_mesh, gather
 from .stored_model import Published, stored_model
 from .tokenizer import GENERATION
-from .weight_streaming import PIECE
+from .weight_streaming import parts_of
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -174,6 +175,22 @@ class LanguageModel(Shown):
         decoder = self.decoder
         return decoder.logits(decoder.encode(tokens, jnp.asarray(positions), allowed)[0])
 
+    def embed(self, texts: Sequence[str], *, layer: int = -1, pool: str = "mean") -> np.ndarray:
+        """Texts as vectors, float32 ``[N, width]``: hidden states, pooled over the tokens of each text (not BOS).
+
+        Args:
+            texts: N texts, which are read as they stand, each after BOS.
+            layer: 0 is what the first block reads, ``config.layers`` (or -1) what comes of the last and the final norm.
+            pool: ``"mean"``, or ``"last"``: of the last token, which has read all others.
+
+        Raises:
+            OptionError, ContextLengthError: a text is none, or has too many tokens; it says which.
+
+        >>> load_lm().embed(["She is well.", "He is well."], layer=2).shape
+        (2, 128)
+        """
+        return embed_texts(self, texts, layer, pool)
+
     def save(self, directory: str | Path) -> None:
         """Write a checkpoint that ``load_lm`` and transformers read: config, safetensors and the tokenizer's files.
 
@@ -224,22 +241,12 @@ class LanguageModel(Shown):
             return digest
         hashed = hashlib.sha256(f"{self.codec.fingerprint} {self.config} {self.prompt}".encode())
         for leaf in leaves:
-            for part in _parts(leaf):
+            for part in parts_of(leaf):
                 hashed.update(gather(part).tobytes())
         digest = hashed.hexdigest()
         if all(isinstance(leaf, Array) for leaf in leaves):
             self.__dict__["_fingerprint"] = (leaves, digest)
         return digest
-
-
-def _parts(leaf: Array) -> Iterator[Array]:
-    """A parameter in parts along its first axis, so that the host never holds all layers of it."""
-    rows = max(1, PIECE * leaf.shape[0] // max(1, leaf.nbytes)) if leaf.ndim else 1
-    if not leaf.ndim or rows >= leaf.shape[0] or not getattr(leaf, "is_fully_addressable", True):
-        yield leaf
-        return
-    for start in range(0, leaf.shape[0], rows):
-        yield leaf[start : start + rows]
 
 
 def absent_lm() -> LanguageModel:

@@ -201,3 +201,13 @@ def _largest(sharding: NamedSharding | None, turn: bool) -> Any:
 @lru_cache(maxsize=64)
 def _rounded(sharding: NamedSharding | None, turn: bool) -> Any:
     return jax.jit(lambda x, inverse: rounded(_turned(x, turn), inverse), out_shardings=sharding)
+
+
+def parts_of(leaf: Array) -> Iterator[Array]:
+    """A parameter in parts along its first axis, so that the host never holds all layers of it."""
+    rows = max(1, PIECE * leaf.shape[0] // max(1, leaf.nbytes)) if leaf.ndim else 1
+    if not leaf.ndim or rows >= leaf.shape[0] or not getattr(leaf, "is_fully_addressable", True):
+        yield leaf
+        return
+    for start in range(0, leaf.shape[0], rows):
+        yield leaf[start : start + rows]

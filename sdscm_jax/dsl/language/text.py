@@ -84,6 +84,8 @@ class Text(Mechanism):
     pytree_data_fields = ("lm", "phrases", "temperature", "noise")
     pytree_aux_fields = ("template", "form", "texts", "top_k", "top_p", "coupling")
     kind = "text"
+    # Writes instead of the language model; see ``writing``.
+    _writer: Writer | None = None
 
     def __init__(
         self,
@@ -195,7 +197,7 @@ class Text(Mechanism):
 
     def _along(self, tokens: Array) -> tuple[Array, Array]:
         """Log-probabilities ``[..., T, V]`` along tokens, and the states ``[..., T + 1]`` that they pass."""
-        if (writer := self.__dict__.get("_writer")) is not None:
+        if (writer := self._writer) is not None:
             writer(self, None, tokens.shape[:-1])
         states = self.form.automaton.walk(tokens)
         logits = read_along(self.lm, self._prompt(), jnp.maximum(tokens, 0), tokens != PADDING)
@@ -207,8 +209,7 @@ class Text(Mechanism):
 
     def _draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Draw tokens, int32 ``[*shape, T]``."""
-        writer = self.__dict__.get("_writer")
-        if writer is not None:
+        if (writer := self._writer) is not None:
             return writer(self, None if self.noise is not None else key, shape)
         if self.noise is not None:
             return self.respond(self.noise)
