@@ -244,6 +244,19 @@ def estimates() -> pd.DataFrame:
 
 
 # The first argument is a directory of the call's own.
+class OfAnother:
+    """As econml's estimators are asked."""
+
+    def fit(self, y: np.ndarray, t: np.ndarray, X: np.ndarray) -> None: ...
+
+    def effect(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros(len(x))
+
+
+def foreign(key: Any) -> bench.FromEconml:
+    return bench.FromEconml(OfAnother()).fit(key, np.zeros((4, 1)), np.array([0, 1, 0, 1]), np.zeros(4))
+
+
 CALLS: dict[str, Callable[..., Any]] = {
     "Choice": choice,
     "Text": lambda out, max_tokens=2, **x: sd.Text(mock(), max_tokens=max_tokens, **x),
@@ -292,6 +305,9 @@ CALLS: dict[str, Callable[..., Any]] = {
     "bench.Dataset.encoded": lambda out, **x: dataset().encoded(**x),
     "bench.score": lambda out, **x: score(dataset(), np.ones(40), (np.zeros(40), np.ones(40)), **x),
     "bench.score_estimates": lambda out, **x: score_estimates(estimates(), [dataset()], **x),
+    "bench.FromEconml.fit": lambda out, key=0: foreign(key),
+    "bench.FromEconml.interval": lambda out, level=0.95: foreign(0).interval(np.zeros((4, 1)), level),
+    "bench.FromEconml.ate_interval": lambda out, level=0.95: foreign(0).ate_interval(level),
     "bench.make_estimator": lambda out, name="linear_t": bench.make_estimator(name),
     "bench.open_benchmark": lambda out, **x: bench.open_benchmark(benchmark(), **x),
     "bench.generate": lambda out, units=4, **x: bench.generate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from sdscm_jax.engine.tabulation import TrieScorer
 
 from ..test_public_inputs import (
     SPEC,
+    OfAnother,
     benchmark,
     compared,
     dataset,
@@ -676,6 +678,16 @@ PUBLIC: dict[str, Call] = {
         lambda place, /, **x: dataset().encoded(**x),
         setting=a("all", m.name("all", "observed")),
         encoding=a("onehot", m.name("onehot", "integer")),
+    ),
+    "bench.FromEconml": of(
+        bench.FromEconml,
+        estimator=a(OfAnother, m.kind(OfAnother)),
+        fit_options=a(dict, m.mapping(m.anything, m.anything)),
+    ),
+    "bench.FromSklearn": of(
+        bench.FromSklearn,
+        model=a(lambda: types.SimpleNamespace(fit=print, predict=print), m.anything),
+        learner=a("t", m.name("t", "s")),
     ),
     "bench.make_estimator": of(bench.make_estimator, name=a("linear_t", m.either(m.text))),
     "bench.open_benchmark": of(

@@ -98,7 +98,11 @@ CALLS: tuple[tuple[Callable[[Any], Any], str], ...] = (
     (lambda lm: sd.effects.exact(simple, lm), "site 'season': .* gives its options no probabilities after .*It is'"),
     (lambda lm: sd.handlers.exogenous(simple, 0)(lm), "'It is {}.': its options have no probabilities"),
     (lambda lm: sd.handlers.exogenous(note, 0)(lm), "'We saw {}.': .* gives the next token no probabilities"),
-    (lambda lm: sd.simulate(note, 0, 5, lm), "site 'note' has no value in 5 of 5 rows"),
+    (lambda lm: sd.simulate(note, 0, 5, lm), "site 'note': .* gives the token after .*We saw' no probabilities"),
+    (
+        lambda lm: sd.simulate(note, 0, 5, lm, execution="in_graph"),
+        "site 'note' has no value in 5 of 5 rows",
+    ),
 )
 
 

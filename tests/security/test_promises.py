@@ -35,7 +35,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "security/test_templates.py::test_templates_that_take_too_much",
         "security/test_templates.py::test_more_templates_that_take_too_much",
         "security/test_templates.py::test_a_checkpoint_with_such_a_template",
-        "models/test_chat_templates.py::test_a_text_that_the_template_writes_as_it_stands",
+        "models/test_chat_template.py::test_a_text_that_the_template_writes_as_it_stands",
     ),
     "Of a hub id": (f"{HERE}::test_files_of_a_hub_id",),
     "What you need to trust": (),
@@ -45,7 +45,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "`sdscm evaluate --estimators": (
         f"{HERE}::test_an_estimator_of_the_working_directory",
-        "bench/test_evaluate.py::test_a_crash_is_one_row",
+        "bench/test_evaluation.py::test_a_crash_is_one_row",
     ),
     "Other estimators": (f"{HERE}::test_estimators_are_imported_when_they_are_used",),
     "Families (JSON": (
@@ -59,7 +59,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "security/test_pages.py::test_nothing_that_the_policy_would_stop",
         "security/test_pages.py::test_the_policy_stops_attacks_that_are_markup",
     ),
-    "No file of a benchmark": ("bench/test_evaluate.py::test_no_file_of_a_benchmark_is_copied_into_the_report",),
+    "No file of a benchmark": ("bench/test_evaluation.py::test_no_file_of_a_benchmark_is_copied_into_the_report",),
     "Texts of models": (
         "security/test_pages.py::test_attacks_are_text_in_a_browser",
         "security/test_shown.py::test_a_data_card_of_such_texts",

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ...checks import instance, one_of, told
+from ...checks import instance, one_of, share, told
+from ...dsl.noise.streams import as_key
 from ...errors import EstimatorError
 from .forests import with_constant
 from .protocol import Interval, check_units, seed_of
@@ -62,6 +63,7 @@ class FromSklearn(UnitsOnly):
         return f"{_label(self.model)}_{self.learner}"
 
     def _learn(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> None:
+        key = as_key(key)
         if self.learner == "s":
             self._predict = (self._fitted(key, np.column_stack([x, t]), y),)
         else:
@@ -127,9 +129,10 @@ class FromEconml:
             EstimatorError: an arm has fewer than two units.
         """
         check_units(self.label, t, 2)
+        seed = seed_of(as_key(key))
         self._x, self._fitted = with_constant(x), copy.deepcopy(self.estimator)
         if getattr(self._fitted, "random_state", 0) is None:
-            self._fitted.random_state = seed_of(key)
+            self._fitted.random_state = seed
         self._fitted.fit(y, t, X=self._x, **self.fit_options)
         return self
 
@@ -152,6 +155,7 @@ class FromEconml:
         return None if ends is None else (float(ends[0].item()), float(ends[1].item()))
 
     def _ends(self, method: str, x: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray] | None:
+        level = share(level, "level", EstimatorError)
         # (Without inference econml raises AttributeError, also where the method is there.)
         with suppress(AttributeError):
             lower, upper = getattr(self._fitted, method)(x, alpha=1 - level)

@@ -166,7 +166,10 @@ def _with_name(name: Any, value: Any) -> Named:
 
 
 def _refuse_others(value: Any, name: str) -> None:
-    if missing := [method for method in ("fit", "effect", "interval", "ate") if not hasattr(value, method)]:
+    needed = "fit", "effect", "interval", "ate"
+    if not any(hasattr(value, method) for method in (*needed, "predict")):
+        one_of(value, estimator_names(), "estimator", EstimatorError)
+    if missing := [method for method in needed if not hasattr(value, method)]:
         kind = "class of estimators" if isinstance(value, type) else "estimator"
         hint = ""
         if hasattr(value, "fit") and (adapter := next((a for m, a in _ADAPTERS.items() if hasattr(value, m)), None)):
