@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable, Sequence
-from functools import cache
 
 from ..dsl.analysis.structure import Site
+from ..models.embedded_words import embedded_words, words
 from ..models.language_model import LanguageModel, load_lm
-from ..vignettes import collider, confounder, hiring, oncology
 
 PAGE = "docs/limits.md"
 # Of a program's words, the share that the embedded model has read; with less it is asked of what it does not know.
 LEAST = 0.6
 _said: list[bool] = []
-
-
-@cache
-def _read() -> frozenset[str]:
-    """The words of the texts that the embedded language model was trained on."""
-    variables = [v for vignette in (oncology, hiring, confounder, collider) for v in vignette.variables]
-    return frozenset(word for v in variables for word in words((*v.wordings, *v.options)))
-
-
-def words(texts: Iterable[str]) -> list[str]:
-    """Words of three letters or more.
-
-    >>> words(["It was a sunny day, {}."])
-    ['was', 'sunny', 'day']
-    """
-    return re.findall(r"[a-z]{3,}", " ".join(texts).lower())
 
 
 def known_share(texts: Sequence[str]) -> float:
@@ -42,7 +24,7 @@ def known_share(texts: Sequence[str]) -> float:
     True
     """
     different = set(words(texts))
-    return len(different & _read()) / len(different) if different else 1.0
+    return len(different & embedded_words()) / len(different) if different else 1.0
 
 
 def texts_of(sites: Iterable[Site]) -> list[str]:
@@ -65,7 +47,7 @@ def warn_of_foreign_subject(lms: Sequence[LanguageModel], texts: Sequence[str]) 
     if not any(lm.fingerprint() == embedded.fingerprint() for lm in alike):
         return
     _said.append(True)
-    unknown = sorted({*words(texts)} - _read())
+    unknown = sorted({*words(texts)} - embedded_words())
     warnings.warn(
         f"the embedded language model has read {share:.0%} of this program's words (new to it: "
         f"{', '.join(unknown[:4])}): it knows its own four subjects alone, and elsewhere its choices are arbitrary; "

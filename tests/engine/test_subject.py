@@ -13,6 +13,7 @@ import pytest
 import sdscm_jax as sd
 from sdscm_jax.engine import subject
 from sdscm_jax.families import family
+from sdscm_jax.models.embedded_words import embedded_words
 from sdscm_jax.models.language_model import LanguageModel
 from sdscm_jax.testing import mock_lm
 
@@ -60,4 +61,4 @@ def test_nobody_else_is_told() -> None:
 
 
 def test_the_words_are_those_of_the_training_text() -> None:
-    assert {"tumor", "checkpoint", "inhibitor", "marathon"} <= subject._read()
+    assert {"tumor", "checkpoint", "inhibitor", "marathon"} <= embedded_words()
