@@ -12,27 +12,22 @@ from transformers import PreTrainedTokenizerFast
 import sdscm_jax as sd
 
 from ..needs import needs
+from .family_models import MODELS as FAMILY_MODELS
 from .make_golden import MODELS, random_model
 
 TEXTS = ["She is 25 years old.", "It is low.", "My friend goes for a run. The weather outside is sunny.", "It"]
 
 
-def one_by_one(lm: sd.LanguageModel, text: str, pool: str) -> np.ndarray:
-    """A text by itself, without padding."""
-    before = () if lm.codec.bos is None else (lm.codec.bos,)
-    tokens = jnp.array([*before, *lm.codec.encode(text)])
-    length = len(tokens)
-    hidden, _ = lm.encode(tokens, jnp.arange(length), jnp.tri(length, dtype=bool))
-    own = np.asarray(hidden)[len(before) :]
-    return own.mean(0) if pool == "mean" else own[-1]
-
-
-def test_texts_of_any_length_are_pooled(lm: sd.LanguageModel, embedded: sd.LanguageModel) -> None:
-    for model, pool in ((lm, "mean"), (lm, "last"), (embedded, "mean")):
-        found = model.embed(TEXTS, pool=pool)
-        assert (found.shape, found.dtype) == ((4, model.config.width), np.float32)
-        for row, text in zip(found, TEXTS, strict=True):
-            np.testing.assert_allclose(row, one_by_one(model, text, pool), atol=1e-5)
+def test_texts_of_any_length_are_pooled(lm: sd.LanguageModel) -> None:
+    mean, last = (lm.embed(TEXTS, pool=pool) for pool in ("mean", "last"))
+    assert (mean.shape, mean.dtype) == ((4, lm.config.width), np.float32)
+    for i in (0, 3):
+        # The text by itself, without padding.
+        tokens = jnp.array(lm.codec.encode(TEXTS[i]))
+        length = len(tokens)
+        hidden = np.asarray(lm.encode(tokens, jnp.arange(length), jnp.tri(length, dtype=bool))[0])
+        np.testing.assert_allclose(mean[i], hidden.mean(0), atol=1e-5)
+        np.testing.assert_allclose(last[i], hidden[-1], atol=1e-5)
     assert lm.embed([]).shape == (0, lm.config.width)
 
 
@@ -51,12 +46,12 @@ def test_what_cannot_be_embedded(lm: sd.LanguageModel) -> None:
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma3_text"])
 def test_hidden_states_are_those_of_transformers(
     name: str, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     torch = needs("torch")
-    family, settings = MODELS[name]
+    family, settings = (MODELS | FAMILY_MODELS)[name]
     model = random_model(family, settings | {"vocab_size": len(tiny_tokenizer)}, 0)
     model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
@@ -68,4 +63,5 @@ def test_hidden_states_are_those_of_transformers(
             tokens = torch.tensor([[*before, *lm.codec.encode(text)]])
             with torch.inference_mode():
                 states = model(tokens, output_hidden_states=True).hidden_states[layer][0, len(before) :].numpy()
-            np.testing.assert_allclose(row, states.mean(0) if pool == "mean" else states[-1], atol=5e-4, rtol=1e-4)
+            expected = states.mean(0) if pool == "mean" else states[-1]
+            np.testing.assert_allclose(row, expected, atol=1e-4 * np.abs(states).max())
