@@ -100,8 +100,13 @@ class ExpertMLPs(nnx.Module):
         return _mixture(how)(x, chosen, shares, params)
 
 
-def route(experts: Experts, logits: Array) -> tuple[Array, Array]:
+def route(experts: Experts, logits: Array, correction: Array | None = None) -> tuple[Array, Array]:
     """Which experts a token goes through: int ``[..., k]``, and their shares, float32 ``[..., k]``.
+
+    Args:
+        experts: the switches.
+        logits: of the router, ``[..., E]``.
+        correction: ``[E]``, where scores are corrected before the best are chosen.
 
     >>> some = Experts(count=3, chosen=2, width=4, of_chosen=True)
     >>> chosen, shares = route(some, jnp.array([0.0, 2.0, 2.0]))
@@ -111,9 +116,29 @@ def route(experts: Experts, logits: Array) -> tuple[Array, Array]:
     logits = logits.astype(jnp.float32)
     if experts.of_chosen:
         best, chosen = jax.lax.top_k(logits, experts.chosen)
-        return chosen, jax.nn.softmax(best, axis=-1)
-    shares, chosen = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), experts.chosen)
-    return chosen, shares / shares.sum(-1, keepdims=True) if experts.normalised else shares
+        # (Sigmoids of large scores are all 1.)
+        return chosen, jax.nn.sigmoid(best) if experts.sigmoid else jax.nn.softmax(best, axis=-1)
+    scores = jax.nn.sigmoid(logits) if experts.sigmoid else jax.nn.softmax(logits, axis=-1)
+    ranked = scores if correction is None else scores + correction.astype(jnp.float32)
+    _, chosen = jax.lax.top_k(_of_best_groups(experts, ranked), experts.chosen)
+    shares = jnp.take_along_axis(scores, chosen, -1)
+    if experts.normalised:
+        # (Sigmoids can all be nothing: as DeepSeek V3 and GLM 4.5 have it.)
+        shares = shares / (shares.sum(-1, keepdims=True) + (1e-20 if experts.sigmoid else 0.0))
+    return chosen, shares if experts.scale == 1 else shares * experts.scale
+
+
+def _of_best_groups(experts: Experts, ranked: Array) -> Array:
+    """Scores ``[..., E]`` of the experts of the best groups; of others nothing is left (DeepSeek-AI 2024, arXiv
+    2405.04434, section 2.2.2; by the two best scores of a group: arXiv 2412.19437, section 2.1.2)."""
+    if experts.groups is None:
+        return ranked
+    count, kept, best = experts.groups
+    grouped = ranked.reshape(*ranked.shape[:-1], count, -1)
+    totals = jax.lax.top_k(grouped, best)[0].sum(-1)
+    chosen = jax.lax.top_k(totals, kept)[1]
+    there = (chosen[..., None] == jnp.arange(count)).any(-2)
+    return jnp.where(there[..., None], grouped, -jnp.inf).reshape(ranked.shape)
 
 
 @lru_cache(maxsize=64)
@@ -194,8 +219,11 @@ def _computed(how: How, count: int, x: Array, chosen: Array, shares: Array, para
     places = jnp.argsort(order)
     ends = jnp.searchsorted(numbers[order], jnp.arange(count), side="right")
     tokens = x[order // chosen.shape[-1]]
+    if how.experts.inside:
+        tokens = tokens * shares.reshape(-1)[order][:, None].astype(x.dtype)
     given = (_tiled if how.tiled else _grouped)(how, tokens, ends, params)[places]
-    added = given.reshape(*chosen.shape, -1) * shares[..., None]
+    added = given.reshape(*chosen.shape, -1)
+    added = added if how.experts.inside else added * shares[..., None]
     # Of an expert that is elsewhere nothing is added, whatever stands in its place.
     return jnp.where((chosen < count)[..., None], added, 0).sum(-2).astype(x.dtype)
 
