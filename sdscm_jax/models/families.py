@@ -48,6 +48,7 @@ from .family_switches import (
 )
 from .feed import ACTIVATIONS, XIELU
 from .mixed_switches import DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, LLAMA4, MINIMAX_M2, MINIMAX_M2_FIXED, code_of
+from .refused_models import REFUSED
 from .rope import EXACT_POSITIONS
 from .rope_options import rope_by_layer_type, rope_in_some_layers, rope_in_windows_if_any
 from .tensors import (
@@ -125,6 +126,7 @@ class Family:
 _MASKS = (".attn.bias", ".attn.masked_bias")
 _NEOX_MASKS = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 _GEMMA3_FAMILY = Family(GEMMA3, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | QK_NORM_TENSORS)
+_MINISTRAL3 = Family(LLAMA | NO_BIAS | {"windows": window_everywhere, "growth": ministral_growth}, LLAMA_TENSORS)
 _LLAMA4 = Family(LLAMA4, LLAMA_TENSORS | LLAMA4_TENSORS)
 _DEEPSEEK_V2 = Family(
     DEEPSEEK_V2,
@@ -159,7 +161,7 @@ FAMILIES: dict[str, Family] = {
         LLAMA | NO_BIAS | NORMS_BEHIND | {"qk_norm": True, "rope": rope_in_windows_if_any, "windows": windows},
         LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS,
     ),
-    "ministral3": Family(LLAMA | NO_BIAS | {"windows": window_everywhere, "growth": ministral_growth}, LLAMA_TENSORS),
+    "ministral3": _MINISTRAL3,
     "seed_oss": Family(LLAMA | {"out_bias": key("attention_out_bias")}, LLAMA_TENSORS),
     "opt": Family(OPT, OPT_TENSORS, prefixes=("model.decoder.", "decoder.", "")),
     "apertus": Family(APERTUS, LLAMA_TENSORS | QK_NORM_TENSORS | APERTUS_TENSORS),
@@ -213,6 +215,8 @@ def find_family(model_type: str) -> Family:
     Raises:
         LoadError: there is none.
     """
+    if model_type in REFUSED:
+        raise LoadError(f"model_type {model_type!r} is not supported: {REFUSED[model_type][1]}")
     if model_type not in FAMILIES:
         raise LoadError(
             f"model_type {model_type!r} is not supported (known: {', '.join(FAMILIES)}); "
