@@ -22,14 +22,14 @@ from ..errors import LoadError
 from .config import DecoderConfig
 from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
-from .int8 import refuse_int8
+from .int8 import ROUNDED, refuse_rounded
 from .quantised.registry import directory_tensors, settings_of
 from .saved_checkpoint import UNFINISHED
 from .sharding import parameter_sharding
 from .sound_config import check_files, check_raw, check_switches, read_json
 from .tensor_files import DTYPES, StoredTensors
 from .tensors import Tensor
-from .weight_streaming import Bounds, Source, filled, filled_int8
+from .weight_streaming import Bounds, Source, filled, filled_rounded
 
 _ROWS = 1024
 
@@ -113,7 +113,7 @@ def load_parameters(
     Args:
         stored: the tensors, or a directory whose safetensors they are in.
         config: the switches of the decoder.
-        dtype: dtype of the parameters, but for int8 kernels.
+        dtype: dtype of the parameters, but for kernels that are rounded to integers.
         mesh: where they are placed (see ``sharding.parameter_spec``); each process reads only what
             its own devices hold. None: on JAX's default device.
 
@@ -127,8 +127,11 @@ def load_parameters(
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
     # Kernel -> the scales that are made of it, and stored nowhere.
-    scales = {path: _scale_path(path) for path, target in wanted.items() if target.dtype == jnp.int8}
-    read = {path: target for path, target in wanted.items() if path not in scales.values()}
+    scales = {path: _scale_path(path) for path, target in wanted.items() if target.dtype in ROUNDED}
+    plain = (
+        parameter_paths(abstract_decoder(replace(config, weights=None, low_rank=()), dtype)[1]) if scales else wanted
+    )
+    read = {path: plain[path] for path in wanted if path not in scales.values()}
     names = _find_tensors(files, family, config, {path: target.shape for path, target in read.items()})
 
     def where(path: str) -> NamedSharding | None:
@@ -138,7 +141,7 @@ def load_parameters(
     for path, target in read.items():
         source = _source(files, names[path], family.names(config)[path], target.shape, path, config)
         if path in scales:
-            found = filled_int8(source, where(path), where(scales[path]))
+            found = filled_rounded(source, config.weights or "", where(path), where(scales[path]))
             filled_by_path[path], filled_by_path[scales[path]] = found
         else:
             filled_by_path[path] = filled(source, target.dtype, where(path))
@@ -342,9 +345,9 @@ def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dt
     read it).
 
     Raises:
-        SDSCMError: the weights are int8.
+        SDSCMError: the weights are integers.
     """
-    refuse_int8(state, "a checkpoint that others read")
+    refuse_rounded(state, "a checkpoint that others read")
     family = FAMILIES[config.family]
     tensors: dict[str, np.ndarray] = {}
     joined: dict[str, dict[int, np.ndarray]] = {}

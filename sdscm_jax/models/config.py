@@ -160,8 +160,8 @@ class DecoderConfig:
             ``head_dim`` the size of what queries are compared with. None: they are not.
         expert_mesh: the mesh over whose axis ``"expert"`` experts lie; None: over none.
         weights: ``"int8"``: the kernels of the layers are int8 with a scale for each output (see
-            ``int8``); None: they are of the model's dtype.
-        low_rank: with int8 weights, the projections that have a change of low rank, and its rank.
+            ``int8``); ``"int4"``: they are int4 (see ``int4``); None: they are of the model's dtype.
+        low_rank: with such weights, the projections that have a change of low rank, and its rank.
     """
 
     family: str

@@ -22,8 +22,8 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
+from . import int4, int8
 from .config import Experts
-from .int8 import INT8, largest, rounded, scales
 
 # The axis of a mesh whose devices have experts of their own.
 EXPERT = "expert"
@@ -56,8 +56,8 @@ class ExpertLinear(nnx.Module):
     """A linear map of each expert: parameters only.
 
     Attributes:
-        kernel: ``[E, inputs, outputs]``; int8 where weights are.
-        scale: float32 ``[E, outputs]`` of an int8 kernel, or None.
+        kernel: ``[E, inputs, outputs]``; int8 where weights are; or int4, see ``int4.packed``.
+        scale: float32 ``[E, outputs]`` of an int8 kernel, bfloat16 ``[E, groups, outputs]`` of int4, or None.
         bias: ``[E, outputs]``, or None.
     """
 
@@ -65,11 +65,13 @@ class ExpertLinear(nnx.Module):
         self, count: int, inputs: int, outputs: int, bias: bool, weights: str | None, dtype: Any, rngs: nnx.Rngs
     ):
         shape = count, inputs, outputs
-        values = nnx.initializers.normal(0.02)(rngs.params(), shape, jnp.float32 if weights == INT8 else dtype)
+        values = nnx.initializers.normal(0.02)(rngs.params(), shape, dtype if weights is None else jnp.float32)
         scale = None
-        if weights == INT8:
-            own, inverse = scales(largest(values))
-            values, scale = rounded(values, inverse), nnx.Param(own)
+        if weights is not None:
+            how: Any = int4 if weights == int8.INT4 else int8
+            own, inverse = how.scales(how.largest(values))
+            values = (how.packed if weights == int8.INT4 else how.rounded)(values, inverse)
+            scale = nnx.Param(own)
         self.kernel, self.scale = nnx.Param(values), scale
         self.bias = nnx.Param(jnp.zeros((count, outputs), dtype)) if bias else None
 
@@ -177,7 +179,7 @@ def _mixture(how: How) -> Callable[[Array, Array, Array, Parameters], Array]:
     # (``ragged_dot`` has no rule for the gradient's other axes.)
     @jax.custom_batching.sequential_vmap
     def back(x: Array, chosen: Array, shares: Array, params: Parameters, change: Array) -> tuple[Any, ...]:
-        if "scale" in params["gate"]:  # int8 weights are not trained
+        if "scale" in params["gate"]:  # integers are not trained
             return jax.vjp(lambda x, shares: plain(x, chosen, shares, params), x, shares)[1](change)
         return jax.vjp(lambda x, shares, params: plain(x, chosen, shares, params), x, shares, params)[1](change)
 
@@ -243,7 +245,7 @@ def _grouped(how: How, tokens: Array, ends: Array, params: Parameters) -> Array:
     of = jnp.searchsorted(ends, jnp.arange(len(tokens)), side="right")
 
     def linear(x: Array, own: Mapping[str, Array]) -> Array:
-        kernel = own["kernel"].astype(x.dtype)
+        kernel = _kernel(own, x)
         y = jax.lax.ragged_dot(x, kernel, sizes, precision=how.precision, preferred_element_type=jnp.float32)
         return _with_rest(y, own, of)
 
@@ -251,9 +253,17 @@ def _grouped(how: How, tokens: Array, ends: Array, params: Parameters) -> Array:
     return linear(hidden.astype(tokens.dtype), params["down"])
 
 
+def _kernel(own: Mapping[str, Array], x: Array) -> Array:
+    """What ``x`` is multiplied by; the scales of int8 come afterwards."""
+    kernel = own["kernel"]
+    if kernel.dtype == jnp.uint8:
+        kernel = int4.unpacked(kernel, own["scale"], x.shape[-1])
+    return kernel.astype(x.dtype)
+
+
 def _with_rest(y: Array, own: Mapping[str, Array], of: Array) -> Array:
     """Products of int8 kernels with their scales, and with biases; experts beyond the last are whatever."""
-    if "scale" in own:
+    if own["kernel"].dtype == jnp.int8:
         y = y * jnp.take(own["scale"], of, axis=0, mode="clip")
     return y + jnp.take(own["bias"], of, axis=0, mode="clip") if "bias" in own else y
 
@@ -267,7 +277,7 @@ def _tiled(how: How, tokens: Array, ends: Array, params: Parameters) -> Array:
     tiles_start = jnp.concatenate([jnp.zeros(1, tiles_end.dtype), tiles_end[:-1]])
 
     def linear(x: Array, own: Mapping[str, Array], expert: Array) -> Array:
-        kernel = own["kernel"][expert].astype(x.dtype)
+        kernel = _kernel({name: value[expert] for name, value in own.items()}, x)
         y = jnp.matmul(x, kernel, precision=how.precision, preferred_element_type=jnp.float32)
         return _with_rest(y, own, expert)
 

@@ -14,7 +14,8 @@ from jax import Array
 from .attention import precision_of
 from .config import DecoderConfig
 from .experts import ExpertMLPs, How, route
-from .int8 import INT8, Int8Linear
+from .int4 import Int4Linear
+from .int8 import INT4, INT8, Int8Linear
 
 # Twice the factor inside the tanh.
 _GELU = 2 * math.sqrt(2 / math.pi)
@@ -61,12 +62,15 @@ class Xielu(nnx.Module):
         return (jnp.where(y > 0, above, below) + beta * y).astype(x.dtype)
 
 
+_ROUNDED = {INT8: Int8Linear, INT4: Int4Linear}
+
+
 def linear(
     config: DecoderConfig, name: str, inputs: int, outputs: int, bias: bool, dtype: Any, rngs: nnx.Rngs
 ) -> nnx.Linear | Int8Linear:
-    if config.weights == INT8:
+    if config.weights in _ROUNDED:
         rank = dict(config.low_rank).get(name, 0)
-        return Int8Linear(inputs, outputs, bias, rank, dtype, precision_of(dtype), rngs)
+        return _ROUNDED[config.weights](inputs, outputs, bias, rank, dtype, precision_of(dtype), rngs)
     return plain_linear(inputs, outputs, bias, dtype, rngs)
 
 
