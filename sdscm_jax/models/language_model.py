@@ -328,7 +328,7 @@ def load_lm(
             scale for each output; the rest keeps ``dtype``. A quarter of the memory of float32, for other
             scores (``benchmarks/results/int8.md``); it can be adapted (``SoftPrompt``, ``LowRank``), not
             trained or saved. ``"int4"``: to four bits, with a scale for every 32 inputs of an output; about half
-            as much again, and scores change by some ten times as much. None: weights are of ``dtype``.
+            of int8's memory, and scores change by more. None: weights are of ``dtype``.
 
     Returns:
         the model, a pytree.
