@@ -1,13 +1,15 @@
-"""What bfloat16 and int8 weights change in scores and effects, and the bytes they take.
+"""What bfloat16, int8 and int4 weights change in scores and effects, and the bytes they take.
 
-    SDSCM_SHARED=../shared python benchmarks/int8.py
+    SDSCM_SHARED=../shared python benchmarks/int8.py --gemma gemma.gguf
 
 writes ``results/int8.json`` and ``results/int8.md``. Every context of every site is scored (no draws), by the embedded
-language model and by the pretrained ones of the shared data, where they are.
+language model, by the pretrained ones of the shared data, where they are, and by Gemma 3 270M, where its GGUF file is
+given (its weights were rounded once before: to the types of that file).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Callable
@@ -30,6 +32,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16"},
     "int8": {"weights": "int8"},
     "int8, bfloat16": {"weights": "int8", "dtype": "bfloat16"},
+    "int4": {"weights": "int4"},
+    "int4, bfloat16": {"weights": "int4", "dtype": "bfloat16"},
 }
 
 CHANGES = ("log_prob_mean", "log_prob_max", "total_variation_mean", "total_variation_max", "ate_change")
@@ -63,7 +67,7 @@ def tables(network: factors.Network) -> dict[str, np.ndarray]:
 
 def measured(source: str | None, program: Callable, asked: tuple[str, str, str, str]) -> dict[str, Any]:
     treatment, low, high, outcome = asked
-    where = source if source is None else SHARED / "lms" / source
+    where = source if source is None else SHARED / "lms" / source  # (a path of its own stays what it is)
     found: dict[str, Any] = {}
     truth: dict[str, np.ndarray] = {}
     for kind, options in KINDS.items():
@@ -91,10 +95,16 @@ def measured(source: str | None, program: Callable, asked: tuple[str, str, str, 
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gemma", type=Path, help="the GGUF file of Gemma 3 270M")
+    gemma = parser.parse_args().gemma
+    asked_for = [*RUNS]
+    if gemma is not None:
+        asked_for.append(("Gemma 3 270M", str(gemma.resolve()), story, RUNS[1][-1]))
     runs = [
         {"lm": name, "program": program.__name__, "asked": asked, "kinds": measured(source, program, asked)}
-        for name, source, program, asked in RUNS
-        if source is None or (SHARED / "lms" / source).is_dir()
+        for name, source, program, asked in asked_for
+        if source is None or (SHARED / "lms" / source).exists()
     ]
     report = {"provenance": provenance(), "runs": runs}
     (RESULTS / "int8.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -109,7 +119,7 @@ def page(report: dict[str, Any]) -> str:
         f"`{made['command']}`, {made['date']}. Every context of every site, against float32: absolute differences of "
         "log-probabilities (nats), total variation of the distribution over options, and the largest change of an "
         'average effect on an outcome\'s options (beside the largest effect). *int8* is `weights="int8"` with float32 '
-        'activations, *int8, bfloat16* the same with `dtype="bfloat16"`.\n',
+        'activations, *int8, bfloat16* the same with `dtype="bfloat16"`; *int4* likewise.\n',
         "These are small models with narrow layers; the figures of one say little of another. The embedded model's "
         "file is bfloat16, so that its bfloat16 row shows the rounding of activations alone.\n",
         "| language model, program (contexts) | weights | MB (layers) | log-probability, mean | largest | "

@@ -70,10 +70,7 @@ def family_differences(model_type: str, settings: dict[str, Any], seeds: int) ->
                 lm = read(Path(directory), dtype)
                 for way, logits in WAYS.items():
                     found[dtype][way] = max(found[dtype][way], relative(logits(lm, tokens), expected))
-        with torch.no_grad():
-            ids = torch.tensor(tokens)
-            rounded = model.to(torch.bfloat16)(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-        other = relative(rounded.logits.float().numpy(), expected)
+        other = relative(torch_logits(model.to(torch.bfloat16), tokens, everything), expected)
         found["bfloat16"]["torch"] = max(found["bfloat16"]["torch"], other)
     return found
 

@@ -61,17 +61,18 @@ class Pick:
 def token_bytes(lm: LanguageModel) -> int:
     """Bytes that the keys and values of one token take."""
     c = lm.config
-    return 2 * c.layers * c.kv_heads * c.head_dim * lm.dtype.itemsize
+    return c.layers * c.kv_heads * sum(c.kept) * lm.dtype.itemsize
 
 
 def empty_pool(lm: LanguageModel, capacity: int, lanes: int, mesh: Mesh | None) -> KeyValues:
     """A pool ``[lanes, layers, capacity + 1, kv_heads, head_dim]``; the last slot is for padding."""
     c = lm.config
-    shape = (lanes, c.layers, capacity + 1, c.kv_heads, c.head_dim)
-    if mesh is None:
-        return KeyValues(jnp.zeros(shape, lm.dtype), jnp.zeros(shape, lm.dtype))
-    make = jax.jit(lambda: jnp.zeros(shape, lm.dtype), out_shardings=_pool_sharding(mesh, c.kv_heads))
-    return KeyValues(make(), make())
+
+    def zeros() -> KeyValues:
+        slots = lanes, c.layers, capacity + 1, c.kv_heads
+        return KeyValues(*(jnp.zeros((*slots, size), lm.dtype) for size in c.kept))
+
+    return zeros() if mesh is None else jax.jit(zeros, out_shardings=_pool_sharding(mesh, c.kv_heads))()
 
 
 def _pool_sharding(mesh: Mesh, kv_heads: int) -> NamedSharding:

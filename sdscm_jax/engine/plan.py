@@ -15,6 +15,7 @@ from ..checks import flag
 from ..dsl.handlers.external_scores import NotSeparable, Visit, language_models
 from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError
+from ..models.int8 import numbers
 from ..models.language_model import LanguageModel
 from ..page.forms import Form, Shown
 from .counts import Counts
@@ -171,8 +172,14 @@ def _flops(lm: LanguageModel, tokens: float, reads: float, length: int) -> float
     """Products count twice; the attention is to half of the longest text."""
     c = lm.config
     head = c.vocab_size * c.width
-    body = sum(x.size for x in jax.tree.leaves(lm.params["blocks"]))
-    attention = 2 * c.layers * c.heads * c.head_dim * length / 2
+    body = sum(numbers(x) for name in ("blocks", "dense", "sparse") for x in jax.tree.leaves(lm.params.get(name, {})))
+    if c.experts is not None:
+        # A token goes through some of them only.
+        stack = lm.params["blocks"] if c.dense is None else lm.params.get("sparse", {})
+        theirs = sum(numbers(x) for x in jax.tree.leaves(stack.get("experts", {})))
+        body -= theirs * (1 - c.experts.chosen / c.experts.count)
+    taken = c.head_dim if c.latent is None else c.latent.rank
+    attention = c.layers * c.heads * (c.head_dim + taken) * length / 2
     return tokens * 2 * (body + attention) + reads * 2 * head
 
 

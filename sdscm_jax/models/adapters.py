@@ -25,8 +25,8 @@ from jax import Array
 
 from ..checks import count, instance, items, one_of, real, text
 from ..errors import ProgramError, SDSCMError
-from .checkpoint import abstract_decoder
-from .int8 import refuse_int8
+from .checkpoint import abstract_decoder, parameter_paths
+from .int8 import ROUNDED, refuse_rounded
 from .language_model import LanguageModel, as_rngs
 
 Path = tuple[Any, ...]
@@ -111,9 +111,9 @@ class LowRank(Adapter):
 
     LoRA (Hu et al. 2021, arXiv 2106.09685). ``b`` starts at zero, so that the adapted model starts
     as the given one. The changed kernels are added up before the model runs (in float32, and
-    rounded once), so it runs no slower than the given one. Int8 kernels stay as they are: ``a`` and
-    ``b`` become parameters of the model, and what they give is added in each layer (Dettmers et al.
-    2023, QLoRA, arXiv 2305.14314).
+    rounded once), so it runs no slower than the given one. Kernels that are integers (int8, int4)
+    stay as they are: ``a`` and ``b`` become parameters of the model, and what they give is added in
+    each layer (Dettmers et al. 2023, QLoRA, arXiv 2305.14314).
 
     Args:
         lm: the language model.
@@ -160,7 +160,7 @@ class LowRank(Adapter):
         self.factor = alpha / rank
         self.a, self.b = nnx.Dict(), nnx.Dict()
         for target in targets:
-            layers, inputs, outputs = _at(lm, _kernel(target)).shape
+            layers, inputs, outputs = _shape(lm, target)
             # Normed inputs give products of scale 1.
             normal = nnx.initializers.normal(inputs**-0.5)
             self.a[target] = nnx.Param(normal(rngs.params(), (layers, inputs, rank), jnp.float32))
@@ -171,9 +171,9 @@ class LowRank(Adapter):
         beside: dict[str, tuple[Array, Array]] = {}
         for target, a in self.a.items():
             kernel = _at(lm, _kernel(target))
-            if kernel.dtype == jnp.int8:
+            if kernel.dtype in ROUNDED:
                 shape = (*a.shape[:2], self.b[target].shape[-1])
-                _check_shape(target, shape, kernel.shape)
+                _check_shape(target, shape, _shape(lm, target))
                 beside[target] = a[...], self.factor * self.b[target][...]
                 continue
             change = self.factor * jnp.matmul(a[...], self.b[target][...], precision=jax.lax.Precision.HIGHEST)
@@ -193,7 +193,7 @@ class FullWeights(Adapter):
         decoder: the model's parameters in float32.
 
     Raises:
-        SDSCMError: the language model has int8 weights.
+        SDSCMError: the language model has int8 or int4 weights.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> lm = load_lm()
@@ -203,7 +203,7 @@ class FullWeights(Adapter):
     """
 
     def __init__(self, lm: LanguageModel):
-        refuse_int8(_checked(lm).params, "FullWeights")
+        refuse_rounded(_checked(lm).params, "FullWeights")
         self.decoder = nnx.merge(lm.graph, jax.tree.map(lambda x: x.astype(jnp.float32), lm.params))
 
     def __call__(self, lm: LanguageModel) -> LanguageModel:
@@ -219,6 +219,15 @@ class FullWeights(Adapter):
 
 def _kernel(target: str) -> Path:
     return "blocks", target, "kernel"
+
+
+def _shape(lm: LanguageModel, target: str) -> tuple[int, ...]:
+    """Layers, inputs and outputs, which integers that share bytes do not tell."""
+    kernel = _at(lm, _kernel(target))
+    if kernel.dtype not in ROUNDED:
+        return tuple(kernel.shape)
+    plain = abstract_decoder(replace(lm.config, weights=None, low_rank=()), lm.dtype)[1]
+    return tuple(parameter_paths(plain)[".".join(_kernel(target))].shape)
 
 
 def _checked(lm: Any) -> LanguageModel:
@@ -239,7 +248,7 @@ def _with_values(lm: LanguageModel, values: Mapping[Path, Array]) -> nnx.State:
 
 
 def _with_low_rank(lm: LanguageModel, changes: Mapping[str, tuple[Array, Array]]) -> LanguageModel:
-    """A model with int8 weights that adds ``x @ a @ b`` to what projections give, beside what it adds already."""
+    """A model with rounded weights that adds ``x @ a @ b`` to what projections give, beside what it adds already."""
     if not changes:
         return lm
     ranks, values = dict(lm.config.low_rank), dict(nnx.to_flat_state(lm.params))

@@ -31,7 +31,7 @@ _MASKED = -1e30
 
 
 class KeyValues(NamedTuple):
-    """Keys and values of encoded tokens, each ``[layers, ..., kv_heads, S, head_dim]``."""
+    """Keys and values of encoded tokens, each ``[layers, ..., kv_heads, S, head_dim]`` (sizes of ``kept``)."""
 
     keys: Array
     values: Array
@@ -107,10 +107,12 @@ class Rows(NamedTuple):
     lengths: Array | np.ndarray
 
 
-def within(mask: Array, queries_at: Array, keys_at: Array, window: Array | None) -> Array:
-    """A mask ``[..., T, S]`` cut to the keys that a layer with a sliding window sees."""
+def within(mask: Array, queries_at: Array, keys_at: Array, window: Array | None, chunked: bool = False) -> Array:
+    """A mask ``[..., T, S]`` cut to the keys that a layer with a sliding window sees; chunked: with chunks."""
     if window is None:
         return mask
+    if chunked:
+        return mask & (queries_at[..., :, None] // window == keys_at[..., None, :] // window)
     return mask & (queries_at[..., :, None] - keys_at[..., None, :] < window)
 
 
@@ -142,7 +144,14 @@ def weigh(c: DecoderConfig, q: Array, k: Array, v: Array, mask: Array) -> Weighe
     groups, tokens = c.heads // c.kv_heads, q.shape[-2]
     precision = precision_of(q.dtype)
     q = (q * c.query_scale).reshape(*q.shape[:-3], c.kv_heads, groups * tokens, c.head_dim)
-    scores = jnp.einsum("...qh,...sh->...qs", q, k, precision=precision, preferred_element_type=jnp.float32)
+
+    def products(q: Array, k: Array) -> Array:
+        return jnp.einsum("...qh,...sh->...qs", q, k, precision=precision, preferred_element_type=jnp.float32)
+
+    if c.latent is None:
+        scores = products(q, k)
+    else:  # a key is what the value is, and what has a rotation
+        scores = products(q[..., : c.latent.rank], v) + products(q[..., c.latent.rank :], k)
     scores = capped(scores.reshape(*scores.shape[:-2], groups, tokens, -1), c.attention_cap)
     scores = jnp.where(mask[..., None, None, :, :], scores, _MASKED)
     top = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
@@ -175,7 +184,7 @@ def over_cache(c: DecoderConfig, mask: Array, positions: Array, past_positions: 
         if past is not None:
             k = _concatenate_tokens(past.keys[None], k[None])[0]
             v = _concatenate_tokens(past.values[None], v[None])[0]
-        return weigh(c, q, k, v, within(mask, positions, keys_at, window)).values(q.dtype, sinks)
+        return weigh(c, q, k, v, within(mask, positions, keys_at, window, c.chunked)).values(q.dtype, sinks)
 
     return attention
 
@@ -189,6 +198,7 @@ def over_rows(c: DecoderConfig, rows: Rows, positions: Array, pool: KeyValues) -
     """
     slots = pool.keys.shape[1]
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), pool)
+    value_size = pool.values.shape[-1]
     queries_at = positions[rows.members]
     count, width = rows.members.shape
     processor = jax.default_backend() == "cpu"
@@ -217,14 +227,14 @@ def over_rows(c: DecoderConfig, rows: Rows, positions: Array, pool: KeyValues) -
                 slot = layer * slots + jax.lax.dynamic_slice_in_dim(past, start, at_once, axis=1)
                 keys, values = (jnp.swapaxes(jnp.take(x, slot, axis=0, mode="clip"), 1, 2) for x in flat)
                 known = jnp.broadcast_to((place < lengths[:, None])[:, None, :], (together, width, at_once))
-                mask = within(known, at, jnp.broadcast_to(place, slot.shape), window)
+                mask = within(known, at, jnp.broadcast_to(place, slot.shape), window, c.chunked)
                 return so_far.also(weigh(c, queries, keys, values, mask))
 
             seen = jax.lax.fori_loop(
                 0,
                 (lengths.max() + at_once - 1) // at_once,
                 further,
-                weigh(c, queries, own(k), own(v), within(ancestors, at, at, window)),
+                weigh(c, queries, own(k), own(v), within(ancestors, at, at, window, c.chunked)),
             )
             return seen.values(q.dtype, sinks)
 
@@ -235,7 +245,7 @@ def over_rows(c: DecoderConfig, rows: Rows, positions: Array, pool: KeyValues) -
         if together == count:
             mixed = of_rows(0)
         else:
-            mixed = jnp.zeros((count, q.shape[0], width, q.shape[-1]), q.dtype)
+            mixed = jnp.zeros((count, q.shape[0], width, value_size), q.dtype)
             mixed = jax.lax.fori_loop(0, (there + together - 1) // together, added, mixed)
         mixed = jnp.moveaxis(mixed, 1, 0)
         return jnp.take(mixed.reshape(mixed.shape[0], -1, mixed.shape[-1]), rows.places, axis=1, mode="clip")

@@ -5,6 +5,7 @@ Torch is never imported: tensors go from the files straight into arrays.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,16 +22,15 @@ from ..errors import LoadError
 from .config import DecoderConfig
 from .decoder import Decoder
 from .families import FAMILIES, Family, find_family, read_config
-from .int8 import refuse_int8
+from .int8 import ROUNDED, refuse_rounded
 from .quantised.registry import directory_tensors, settings_of
 from .saved_checkpoint import UNFINISHED
 from .sharding import parameter_sharding
 from .sound_config import check_files, check_raw, check_switches, read_json
 from .tensor_files import DTYPES, StoredTensors
 from .tensors import Tensor
-from .weight_streaming import Bounds, Source, filled, filled_int8
+from .weight_streaming import Bounds, Source, filled, filled_rounded
 
-_STACKED = "blocks."
 _ROWS = 1024
 
 
@@ -113,7 +113,7 @@ def load_parameters(
     Args:
         stored: the tensors, or a directory whose safetensors they are in.
         config: the switches of the decoder.
-        dtype: dtype of the parameters, but for int8 kernels.
+        dtype: dtype of the parameters, but for kernels that are rounded to integers.
         mesh: where they are placed (see ``sharding.parameter_spec``); each process reads only what
             its own devices hold. None: on JAX's default device.
 
@@ -127,8 +127,11 @@ def load_parameters(
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
     # Kernel -> the scales that are made of it, and stored nowhere.
-    scales = {path: _scale_path(path) for path, target in wanted.items() if target.dtype == jnp.int8}
-    read = {path: target for path, target in wanted.items() if path not in scales.values()}
+    scales = {path: _scale_path(path) for path, target in wanted.items() if target.dtype in ROUNDED}
+    plain = (
+        parameter_paths(abstract_decoder(replace(config, weights=None, low_rank=()), dtype)[1]) if scales else wanted
+    )
+    read = {path: plain[path] for path in wanted if path not in scales.values()}
     names = _find_tensors(files, family, config, {path: target.shape for path, target in read.items()})
 
     def where(path: str) -> NamedSharding | None:
@@ -138,10 +141,10 @@ def load_parameters(
     for path, target in read.items():
         source = _source(files, names[path], family.names(config)[path], target.shape, path, config)
         if path in scales:
-            found = filled_int8(source, where(path), where(scales[path]))
+            found = filled_rounded(source, config.weights or "", where(path), where(scales[path]))
             filled_by_path[path], filled_by_path[scales[path]] = found
         else:
-            filled_by_path[path] = filled(source, dtype, where(path))
+            filled_by_path[path] = filled(source, target.dtype, where(path))
     flat = [(path, leaf.replace(filled_by_path[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
     return nnx.from_flat_state(flat)
 
@@ -158,7 +161,7 @@ def _find_tensors(
     names: dict[str, list[str]] = {}
     tensors = family.names(config)
 
-    def stored_name(tensor: Tensor, layer: int = 0, expert: int = 0) -> str | None:
+    def stored_name(tensor: Tensor, layer: int, expert: int) -> str | None:
         source = tensor.source.format(i=layer, e=expert)
         return next(
             (n for n in (*(p + source for p in (*family.prefixes, "")), *tensor.also) if n in files.entries), None
@@ -166,13 +169,13 @@ def _find_tensors(
 
     for path, whole in wanted.items():
         tensor = tensors[path]
-        apart = _apart(path, tensor)
+        apart = _apart(path, tensor, config)
         shape = whole[apart:]
         names[path] = []
-        for place in np.ndindex(whole[:apart]):
-            name = stored_name(tensor, *place)
+        for layer, expert in _places(path, whole[:apart], config):
+            name = stored_name(tensor, layer, expert)
             if name is None:
-                problems.append(f"missing {usual_name(family, tensor, *place)} (for {path}, shape {shape})")
+                problems.append(f"missing {usual_name(family, tensor, layer, expert)} (for {path}, shape {shape})")
                 continue
             names[path].append(name)
             stored, expected = files.shape(name), _stored_shape(tensor, shape, config)
@@ -190,8 +193,10 @@ def _find_tensors(
                 f"{name} differs from {table[0]}, and config.json says that they are one (tie_word_embeddings); where "
                 "the model has a head of its own, say false there, otherwise take it out of the file"
             )
+    # Layers that predict further tokens.
+    behind = [f"{family.prefixes[0]}layers.{i}." for i in range(config.layers, config.layers + family.further_layers)]
     for name in sorted(set(files.entries) - used - tied_copies):
-        if not name.endswith(family.ignored) and not name.startswith(family.other_parts):
+        if not name.endswith(family.ignored) and not name.startswith((*family.other_parts, *behind)):
             problems.append(f"unexpected {name}")
     if problems:
         raise LoadError(f"{files.place} does not fit its configuration ({config.family}):\n  " + "\n  ".join(problems))
@@ -216,7 +221,7 @@ def _source(
 ) -> Source:
     """Where a parameter is read."""
 
-    stored, apart = files.dtype(names[0]), _apart(path, tensor)
+    stored, apart = files.dtype(names[0]), _apart(path, tensor, config)
     places = np.arange(len(names)).reshape(shape[:apart])
 
     def read(bounds: Bounds, dtype: Any) -> np.ndarray:
@@ -246,9 +251,16 @@ def _source(
     return Source(read, shape, stored, tensor.transpose)
 
 
-def _apart(path: str, tensor: Tensor) -> int:
+def _apart(path: str, tensor: Tensor, config: DecoderConfig) -> int:
     """How many leading axes of a parameter are those of the tensors that it is stored as."""
-    return int(path.startswith(_STACKED)) + ("{e}" in tensor.source)
+    return int(config.layers_of(path) is not None) + ("{e}" in tensor.source)
+
+
+def _places(path: str, shape: tuple[int, ...], config: DecoderConfig) -> Iterator[tuple[int, int]]:
+    """Layer and expert of each tensor that a parameter is stored as; ``shape`` is of its leading axes."""
+    layers = config.layers_of(path)
+    for place in np.ndindex(shape):
+        yield (0 if layers is None else layers[place[0]]), (place[-1] if len(place) > 1 else 0)
 
 
 def usual_name(family: Family, tensor: Tensor, layer: int = 0, expert: int = 0) -> str:
@@ -272,10 +284,20 @@ def _kinds(config: DecoderConfig) -> tuple[int, int, int]:
     return config.heads * config.head_dim, keys, keys
 
 
+def _in_each_head(tensor: Tensor, config: DecoderConfig) -> tuple[int, ...]:
+    """Outputs of the parts of each head."""
+    if tensor.of_latent and config.latent is not None:
+        return config.latent.plain, config.latent.value
+    assert tensor.part is not None
+    return (config.head_dim,) * tensor.part[1]
+
+
 def _stored_shape(tensor: Tensor, shape: tuple[int, ...], config: DecoderConfig) -> tuple[int, ...]:
     stored = list(_turned(shape) if tensor.transpose else shape)
     if tensor.by_kind or tensor.by_group:
         stored[_output_axis(tensor)] = sum(_kinds(config))
+    elif tensor.by_head:
+        stored[_output_axis(tensor)] = config.heads * sum(_in_each_head(tensor, config))
     elif tensor.part is not None:
         stored[_output_axis(tensor)] *= tensor.part[1]
     return tuple(stored)
@@ -304,8 +326,11 @@ def _read_part(files: StoredTensors, name: str, tensor: Tensor, bounds: Bounds, 
         queries = config.heads // config.kv_heads
         together = config.head_dim * (1 if number else queries)
         each, begin = config.head_dim * (queries + 2), config.head_dim * (0, queries, queries + 1)[number]
+    elif tensor.by_head:
+        sizes = _in_each_head(tensor, config)
+        together, each, begin = sizes[number], sum(sizes), sum(sizes[:number])
     else:
-        together = config.head_dim if tensor.by_head else files.shape(name)[axis] // parts
+        together = files.shape(name)[axis] // parts
         each, begin = together * parts, together * number
     pieces = []
     for first in range(start - start % together, stop, together):
@@ -320,18 +345,20 @@ def save_parameters(directory: Path, config: DecoderConfig, state: nnx.State, dt
     read it).
 
     Raises:
-        SDSCMError: the weights are int8.
+        SDSCMError: the weights are integers.
     """
-    refuse_int8(state, "a checkpoint that others read")
+    refuse_rounded(state, "a checkpoint that others read")
     family = FAMILIES[config.family]
     tensors: dict[str, np.ndarray] = {}
     joined: dict[str, dict[int, np.ndarray]] = {}
     fused: dict[str, Tensor] = {}
+    kept = parameter_paths(abstract_decoder(config, dtype)[1])
     for path, value in parameter_paths(state).items():
         tensor = family.names(config)[path]
-        array = np.asarray(jnp.asarray(value, dtype))
-        for place in np.ndindex(array.shape[: _apart(path, tensor)]):
-            name, layer = usual_name(family, tensor, *place), array[place]
+        array = np.asarray(jnp.asarray(value, kept[path].dtype))
+        apart = array.shape[: _apart(path, tensor, config)]
+        for place, numbers in zip(np.ndindex(apart), _places(path, apart, config), strict=True):
+            name, layer = usual_name(family, tensor, *numbers), array[place]
             layer = np.swapaxes(layer, -1, -2) if tensor.transpose else layer
             if tensor.part is None:
                 # (Which would give a number an axis: ``ascontiguousarray``.)

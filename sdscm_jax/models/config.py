@@ -62,6 +62,14 @@ class Experts:
         shared: every token goes through another MLP too (of ``mlp_width``), ...
         shared_gate: ... with a share of its own.
         limit, alpha: the clipped gated unit of gpt-oss; None: the gated unit of the activation.
+        sigmoid: scores are sigmoids, not a softmax over all.
+        corrected: each expert has a number that is added to its score where the best are chosen, and not to its share.
+        groups: ``(n, m, k)``: experts are chosen from the best m of n groups, by the k best scores of each; None: from
+            all.
+        scale: factor of the shares.
+        exact: router and corrections are float32, whatever the model is.
+        shared_width: of the other MLP's hidden layer; 0: ``mlp_width``.
+        inside: shares multiply what experts read, not what they give.
     """
 
     count: int
@@ -74,6 +82,35 @@ class Experts:
     shared_gate: bool = False
     limit: float | None = None
     alpha: float = 1.0
+    sigmoid: bool = field(default=False, metadata=_LATER)
+    corrected: bool = field(default=False, metadata=_LATER)
+    groups: tuple[int, int, int] | None = field(default=None, metadata=_LATER)
+    scale: float = field(default=1.0, metadata=_LATER)
+    exact: bool = field(default=False, metadata=_LATER)
+    shared_width: int = field(default=0, metadata=_LATER)
+    inside: bool = field(default=False, metadata=_LATER)
+
+    def __repr__(self) -> str:
+        return _told(self)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Keys and values of all heads as projections of one small vector (DeepSeek-AI 2024, arXiv 2405.04434, section
+    2.1); see ``latent``.
+
+    Attributes:
+        rank: size of that vector.
+        query_rank: size of the one that queries are projections of; 0: they are of the layer's input.
+        plain, turned: sizes of a query's and a key's parts without and with rotation; the latter is one for all heads.
+        value: size of a value.
+    """
+
+    rank: int
+    query_rank: int
+    plain: int
+    turned: int
+    value: int
 
 
 @dataclass(frozen=True)
@@ -90,6 +127,10 @@ class DecoderConfig:
         rope: one entry per layer (None: the layer has no rotation), empty for learned positions.
         windows: per layer, the number of positions that a query sees, its own included (None: all);
             empty where no layer has a window.
+        chunked: what is written so are no windows, but the sizes of chunks of positions: a query sees its own chunk.
+        turned_norm: queries and keys of layers that rotate are normed after it, without weights.
+        growth: ``(scale, every, offset, still)``: queries are multiplied by ``1 + scale * log(1 + n)``, n the whole
+            number of ``every`` positions up to theirs (``offset`` more); still: only in layers without a rotation.
         activation: name of the MLP's activation function, see ``block.ACTIVATIONS``.
         gated: True for ``down(act(gate(x)) * up(x))``, False for ``down(act(up(x)))``.
         qkv_bias, out_bias, mlp_bias: which projections have biases.
@@ -113,10 +154,14 @@ class DecoderConfig:
         experts: a mixture of them stands in place of the MLP; None: there is none.
         sinks: each head has a score that takes a share of attention and gives nothing (gpt-oss).
         qkv_clip: queries, keys and values are kept within this of zero (None: as they are).
+        dense: numbers of the layers that have an MLP in place of experts, where layers differ in this; what comes
+            behind attention is then a stack for each kind (``dense``, ``sparse``). None: they do not.
+        latent: keys and values are projections of one vector, which is kept in their place: ``kv_heads`` is 1 and
+            ``head_dim`` the size of what queries are compared with. None: they are not.
         expert_mesh: the mesh over whose axis ``"expert"`` experts lie; None: over none.
         weights: ``"int8"``: the kernels of the layers are int8 with a scale for each output (see
-            ``int8``); None: they are of the model's dtype.
-        low_rank: with int8 weights, the projections that have a change of low rank, and its rank.
+            ``int8``); ``"int4"``: they are int4 (see ``int4``); None: they are of the model's dtype.
+        low_rank: with such weights, the projections that have a change of low rank, and its rank.
     """
 
     family: str
@@ -158,11 +203,30 @@ class DecoderConfig:
     experts: Experts | None = field(default=None, metadata=_LATER)
     sinks: bool = field(default=False, metadata=_LATER)
     qkv_clip: float | None = field(default=None, metadata=_LATER)
+    dense: tuple[int, ...] | None = field(default=None, metadata=_LATER)
+    latent: Latent | None = field(default=None, metadata=_LATER)
+    chunked: bool = field(default=False, metadata=_LATER)
+    turned_norm: bool = field(default=False, metadata=_LATER)
+    growth: tuple[float, float, int, bool] | None = field(default=None, metadata=_LATER)
     # Where a model lies does not say which it is.
     expert_mesh: Mesh | None = field(default=None, repr=False)
     # Not in what a model is identified by: the parameters differ themselves.
     weights: str | None = field(default=None, repr=False)
     low_rank: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Sizes of what is kept as the key and as the value of a token, for each of ``kv_heads``."""
+        return (self.head_dim, self.head_dim) if self.latent is None else (self.latent.turned, self.latent.rank)
+
+    def layers_of(self, path: str) -> tuple[int, ...] | None:
+        """The layers that a parameter has a part of each for; None: it is of none of them."""
+        stack = path.split(".", 1)[0]
+        if stack == "blocks":
+            return tuple(range(self.layers))
+        if stack in ("dense", "sparse"):
+            return tuple(i for i in range(self.layers) if (i in (self.dense or ())) == (stack == "dense"))
+        return None
 
     def __repr__(self) -> str:
         return _told(self)

@@ -20,7 +20,16 @@ _HARMLESS = {
     *("max_sequence_length", "max_window_layers", "mm_tokens_per_image", "model_max_length", "model_type", "n_ctx"),
     *("no_rope_layer_interval", "pretraining_tp", "problem_type", "reorder_and_upcast_attn", "return_dict"),
     *("sliding_window_pattern", "task_specific_params", "tokenizer_class", "torch_dtype", "use_cache"),
-    *("init_std", "layerdrop", "prefix", "router_aux_loss_coef", "router_jitter_noise", "vision_config"),
+    *("aux_loss_alpha", "ep_size", "num_mtp_layers", "num_nextn_predict_layers", "qk_head_dim", "seq_aux"),
+    *(
+        "init_std",
+        "interleave_moe_layer_step",
+        "layerdrop",
+        "prefix",
+        "router_aux_loss_coef",
+        "router_jitter_noise",
+        "vision_config",
+    ),
 }
 _HARMLESS_BEGINNINGS = ("_", "output_", "summary_", "transformers", "unsloth_")
 _HARMLESS_ENDINGS = ("_token_id", "_token_ids", "_token_index", "dropout", "_pdrop")

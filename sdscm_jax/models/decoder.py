@@ -10,16 +10,21 @@ Shapes: ``...`` are any batch dimensions, T the tokens of this call, S the cache
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
 from .attention import Attention, KeyValues, Rows, capped, over_cache, over_rows, precision_of
-from .block import Block, make_norm
+from .block import Block, Turns
 from .config import DecoderConfig
+from .feed import Feed
+from .norms import make_norm
 from .rope import angles_at, layer_frequencies
 
 # Tokens of the vocabulary whose logits are computed together where only their sum is wanted.
@@ -27,6 +32,21 @@ _VOCABULARY = 4096
 
 # A window of a layer that has none, beside layers that have one: no two positions are as far apart.
 _NO_WINDOW = 2**31 - 1
+
+
+def _growth(growth: tuple[float, float, int, bool], positions: Array) -> Array:
+    """Factors of queries at ``positions`` ``[..., T]`` (Nakanishi 2025, arXiv 2501.19399, as Llama 4 has it)."""
+    scale, every, offset, _ = growth
+    return 1 + scale * jnp.log1p(jnp.floor((positions.astype(jnp.float32) + offset) / every))
+
+
+def _stack_of_feeds(config: DecoderConfig, sparse: bool, count: int, dtype: Any, rngs: nnx.Rngs) -> Feed:
+    @nnx.split_rngs(splits=count)
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def stacked(rngs: nnx.Rngs) -> Feed:
+        return Feed(config, sparse, dtype, rngs)
+
+    return stacked(rngs)
 
 
 class Decoder(nnx.Module):
@@ -64,6 +84,9 @@ class Decoder(nnx.Module):
             return Block(config, dtype, rngs)
 
         self.blocks = stacked(rngs)
+        for name in ("dense", "sparse") if config.dense is not None else ():
+            if count := len(config.layers_of(name) or ()):
+                setattr(self, name, _stack_of_feeds(config, name == "sparse", count, dtype, rngs))
         self.final_norm = make_norm(config, config.width, dtype, rngs)
         if not config.tied:
             self.head = nnx.Param(table(rngs.params(), (config.vocab_size, config.width), dtype))
@@ -147,6 +170,13 @@ class Decoder(nnx.Module):
                 per_layer["amplitude"] = jnp.asarray(amplitudes, jnp.float32)
         if c.windows:
             per_layer["window"] = jnp.asarray([_NO_WINDOW if w is None else w for w in c.windows], jnp.int32)
+        growth = None if c.growth is None else _growth(c.growth, positions)
+        if c.turned_norm or (c.growth is not None and c.growth[3]):
+            per_layer["rotates"] = jnp.asarray([rope is not None for rope in c.rope])
+        if c.dense is not None:
+            sparse = np.array([i not in c.dense for i in range(c.layers)])
+            per_layer["sparse"] = jnp.asarray(sparse)
+            per_layer["place"] = jnp.asarray(np.where(sparse, sparse.cumsum(), (~sparse).cumsum()) - 1, jnp.int32)
 
         def layer(x: Array, inputs: tuple) -> tuple[Array, KeyValues]:
             params, constants, own = inputs
@@ -155,7 +185,13 @@ class Decoder(nnx.Module):
             if turned is not None and "amplitude" in constants:
                 turned = turned.times(constants["amplitude"])
             sinks = block.sinks[...] if c.sinks else None
-            return block(x, turned, lambda q, k, v: attention(q, k, v, constants.get("window"), sinks, own))
+            window = constants.get("window")
+            behind = None if c.dense is None else partial(self._behind, constants["sparse"], constants["place"])
+            grown = growth
+            if growth is not None and c.growth is not None and c.growth[3]:
+                grown = jnp.where(constants["rotates"], 1.0, growth)
+            turns = Turns(constants["rotates"] if c.turned_norm else None, grown)
+            return block(x, turned, lambda q, k, v: attention(q, k, v, window, sinks, own), behind, turns)
 
         inputs = layers, per_layer, of_layers
         if most is not None and most < c.layers:
@@ -163,6 +199,18 @@ class Decoder(nnx.Module):
             return x, new
         x, new = jax.lax.scan(layer, x, inputs)
         return self.final_norm(x).astype(x.dtype), new
+
+    def _behind(self, sparse: Array, place: Array, x: Array) -> Array:
+        """What stands behind a layer's attention, of the stack of its kind."""
+
+        def of(stack: Feed) -> Callable[[Array], Array]:
+            graph, params = nnx.split(stack)
+            own = jax.tree.map(lambda p: jax.lax.dynamic_index_in_dim(p, place, keepdims=False), params)
+            return lambda x: nnx.merge(graph, own).mlp(x)
+
+        if not hasattr(self, "dense") or not hasattr(self, "sparse"):
+            return of(self.sparse if hasattr(self, "sparse") else self.dense)(x)
+        return jax.lax.cond(sparse, lambda x: of(self.sparse)(x), lambda x: of(self.dense)(x), x)
 
     @property
     def _table(self) -> Array:

@@ -22,8 +22,8 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
+from . import int4, int8
 from .config import Experts
-from .int8 import INT8, largest, rounded, scales
 
 # The axis of a mesh whose devices have experts of their own.
 EXPERT = "expert"
@@ -56,8 +56,8 @@ class ExpertLinear(nnx.Module):
     """A linear map of each expert: parameters only.
 
     Attributes:
-        kernel: ``[E, inputs, outputs]``; int8 where weights are.
-        scale: float32 ``[E, outputs]`` of an int8 kernel, or None.
+        kernel: ``[E, inputs, outputs]``; int8 where weights are; or int4, see ``int4.packed``.
+        scale: float32 ``[E, outputs]`` of an int8 kernel, bfloat16 ``[E, groups, outputs]`` of int4, or None.
         bias: ``[E, outputs]``, or None.
     """
 
@@ -65,11 +65,13 @@ class ExpertLinear(nnx.Module):
         self, count: int, inputs: int, outputs: int, bias: bool, weights: str | None, dtype: Any, rngs: nnx.Rngs
     ):
         shape = count, inputs, outputs
-        values = nnx.initializers.normal(0.02)(rngs.params(), shape, jnp.float32 if weights == INT8 else dtype)
+        values = nnx.initializers.normal(0.02)(rngs.params(), shape, dtype if weights is None else jnp.float32)
         scale = None
-        if weights == INT8:
-            own, inverse = scales(largest(values))
-            values, scale = rounded(values, inverse), nnx.Param(own)
+        if weights is not None:
+            how: Any = int4 if weights == int8.INT4 else int8
+            own, inverse = how.scales(how.largest(values))
+            values = (how.packed if weights == int8.INT4 else how.rounded)(values, inverse)
+            scale = nnx.Param(own)
         self.kernel, self.scale = nnx.Param(values), scale
         self.bias = nnx.Param(jnp.zeros((count, outputs), dtype)) if bias else None
 
@@ -100,8 +102,13 @@ class ExpertMLPs(nnx.Module):
         return _mixture(how)(x, chosen, shares, params)
 
 
-def route(experts: Experts, logits: Array) -> tuple[Array, Array]:
+def route(experts: Experts, logits: Array, correction: Array | None = None) -> tuple[Array, Array]:
     """Which experts a token goes through: int ``[..., k]``, and their shares, float32 ``[..., k]``.
+
+    Args:
+        experts: the switches.
+        logits: of the router, ``[..., E]``.
+        correction: ``[E]``, where scores are corrected before the best are chosen.
 
     >>> some = Experts(count=3, chosen=2, width=4, of_chosen=True)
     >>> chosen, shares = route(some, jnp.array([0.0, 2.0, 2.0]))
@@ -111,9 +118,29 @@ def route(experts: Experts, logits: Array) -> tuple[Array, Array]:
     logits = logits.astype(jnp.float32)
     if experts.of_chosen:
         best, chosen = jax.lax.top_k(logits, experts.chosen)
-        return chosen, jax.nn.softmax(best, axis=-1)
-    shares, chosen = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), experts.chosen)
-    return chosen, shares / shares.sum(-1, keepdims=True) if experts.normalised else shares
+        # (Sigmoids of large scores are all 1.)
+        return chosen, jax.nn.sigmoid(best) if experts.sigmoid else jax.nn.softmax(best, axis=-1)
+    scores = jax.nn.sigmoid(logits) if experts.sigmoid else jax.nn.softmax(logits, axis=-1)
+    ranked = scores if correction is None else scores + correction.astype(jnp.float32)
+    _, chosen = jax.lax.top_k(_of_best_groups(experts, ranked), experts.chosen)
+    shares = jnp.take_along_axis(scores, chosen, -1)
+    if experts.normalised:
+        # (Sigmoids can all be nothing: as DeepSeek V3 and GLM 4.5 have it.)
+        shares = shares / (shares.sum(-1, keepdims=True) + (1e-20 if experts.sigmoid else 0.0))
+    return chosen, shares if experts.scale == 1 else shares * experts.scale
+
+
+def _of_best_groups(experts: Experts, ranked: Array) -> Array:
+    """Scores ``[..., E]`` of the experts of the best groups; of others nothing is left (DeepSeek-AI 2024, arXiv
+    2405.04434, section 2.2.2; by the two best scores of a group: arXiv 2412.19437, section 2.1.2)."""
+    if experts.groups is None:
+        return ranked
+    count, kept, best = experts.groups
+    grouped = ranked.reshape(*ranked.shape[:-1], count, -1)
+    totals = jax.lax.top_k(grouped, best)[0].sum(-1)
+    chosen = jax.lax.top_k(totals, kept)[1]
+    there = (chosen[..., None] == jnp.arange(count)).any(-2)
+    return jnp.where(there[..., None], grouped, -jnp.inf).reshape(ranked.shape)
 
 
 @lru_cache(maxsize=64)
@@ -152,7 +179,7 @@ def _mixture(how: How) -> Callable[[Array, Array, Array, Parameters], Array]:
     # (``ragged_dot`` has no rule for the gradient's other axes.)
     @jax.custom_batching.sequential_vmap
     def back(x: Array, chosen: Array, shares: Array, params: Parameters, change: Array) -> tuple[Any, ...]:
-        if "scale" in params["gate"]:  # int8 weights are not trained
+        if "scale" in params["gate"]:  # integers are not trained
             return jax.vjp(lambda x, shares: plain(x, chosen, shares, params), x, shares)[1](change)
         return jax.vjp(lambda x, shares, params: plain(x, chosen, shares, params), x, shares, params)[1](change)
 
@@ -194,8 +221,11 @@ def _computed(how: How, count: int, x: Array, chosen: Array, shares: Array, para
     places = jnp.argsort(order)
     ends = jnp.searchsorted(numbers[order], jnp.arange(count), side="right")
     tokens = x[order // chosen.shape[-1]]
+    if how.experts.inside:
+        tokens = tokens * shares.reshape(-1)[order][:, None].astype(x.dtype)
     given = (_tiled if how.tiled else _grouped)(how, tokens, ends, params)[places]
-    added = given.reshape(*chosen.shape, -1) * shares[..., None]
+    added = given.reshape(*chosen.shape, -1)
+    added = added if how.experts.inside else added * shares[..., None]
     # Of an expert that is elsewhere nothing is added, whatever stands in its place.
     return jnp.where((chosen < count)[..., None], added, 0).sum(-2).astype(x.dtype)
 
@@ -215,7 +245,7 @@ def _grouped(how: How, tokens: Array, ends: Array, params: Parameters) -> Array:
     of = jnp.searchsorted(ends, jnp.arange(len(tokens)), side="right")
 
     def linear(x: Array, own: Mapping[str, Array]) -> Array:
-        kernel = own["kernel"].astype(x.dtype)
+        kernel = _kernel(own, x)
         y = jax.lax.ragged_dot(x, kernel, sizes, precision=how.precision, preferred_element_type=jnp.float32)
         return _with_rest(y, own, of)
 
@@ -223,9 +253,17 @@ def _grouped(how: How, tokens: Array, ends: Array, params: Parameters) -> Array:
     return linear(hidden.astype(tokens.dtype), params["down"])
 
 
+def _kernel(own: Mapping[str, Array], x: Array) -> Array:
+    """What ``x`` is multiplied by; the scales of int8 come afterwards."""
+    kernel = own["kernel"]
+    if kernel.dtype == jnp.uint8:
+        kernel = int4.unpacked(kernel, own["scale"], x.shape[-1])
+    return kernel.astype(x.dtype)
+
+
 def _with_rest(y: Array, own: Mapping[str, Array], of: Array) -> Array:
     """Products of int8 kernels with their scales, and with biases; experts beyond the last are whatever."""
-    if "scale" in own:
+    if own["kernel"].dtype == jnp.int8:
         y = y * jnp.take(own["scale"], of, axis=0, mode="clip")
     return y + jnp.take(own["bias"], of, axis=0, mode="clip") if "bias" in own else y
 
@@ -239,7 +277,7 @@ def _tiled(how: How, tokens: Array, ends: Array, params: Parameters) -> Array:
     tiles_start = jnp.concatenate([jnp.zeros(1, tiles_end.dtype), tiles_end[:-1]])
 
     def linear(x: Array, own: Mapping[str, Array], expert: Array) -> Array:
-        kernel = own["kernel"][expert].astype(x.dtype)
+        kernel = _kernel({name: value[expert] for name, value in own.items()}, x)
         y = jnp.matmul(x, kernel, precision=how.precision, preferred_element_type=jnp.float32)
         return _with_rest(y, own, expert)
 

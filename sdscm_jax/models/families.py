@@ -14,7 +14,6 @@ from operator import attrgetter as key
 from typing import Any
 
 from ..errors import LoadError
-from .block import ACTIVATIONS, XIELU
 from .config import DecoderConfig
 from .config_options import Options
 from .family_switches import (
@@ -43,9 +42,13 @@ from .family_switches import (
     QWEN3_MOE,
     STABLELM,
     STARCODER2,
+    ministral_growth,
     window_everywhere,
     windows,
 )
+from .feed import ACTIVATIONS, XIELU
+from .mixed_switches import DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, LLAMA4, MINIMAX_M2, MINIMAX_M2_FIXED, code_of
+from .refused_models import REFUSED
 from .rope import EXACT_POSITIONS
 from .rope_options import rope_by_layer_type, rope_in_some_layers, rope_in_windows_if_any
 from .tensors import (
@@ -57,16 +60,23 @@ from .tensors import (
     GPT_NEOX_TENSORS,
     GPT_OSS_TENSORS,
     GRANITE_MOE_TENSORS,
+    LATENT_QUERIES,
+    LATENT_TENSORS,
     LAYER_NORM_TENSORS,
+    LLAMA4_TENSORS,
     LLAMA_TENSORS,
+    MINIMAX_M2_TENSORS,
     MIXTRAL_TENSORS,
     NORMS_BEHIND_TENSORS,
     OPT_TENSORS,
     OUTPUT_NORM_TENSORS,
     PHI3_TENSORS,
     QK_NORM_TENSORS,
+    QWEN_MIXED_TENSORS,
     QWEN_MOE_TENSORS,
+    QWEN_SHARED_MIXED_TENSORS,
     SHARED_EXPERT_TENSORS,
+    SHARED_EXPERTS_TENSORS,
     STARCODER2_TENSORS,
     Tensor,
 )
@@ -86,6 +96,8 @@ class Family:
         fixed: options of published files that no function reads, with the one value that is computed.
         inside: option that holds the configuration of the text model, where there are other parts.
         other_parts: beginnings of the tensor names of those.
+        further_layers: how many layers may stand behind those of the model, to predict further tokens.
+        latent_queries: what has other names where queries are no projections of a small vector.
         parallel_norms: what has other names where attention and MLP are computed side by side, with a norm each.
     """
 
@@ -97,10 +109,16 @@ class Family:
     inside: str | None = None
     other_parts: tuple[str, ...] = ()
     parallel_norms: Mapping[str, Tensor] = field(default_factory=dict)
+    latent_queries: Mapping[str, Tensor] = field(default_factory=dict)
+    further_layers: int = 0
 
     def names(self, config: DecoderConfig) -> dict[str, Tensor]:
         """Parameter path -> tensor, of a decoder."""
-        return self.tensors | (dict(self.parallel_norms) if config.parallel and not config.one_norm else {})
+        if config.parallel and not config.one_norm:
+            return self.tensors | dict(self.parallel_norms)
+        if config.latent is not None and not config.latent.query_rank:
+            return self.tensors | dict(self.latent_queries)
+        return self.tensors
 
 
 # -- the table ----------------------------------------------------------------------------------
@@ -108,6 +126,14 @@ class Family:
 _MASKS = (".attn.bias", ".attn.masked_bias")
 _NEOX_MASKS = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 _GEMMA3_FAMILY = Family(GEMMA3, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | QK_NORM_TENSORS)
+_MINISTRAL3 = Family(LLAMA | NO_BIAS | {"windows": window_everywhere, "growth": ministral_growth}, LLAMA_TENSORS)
+_LLAMA4 = Family(LLAMA4, LLAMA_TENSORS | LLAMA4_TENSORS)
+_DEEPSEEK_V2 = Family(
+    DEEPSEEK_V2,
+    LLAMA_TENSORS | LATENT_TENSORS | SHARED_EXPERTS_TENSORS,
+    fixed=code_of("V2"),
+    latent_queries=LATENT_QUERIES,
+)
 
 FAMILIES: dict[str, Family] = {
     "gpt2": Family(GPT2, GPT2_TENSORS, prefixes=("transformer.", ""), ignored=_MASKS),
@@ -135,17 +161,40 @@ FAMILIES: dict[str, Family] = {
         LLAMA | NO_BIAS | NORMS_BEHIND | {"qk_norm": True, "rope": rope_in_windows_if_any, "windows": windows},
         LLAMA_TENSORS | QK_NORM_TENSORS | NORMS_BEHIND_TENSORS,
     ),
-    "ministral3": Family(LLAMA | NO_BIAS | {"windows": window_everywhere}, LLAMA_TENSORS),
+    "ministral3": _MINISTRAL3,
     "seed_oss": Family(LLAMA | {"out_bias": key("attention_out_bias")}, LLAMA_TENSORS),
     "opt": Family(OPT, OPT_TENSORS, prefixes=("model.decoder.", "decoder.", "")),
     "apertus": Family(APERTUS, LLAMA_TENSORS | QK_NORM_TENSORS | APERTUS_TENSORS),
     "falcon": Family(FALCON, FALCON_TENSORS, prefixes=("transformer.", ""), parallel_norms=FALCON_NORMS),
     "mixtral": Family(MIXTRAL, LLAMA_TENSORS | MIXTRAL_TENSORS),
-    "qwen2_moe": Family(QWEN2_MOE, LLAMA_TENSORS | QWEN_MOE_TENSORS | SHARED_EXPERT_TENSORS),
-    "qwen3_moe": Family(QWEN3_MOE, LLAMA_TENSORS | QK_NORM_TENSORS | QWEN_MOE_TENSORS),
+    "qwen2_moe": Family(
+        QWEN2_MOE, LLAMA_TENSORS | QWEN_MOE_TENSORS | SHARED_EXPERT_TENSORS | QWEN_SHARED_MIXED_TENSORS
+    ),
+    "qwen3_moe": Family(QWEN3_MOE, LLAMA_TENSORS | QK_NORM_TENSORS | QWEN_MOE_TENSORS | QWEN_MIXED_TENSORS),
     "olmoe": Family(OLMOE, LLAMA_TENSORS | QK_NORM_TENSORS | QWEN_MOE_TENSORS),
     "granitemoe": Family(GRANITE_MOE, LLAMA_TENSORS | GRANITE_MOE_TENSORS),
     "gpt_oss": Family(GPT_OSS, LLAMA_TENSORS | GPT_OSS_TENSORS, fixed={"initial_context_length": 4096}),
+    "deepseek_v2": _DEEPSEEK_V2,
+    "deepseek_v3": replace(_DEEPSEEK_V2, switches=DEEPSEEK_V3, fixed=code_of("V3"), further_layers=1),
+    "glm4_moe": Family(
+        GLM4_MOE,
+        LLAMA_TENSORS | QK_NORM_TENSORS | SHARED_EXPERTS_TENSORS,
+        further_layers=1,
+    ),
+    "minimax_m2": Family(
+        MINIMAX_M2,
+        LLAMA_TENSORS | QK_NORM_TENSORS | MINIMAX_M2_TENSORS,
+        fixed=MINIMAX_M2_FIXED,
+        further_layers=3,
+    ),
+    "llama4_text": _LLAMA4,
+    # With images: only the text model is read.
+    "llama4": replace(
+        _LLAMA4,
+        prefixes=("language_model.model.",),
+        inside="text_config",
+        other_parts=("vision_model.", "multi_modal_projector."),
+    ),
     "gpt_neox": Family(GPT_NEOX, GPT_NEOX_TENSORS, prefixes=("gpt_neox.", ""), ignored=_NEOX_MASKS),
     "gemma": Family(GEMMA, LLAMA_TENSORS),
     "gemma2": Family(GEMMA2, LLAMA_TENSORS | OUTPUT_NORM_TENSORS),
@@ -166,6 +215,8 @@ def find_family(model_type: str) -> Family:
     Raises:
         LoadError: there is none.
     """
+    if model_type in REFUSED:
+        raise LoadError(f"model_type {model_type!r} is not supported: {REFUSED[model_type][1]}")
     if model_type not in FAMILIES:
         raise LoadError(
             f"model_type {model_type!r} is not supported (known: {', '.join(FAMILIES)}); "
@@ -214,6 +265,15 @@ _TINY = {
     "num_experts": 4,
     "num_local_experts": 4,
     "num_experts_per_tok": 2,
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 12,
+    "q_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 6,
     "max_position_embeddings": 256,
     "tie_word_embeddings": True,
 }
@@ -232,5 +292,8 @@ def tiny_config(family: str = "llama", vocab_size: int = 128, **changes: Any) ->
     known = (default if inside is None else getattr(default, inside)).to_dict()
     settings: dict[str, Any] = {name: size for name, size in _TINY.items() if name in known}
     settings["vocab_size"] = vocab_size
-    config = AutoConfig.for_model(family, **(settings if inside is None else {inside: settings}))
+    if "kv_lora_rank" in settings:
+        settings |= {"num_key_value_heads": settings["num_attention_heads"], "head_dim": settings["qk_rope_head_dim"]}
+    whole = settings if inside is None else {inside: settings, "tie_word_embeddings": settings["tie_word_embeddings"]}
+    config = AutoConfig.for_model(family, **whole)
     return replace(read_config(config), **changes)

@@ -24,18 +24,18 @@ def windows(c: Any) -> tuple[int | None, ...]:
         return ()
     if not window or not getattr(c, "use_sliding_window", True):
         raise LoadError(f"layer_types has 'sliding_attention', but sliding_window = {window!r} is not in use")
-    return _useful(tuple(window if kind == "sliding_attention" else None for kind in kinds), c)
+    return useful(tuple(window if kind == "sliding_attention" else None for kind in kinds), c)
 
 
 def window_everywhere(c: Any) -> tuple[int | None, ...]:
-    return _useful((c.sliding_window,) * c.num_hidden_layers, c)
+    return useful((c.sliding_window,) * c.num_hidden_layers, c)
 
 
 def _window_if_used(c: Any) -> tuple[int | None, ...]:
     return window_everywhere(c) if c.use_sliding_window and c.sliding_window else ()
 
 
-def _useful(windows: tuple[int | None, ...], c: Any) -> tuple[int | None, ...]:
+def useful(windows: tuple[int | None, ...], c: Any) -> tuple[int | None, ...]:
     """The windows, or none at all where no text is long enough to feel them."""
     return windows if any(w is not None and w < c.max_position_embeddings for w in windows) else ()
 
@@ -182,15 +182,29 @@ GRANITE = LLAMA | {
 }
 
 
+def _qwen_dense(c: Any) -> tuple[int, ...] | None:
+    """Layers without experts, where there are some."""
+    only, step = {*c.mlp_only_layers}, c.decoder_sparse_step
+    return tuple(i for i in range(c.num_hidden_layers) if i in only or (i + 1) % step) or None
+
+
 def _qwen_experts(c: Any) -> Experts:
-    # Read, for it is the width of layers without experts, of which there are none.
+    # Read, for it is the width of layers without experts, of which there may be none.
     _ = c.intermediate_size
-    if c.mlp_only_layers or c.decoder_sparse_step != 1:
-        raise LoadError("layers without experts beside layers with experts are not supported (mlp_only_layers)")
     return Experts(c.num_experts, c.num_experts_per_tok, c.moe_intermediate_size, normalised=c.norm_topk_prob)
 
 
-_EXPERT_WIDTH = {"mlp_width": key("moe_intermediate_size"), "experts": _qwen_experts}
+def _qwen2_experts(c: Any) -> Experts:
+    experts = replace(_qwen_experts(c), shared=True, shared_gate=True)
+    return experts if _qwen_dense(c) is None else replace(experts, shared_width=c.shared_expert_intermediate_size)
+
+
+def _mlp_width(usual: str) -> Any:
+    """``intermediate_size`` where layers have no experts, what else is told where none is so."""
+    return lambda c: getattr(c, usual if _qwen_dense(c) is None else "intermediate_size")
+
+
+_EXPERT_WIDTH = {"mlp_width": _mlp_width("moe_intermediate_size"), "dense": _qwen_dense, "experts": _qwen_experts}
 MIXTRAL = (
     LLAMA
     | NO_BIAS
@@ -205,8 +219,9 @@ QWEN2_MOE = (
     | {
         "qkv_bias": key("qkv_bias"),
         "windows": windows,
-        "mlp_width": key("shared_expert_intermediate_size"),
-        "experts": lambda c: replace(_qwen_experts(c), shared=True, shared_gate=True),
+        "mlp_width": _mlp_width("shared_expert_intermediate_size"),
+        "dense": _qwen_dense,
+        "experts": _qwen2_experts,
     }
 )
 QWEN3_MOE = LLAMA | {"mlp_bias": False, "qk_norm": True, "windows": _window_if_used, **_EXPERT_WIDTH}
@@ -311,3 +326,10 @@ FALCON = LLAMA | {
     "parallel": key("parallel_attn"),
     "one_norm": _falcon_one_norm,
 }
+
+
+def ministral_growth(c: Any) -> tuple[float, float, int, bool] | None:
+    """Queries grow behind the original positions."""
+    parameters = c.rope_parameters
+    scale = parameters.get("llama_4_scaling_beta")
+    return (float(scale), float(parameters["original_max_position_embeddings"]), 0, False) if scale else None

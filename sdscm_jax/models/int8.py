@@ -22,8 +22,11 @@ from jax import Array
 from ..errors import SDSCMError
 
 INT8 = "int8"
+INT4 = "int4"
 # What ``load_lm(weights=…)`` knows.
-KNOWN = (None, INT8)
+KNOWN = (None, INT8, INT4)
+# Dtype of such kernels -> what they are called; integers of four bits are two in a byte.
+ROUNDED = {np.dtype(np.int8): INT8, np.dtype(np.uint8): INT4}
 
 _LARGEST = 127
 # An output whose weights are all smaller has none: the inverse of its scale would overflow.
@@ -54,9 +57,7 @@ class Int8Linear(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, bias: bool, rank: int, dtype: Any, precision: Any, rngs: nnx.Rngs):
         values = nnx.initializers.normal(0.02)(rngs.params(), (inputs, outputs), jnp.float32)
-        scale, inverse = scales(largest(values))
-        self.kernel = nnx.Param(rounded(values, inverse))
-        self.scale = nnx.Param(scale)
+        self.kernel, self.scale = map(nnx.Param, self._round(values))
         self.bias = nnx.Param(jnp.zeros(outputs, dtype)) if bias else None
         self.a = nnx.Param(jnp.zeros((inputs, rank), dtype)) if rank else None
         self.b = nnx.Param(jnp.zeros((rank, outputs), dtype)) if rank else None
@@ -64,12 +65,19 @@ class Int8Linear(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """Outputs ``[..., outputs]`` in the dtype of ``x`` ``[..., inputs]``."""
-        # Integers up to 127 are exact in bfloat16 too; sums are float32 and rounded once.
-        y = self._product(x, self.kernel[...].astype(x.dtype)) * self.scale[...]
+        y = self._main(x)
         if self.a is not None and self.b is not None:
             y = y + self._product(self._product(x, self.a[...]).astype(x.dtype), self.b[...])
         y = y.astype(x.dtype)
         return y if self.bias is None else y + self.bias[...]
+
+    def _round(self, values: Array) -> tuple[Array, Array]:
+        scale, inverse = scales(largest(values))
+        return rounded(values, inverse), scale
+
+    def _main(self, x: Array) -> Array:
+        # Integers up to 127 are exact in bfloat16 too; sums are float32 and rounded once.
+        return self._product(x, self.kernel[...].astype(x.dtype)) * self.scale[...]
 
     def _product(self, x: Array, kernel: Array) -> Array:
         return jnp.matmul(x, kernel, precision=self.precision, preferred_element_type=jnp.float32)
@@ -110,12 +118,21 @@ def rounded(kernel: Array, inverse: Any) -> Array:
     return jnp.rint(kernel.astype(jnp.float32) * inverse[..., None, :]).astype(jnp.int8)
 
 
-def is_int8(params: Any) -> bool:
-    """Are there int8 weights among parameters?"""
-    return any(leaf.dtype == jnp.int8 for leaf in jax.tree.leaves(params))
+def numbers(leaf: Any) -> int:
+    """How many numbers an array of parameters holds.
+
+    >>> numbers(jnp.zeros((16, 2), jnp.uint8)), numbers(jnp.zeros((16, 2)))
+    (64, 32)
+    """
+    return int(getattr(leaf, "size", 0)) * (2 if ROUNDED.get(getattr(leaf, "dtype", None)) == INT4 else 1)
 
 
-def refuse_int8(params: Any, what: str) -> None:
+def rounded_as(params: Any) -> str | None:
+    """``"int8"`` or ``"int4"`` where there are such weights among parameters."""
+    return next((ROUNDED[leaf.dtype] for leaf in jax.tree.leaves(params) if leaf.dtype in ROUNDED), None)
+
+
+def refuse_rounded(params: Any, what: str) -> None:
     """Say that something needs other weights.
 
     Args:
@@ -123,10 +140,10 @@ def refuse_int8(params: Any, what: str) -> None:
         what: the subject of the sentence.
 
     Raises:
-        SDSCMError: there are int8 weights.
+        SDSCMError: there are weights that are integers.
     """
-    if is_int8(params):
+    if kind := rounded_as(params):
         raise SDSCMError(
-            f"{what} needs weights that are floating-point numbers, and this language model has int8 weights: load it "
-            "without weights='int8', or fit a LowRank or SoftPrompt adapter, which leaves them as they are"
+            f"{what} needs weights that are floating-point numbers, and this language model has {kind} weights: load "
+            f"it without weights={kind!r}, or fit a LowRank or SoftPrompt adapter, which leaves them as they are"
         )

@@ -7,12 +7,7 @@ from dataclasses import dataclass
 
 from .families import FAMILIES
 from .gguf_architectures import ARCHITECTURES, WITH_EXPERTS
-
-# Why a model type has no row in the table of families.
-EXPERTS = "experts beside layers without, or routed in groups"
-RECURRENT = "layers with a recurrent state"
-LATENT = "latent attention and experts"
-OTHER = "parts that the decoder does not have"
+from .refused_models import REFUSED
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ _LOADED = (
         "llama", "Llama 2, 3.1, 3.2, 3.3, SmolLM 2, TinyLlama, Falcon 3, Yi", "the embedded one, stories260K, babyllama"
     ),
     Known("mistral", "Mistral 7B and NeMo, Mistral Small 24B"),
-    Known("ministral3", "Ministral 3 (texts of up to its original positions)"),
+    Known("ministral3", "Ministral 3"),
     Known("qwen2", "Qwen 2 and 2.5, DeepSeek R1 distilled into Qwen"),
     Known("qwen3", "Qwen 3, dense"),
     Known("gemma", "Gemma 1"),
@@ -72,21 +67,21 @@ _LOADED = (
     Known("qwen3_moe", "Qwen 3 30B-A3B and 235B-A22B"),
     Known("olmoe", "OLMoE"),
     Known("granitemoe", "Granite 3, with experts"),
+    Known("deepseek_v3", "DeepSeek V3, V3.1 and R1"),
+    Known("deepseek_v2", "DeepSeek V2, V2 Lite and V2.5"),
+    Known("llama4", "Llama 4 Scout and Maverick, without images"),
+    Known("llama4_text", "Llama 4, the text model alone"),
+    Known("glm4_moe", "GLM 4.5 to 4.7"),
+    Known("minimax_m2", "MiniMax M2"),
 )
-_REFUSED = (
-    Known("glm4_moe", "GLM 4.5 to 4.7", refused=EXPERTS),
-    Known("minimax_m2", "MiniMax M2", refused=EXPERTS),
-    Known("llama4_text", "Llama 4", refused=EXPERTS),
-    Known("deepseek_v3", "DeepSeek V3 and R1", refused=LATENT),
-    Known("deepseek_v2", "DeepSeek V2", refused=LATENT),
-    Known("qwen3_next", "Qwen 3 Next", refused=RECURRENT),
-    Known("qwen3_5_text", "Qwen 3.5", refused=RECURRENT),
-    Known("granitemoehybrid", "Granite 4", refused=RECURRENT),
-    Known("falcon_h1", "Falcon H1", refused=RECURRENT),
-    Known("lfm2", "LFM 2", refused=RECURRENT),
-    Known("mamba2", "Mamba 2", refused=RECURRENT),
-    Known("gemma3n_text", "Gemma 3n", refused=OTHER),
-    Known("gemma4_text", "Gemma 4", refused=OTHER),
+_REFUSED = tuple(Known(name, models, refused=why) for name, (models, why) in REFUSED.items())
+
+# The thirty that were most used in 2026, as far as the project can tell: no registry counts them for it.
+MOST_USED = (
+    *("qwen3", "qwen3_moe", "qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_next", "qwen3_vl", "llama", "llama4", "gemma3"),
+    *("gemma3_text", "gemma3n", "gemma4", "gpt_oss", "deepseek_v3", "deepseek_v32", "glm4_moe", "glm_moe_dsa"),
+    *("minimax_m2", "kimi_k25", "mistral", "mistral3", "ministral3", "phi3", "olmo3", "smollm3", "granitemoehybrid"),
+    *("lfm2", "nemotron_h", "exaone4"),
 )
 
 
@@ -114,3 +109,13 @@ def rows() -> list[tuple[str, str, str, str, str]]:
         )
         for known in known_models()
     ]
+
+
+def most_used() -> list[tuple[str, str, str]]:
+    """For a table: model type, models, does it load.
+
+    >>> len(most_used())
+    30
+    """
+    found = {row[0]: row for row in rows()}
+    return [(name, found[name][2], found[name][1]) for name in MOST_USED]

@@ -26,7 +26,7 @@ from .codec import Codec, Tokens
 from .config import DecoderConfig
 from .decoder import Decoder, KeyValues
 from .embeddings import embed_texts
-from .int8 import KNOWN, refuse_int8
+from .int8 import KNOWN, numbers, refuse_rounded
 from .saved_checkpoint import save_checkpoint
 from .sharding import checked_mesh, expert_mesh, gather
 from .stored_model import Published, stored_model
@@ -90,7 +90,7 @@ class LanguageModel(Shown):
     @property
     def parameter_count(self) -> int:
         """How many numbers the parameters are."""
-        return sum(int(getattr(x, "size", 0)) for x in jax.tree.leaves(self.params))
+        return sum(numbers(x) for x in jax.tree.leaves(self.params))
 
     @property
     def absent(self) -> bool:
@@ -199,7 +199,7 @@ class LanguageModel(Shown):
                 model: ``load_lm`` refuses it, and files that changed since.
 
         Raises:
-            SDSCMError: the weights are int8, there are virtual tokens (keep the ``SoftPrompt`` itself), the
+            SDSCMError: the weights are int8 or int4, there are virtual tokens (keep the ``SoftPrompt`` itself), the
                 model came from no checkpoint, or the directory holds the shards of another; or the disk is full
                 (what was there before is as it was).
             ResumeError: another call is saving there.
@@ -215,7 +215,7 @@ class LanguageModel(Shown):
             raise SDSCMError("virtual tokens are no part of a checkpoint; save the model without its soft prompt")
         if not self.published.text:
             raise SDSCMError("a language model that came from no checkpoint has no config.json to write")
-        refuse_int8(self.params, "a checkpoint that others read")
+        refuse_rounded(self.params, "a checkpoint that others read")
         name = self.dtype.name
         config = {**json.loads(self.published.text), "dtype": name, "torch_dtype": name}
         texts = {"config.json": json.dumps(config, indent=2) + "\n"}
@@ -334,7 +334,8 @@ def load_lm(
         weights: ``"int8"``: the kernels of the layers are rounded to int8 as they are read, with a float32
             scale for each output; the rest keeps ``dtype``. A quarter of the memory of float32, for other
             scores (``benchmarks/results/int8.md``); it can be adapted (``SoftPrompt``, ``LowRank``), not
-            trained or saved. None: weights are of ``dtype``.
+            trained or saved. ``"int4"``: to four bits, with a scale for every 32 inputs of an output; about half
+            of int8's memory, and scores change by more. None: weights are of ``dtype``.
 
     Returns:
         the model, a pytree.

@@ -39,7 +39,8 @@ def inverse_frequencies(rope: Rope | None, rotary_dim: int) -> np.ndarray:
     if rope.llama3 is not None:
         factor, low, high, original = rope.llama3
         wavelength = 2 * np.pi / frequency
-        smooth = (original / wavelength - low) / (high - low)
+        # (Llama 4 has no ramp between the two.)
+        smooth = (original / wavelength - low) / (high - low) if high != low else np.ones_like(wavelength)
         blended = (1 - smooth) * frequency / factor + smooth * frequency
         frequency = np.where(
             wavelength > original / low,

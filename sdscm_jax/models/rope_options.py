@@ -61,7 +61,7 @@ def _yarn(rope: Rope, given: dict[str, Any], c: Any) -> Rope:
     if amplitude is None:
         amplitude = grown(scale) / grown(of_all) if scale and of_all else grown(1)
     fast, slow = given.pop("beta_fast", None) or 32, given.pop("beta_slow", None) or 1
-    # Ministral 3 lets queries grow behind the original positions; see ``longest``. The other is read by nobody.
+    # Ministral 3 lets queries grow behind the original positions; see ``growth``. The other is read by nobody.
     for name in ("llama_4_scaling_beta", "max_position_embeddings"):
         given.pop(name, None)
     bounds = float(fast), float(slow), bool(given.pop("truncate", True))
@@ -83,12 +83,11 @@ def _longrope(rope: Rope, given: dict[str, Any], c: Any) -> Rope:
 def longest(c: Any) -> int:
     """Positions up to which a model's numbers do not depend on how long the whole text is.
 
-    LongRoPE has other frequencies for longer texts, and the attention of Ministral 3 grows with the position: what is
-    computed of a text's beginning would change with its end.
+    LongRoPE has other frequencies for longer texts: what is computed of a text's beginning would change with its end.
     """
     positions = int(c.max_position_embeddings)
     parameters = c.rope_parameters or {}
-    if parameters.get("rope_type") == "longrope" or parameters.get("llama_4_scaling_beta"):
+    if parameters.get("rope_type") == "longrope":
         return min(positions, int(parameters["original_max_position_embeddings"]))
     return positions
 

@@ -34,7 +34,7 @@ TENSOR = "tensor"
 _COLUMNS = {"query": "heads", "key": "kv_heads", "value": "kv_heads", "gate": "mlp_width", "up": "mlp_width"}
 _ROWS = {"out": "heads", "down": "mlp_width"}
 _VOCABULARY = ("embedding.embedding", "head")
-_EXPERTS = "blocks.experts."
+_EXPERTS = ("blocks.experts.", "sparse.experts.")
 
 
 def checked_mesh(mesh: Mesh) -> Mesh:
@@ -110,6 +110,8 @@ def _split_axis(path: str, shape: tuple[int, ...], config: DecoderConfig) -> tup
     *_, module, kind = ("", *path.split("."))
     # What is split of an expert is its own hidden layer.
     hidden = None if config.experts is None or not path.startswith(_EXPERTS) else config.experts.width
+    if module == "latent" or ".latent." in path:
+        return None, 1  # of all heads, which share what is kept
     # The outputs: last in the kernel, and all of bias and scale. What a change of low rank reads has others.
     if module in _COLUMNS and kind != "a":
         return len(shape) - 1, hidden or getattr(config, _COLUMNS[module])

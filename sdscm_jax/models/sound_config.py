@@ -95,6 +95,11 @@ def check_switches(config: DecoderConfig) -> None:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
             raise LoadError(f"{name} is an integer of at least 1, got {told(value)}")
+    if config.latent is not None:
+        for name in ("rank", "plain", "turned", "value"):
+            value = getattr(config.latent, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+                raise LoadError(f"{name} of latent attention is an integer of at least 1, got {told(value)}")
     for name in ("count", "chosen", "width") if config.experts is not None else ():
         value = getattr(config.experts, name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
@@ -107,6 +112,9 @@ def check_switches(config: DecoderConfig) -> None:
     caps = {"attention_cap": config.attention_cap, "logit_cap": config.logit_cap, "qkv_clip": config.qkv_clip}
     if config.experts is not None:
         caps["limit of experts"] = config.experts.limit
+        caps["scale of experts"] = config.experts.scale
+    if config.growth is not None:
+        caps["growth of queries"], caps["what queries grow with"] = config.growth[:2]
     for name, number in {**scales, **{name: cap for name, cap in caps.items() if cap is not None}}.items():
         _positive(name, number)
     for window in config.windows:
@@ -130,8 +138,8 @@ def _check_rope(rope: Rope, head_dim: int) -> None:
         numbers = {"factor": factor, "low_freq_factor": low, "high_freq_factor": high, "original positions": original}
         for name, number in numbers.items():
             _positive(f"{name} of rotary scaling", number)
-        if high <= low:
-            raise LoadError(f"high_freq_factor = {high:g} of rotary scaling is not above low_freq_factor = {low:g}")
+        if high < low:
+            raise LoadError(f"high_freq_factor = {high:g} of rotary scaling is below low_freq_factor = {low:g}")
 
 
 def _positive(name: str, number: Any) -> None:

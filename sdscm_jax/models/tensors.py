@@ -18,6 +18,7 @@ class Tensor:
         transpose: stored as ``[out, in]`` and needed as ``[in, out]``.
         part: ``(k, n)``: the k-th of n equal parts along the outputs.
         by_head: there are such parts in each head, and not once in the whole tensor.
+        of_latent: these parts are of the sizes that a key without rotation and a value have.
         by_group: the three parts are the queries that share a key, that key and its value, group by group.
         alternating: outputs of the parts stand beside one another, the k-th of each n.
         by_kind: the three parts are queries, keys and values, of as many heads as there are of each.
@@ -33,6 +34,7 @@ class Tensor:
     prefixed: bool = True
     alternating: bool = False
     by_group: bool = False
+    of_latent: bool = False
     also: tuple[str, ...] = ()
 
 
@@ -235,4 +237,54 @@ GPT_OSS_TENSORS = {
     "blocks.experts.gate.bias": Tensor(f"{_GPT_OSS}.experts.gate_up_proj_bias", part=(0, 2), alternating=True),
     "blocks.experts.up.bias": Tensor(f"{_GPT_OSS}.experts.gate_up_proj_bias", part=(1, 2), alternating=True),
     "blocks.experts.down.bias": Tensor(f"{_GPT_OSS}.experts.down_proj_bias"),
+}
+
+
+def _behind_attention(names: dict[str, Tensor], stack: str) -> dict[str, Tensor]:
+    """The same tensors, of layers of one kind where there are two."""
+    return {path.replace("blocks.", f"{stack}.", 1): tensor for path, tensor in names.items()}
+
+
+def _mlp_names(source: str) -> dict[str, Tensor]:
+    names: dict[str, Tensor] = {}
+    for name in ("gate", "up", "down"):
+        names |= _linear_names(f"blocks.{name}", f"layers.{{i}}.{source}.{name}_proj")
+    return names
+
+
+# Where some layers have an MLP in place of experts.
+MIXED_TENSORS = _behind_attention(_mlp_names("mlp"), "dense")
+QWEN_MIXED_TENSORS = MIXED_TENSORS | _behind_attention(QWEN_MOE_TENSORS, "sparse")
+QWEN_SHARED_MIXED_TENSORS = QWEN_MIXED_TENSORS | _behind_attention(SHARED_EXPERT_TENSORS, "sparse")
+SHARED_EXPERTS_TENSORS = QWEN_MIXED_TENSORS | _behind_attention(
+    _mlp_names("mlp.shared_experts") | {"blocks.correction": Tensor("layers.{i}.mlp.gate.e_score_correction_bias")},
+    "sparse",
+)
+_ATTENTION = "layers.{i}.self_attn"
+LATENT_TENSORS = {
+    **_linear_names("blocks.latent.query_down", f"{_ATTENTION}.q_a_proj"),
+    **_norm_names("blocks.latent.query_norm", f"{_ATTENTION}.q_a_layernorm"),
+    "blocks.latent.query.kernel": Tensor(f"{_ATTENTION}.q_b_proj.weight", transpose=True),
+    **_linear_names("blocks.latent.down", f"{_ATTENTION}.kv_a_proj_with_mqa"),
+    **_norm_names("blocks.latent.norm", f"{_ATTENTION}.kv_a_layernorm"),
+    **{
+        f"blocks.latent.{name}.kernel": Tensor(
+            f"{_ATTENTION}.kv_b_proj.weight", True, (number, 2), by_head=True, of_latent=True
+        )
+        for number, name in enumerate(("key", "value"))
+    },
+}
+# Where queries are of the layer's input.
+LATENT_QUERIES = {"blocks.latent.query.kernel": Tensor(f"{_ATTENTION}.q_proj.weight", transpose=True)}
+MINIMAX_M2_TENSORS = MIXTRAL_TENSORS | {
+    "blocks.correction": Tensor("layers.{i}.block_sparse_moe.e_score_correction_bias")
+}
+_FEED = "layers.{i}.feed_forward"
+LLAMA4_TENSORS = {
+    **_behind_attention(_mlp_names("feed_forward"), "dense"),
+    **_behind_attention(_mlp_names("feed_forward.shared_expert"), "sparse"),
+    "sparse.router.kernel": Tensor(f"{_FEED}.router.weight", transpose=True),
+    "sparse.experts.gate.kernel": Tensor(f"{_FEED}.experts.gate_up_proj", part=(0, 2)),
+    "sparse.experts.up.kernel": Tensor(f"{_FEED}.experts.gate_up_proj", part=(1, 2)),
+    "sparse.experts.down.kernel": Tensor(f"{_FEED}.experts.down_proj"),
 }

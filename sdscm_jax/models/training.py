@@ -21,7 +21,7 @@ from ..checks import as_path, count, function, instance, real, told
 from ..errors import ContextLengthError, ProgramError, ResumeError, SDSCMError
 from .adapters import Adapter
 from .executable import LookedUp
-from .int8 import refuse_int8
+from .int8 import refuse_rounded
 from .language_model import LanguageModel
 from .saved_training import Save, SavedTraining, hash_arrays, hash_programs
 
@@ -168,9 +168,9 @@ def train_lm(
         the trained model; with an adapter, the adapted one.
 
     Raises:
-        SDSCMError: the language model was loaded with ``chat=``; it has int8 weights, and no adapter is given; the
-            tokens of a step have no weight; the training has diverged; a number is out of its range; or the disk is
-            full (the save before is kept).
+        SDSCMError: the language model was loaded with ``chat=``; it has int8 or int4 weights, and no adapter is given;
+            the tokens of a step have no weight; the training has diverged; a number is out of its range; or the disk
+            is full (the save before is kept).
         ContextLengthError: a document needs more positions than the model has.
         ResumeError: the checkpoint is of another run (the message says in what it differs), or its save is damaged; or
             another call is writing there.
@@ -307,7 +307,7 @@ class _Training:
 def _trained(lm: LanguageModel, adapter: Adapter | None) -> tuple[nnx.State, Build]:
     """What is trained, in float32 at least, and how it makes a model."""
     if adapter is None:
-        refuse_int8(lm.params, "training all weights")
+        refuse_rounded(lm.params, "training all weights")
         own: nnx.State = lm.params
 
         def build(params: nnx.State, lm: LanguageModel) -> LanguageModel:

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .int8 import largest, rounded, scales
+from . import int4, int8
 from .sharding import gather, place
 
 # Bytes of a piece at least. Smaller blocks (glibc: up to 32 MiB) stay with the allocator when they are freed.
@@ -75,25 +75,30 @@ def filled(source: Source, dtype: Any, sharding: NamedSharding | None) -> Array:
     return _assembled(source.pieces(moved.itemsize, _splits_first(sharding)), source.shape[0], (sharding,), make)[0]
 
 
-def filled_int8(source: Source, kernel: NamedSharding | None, scale: NamedSharding | None) -> tuple[Array, Array]:
-    """A kernel of all layers as int8, and its scales, which are of whole inputs wherever these are.
+def filled_rounded(
+    source: Source, weights: str, kernel: NamedSharding | None, scale: NamedSharding | None
+) -> tuple[Array, Array]:
+    """A kernel of all layers as integers, and its scales, which are of whole inputs wherever these are.
 
     Args:
         source: where the kernel is read.
+        weights: as what integers.
         kernel, scale: shardings of the two.
     """
     on_host = _on_host(kernel)
+    scales: Any = int4.scales if weights == int8.INT4 else int8.scales
 
     def make(start: int, stop: int) -> tuple[Array, Array]:
         piece = _placed(source, start, stop, kernel, on_host, source.dtype)
         turn = source.transposed and not on_host
         # Divided by NumPy, so that accelerators, which divide in another way, find the same integers.
-        own, inverse = scales(gather(_largest(kernel, turn)(piece)))
-        return _rounded(kernel, turn)(piece, inverse), jnp.asarray(own) if scale is None else place(own, scale)
+        own, inverse = scales(gather(_largest(weights, kernel, turn)(piece)))
+        integers = _rounded(weights, kernel, turn)(piece, inverse)
+        return integers, jnp.asarray(own) if scale is None else place(own, scale)
 
     pieces = source.pieces(source.dtype.itemsize, False)
-    integers, of_outputs = _assembled(pieces, source.shape[0], (kernel, scale), make)
-    return integers, of_outputs
+    integers, of_groups = _assembled(pieces, source.shape[0], (kernel, scale), make)
+    return integers, of_groups
 
 
 def _assembled(
@@ -193,13 +198,15 @@ def _cast(sharding: NamedSharding | None, turn: bool) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _largest(sharding: NamedSharding | None, turn: bool) -> Any:
+def _largest(weights: str, sharding: NamedSharding | None, turn: bool) -> Any:
     where = None if sharding is None else NamedSharding(sharding.mesh, PartitionSpec())
+    largest = int4.largest if weights == int8.INT4 else int8.largest
     return jax.jit(lambda x: largest(_turned(x, turn)), out_shardings=where)
 
 
 @lru_cache(maxsize=64)
-def _rounded(sharding: NamedSharding | None, turn: bool) -> Any:
+def _rounded(weights: str, sharding: NamedSharding | None, turn: bool) -> Any:
+    rounded = int4.packed if weights == int8.INT4 else int8.rounded
     return jax.jit(lambda x, inverse: rounded(_turned(x, turn), inverse), out_shardings=sharding)
 
 

@@ -61,6 +61,29 @@ _LONGROPE = {
     "long_factor": [1.5, 4.0],
     "partial_rotary_factor": 0.7,
 }
+_DEEP_YARN = {**_YARN, "mscale": 1.5, "mscale_all_dim": 0.5}
+_DEEPSEEK = _SIZES | {
+    "rms_norm_eps": 1e-3,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 12,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 9,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "n_shared_experts": 2,
+    "moe_intermediate_size": 16,
+    "rope_parameters": _ROPE,
+}
+_LLAMA4 = _WIDE | {
+    "rope_parameters": _ROPE,
+    "intermediate_size": 16,
+    "intermediate_size_mlp": 32,
+    "num_local_experts": 5,
+    "num_experts_per_tok": 2,
+    "floor_scale": 4,
+    "attn_scale": 0.6,
+}
 _MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 _FALCON = {name: size for name, size in _SIZES.items() if name != "intermediate_size"} | {
     "ffn_hidden_size": 120,
@@ -377,6 +400,144 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "tie_word_embeddings": True,
         },
     ),
+    "deepseek_v2": (
+        "deepseek_v2",
+        _DEEPSEEK | {"q_lora_rank": 14, "topk_method": "greedy", "routed_scaling_factor": 1.7},
+    ),
+    "deepseek_v2, groups": (
+        "deepseek_v2",
+        _DEEPSEEK
+        | {
+            "q_lora_rank": None,
+            "first_k_dense_replace": 1,
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 2,
+            "attention_bias": True,
+            "rope_parameters": _DEEP_YARN,
+        },
+    ),
+    "deepseek_v3": (
+        "deepseek_v3",
+        _DEEPSEEK
+        | {
+            "q_lora_rank": 14,
+            "first_k_dense_replace": 2,
+            "n_group": 4,
+            "topk_group": 3,
+            "norm_topk_prob": True,
+            "routed_scaling_factor": 1.7,
+            "attention_bias": True,
+            "rope_parameters": _DEEP_YARN,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "deepseek_v3, halves": (
+        "deepseek_v3",
+        _DEEPSEEK
+        | {
+            "q_lora_rank": None,
+            "first_k_dense_replace": 1,
+            "n_group": 1,
+            "topk_group": 1,
+            "norm_topk_prob": False,
+            "rope_interleave": False,
+        },
+    ),
+    "ministral3, long": (
+        "ministral3",
+        _WIDE | {"rope_parameters": {**_YARN, "original_max_position_embeddings": 7, "llama_4_scaling_beta": 0.6}},
+    ),
+    "qwen2_moe, mixed": (
+        "qwen2_moe",
+        _GROUPED
+        | {
+            "rope_parameters": _ROPE,
+            "num_experts": 4,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 32,
+            "decoder_sparse_step": 2,
+        },
+    ),
+    "qwen3_moe, mixed": (
+        "qwen3_moe",
+        _WIDE
+        | {
+            "rope_parameters": _ROPE,
+            "num_experts": 4,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "glm4_moe": (
+        "glm4_moe",
+        _WIDE
+        | {
+            "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.6},
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 3,
+            "n_shared_experts": 2,
+            "moe_intermediate_size": 16,
+            "n_group": 2,
+            "topk_group": 1,
+            "norm_topk_prob": True,
+            "routed_scaling_factor": 1.7,
+            "attention_bias": True,
+            "use_qk_norm": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "minimax_m2": (
+        "minimax_m2",
+        _WIDE
+        | {
+            "intermediate_size": 16,
+            "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.6},
+            "num_local_experts": 6,
+            "num_experts_per_tok": 3,
+        },
+    ),
+    "llama4_text, windows": (
+        "llama4_text",
+        _LLAMA4
+        | {
+            "interleave_moe_layer_step": 2,
+            "no_rope_layers": [1, 0, 1],
+            "attention_chunk_size": SHORT,
+            "attention_bias": True,
+        },
+    ),
+    "llama4_text, without norms": (
+        "llama4_text",
+        _LLAMA4
+        | {
+            "moe_layers": [0, 1, 2],
+            "use_qk_norm": False,
+            "attention_chunk_size": None,
+            "attn_temperature_tuning": False,
+            "rope_parameters": {**_LLAMA3, "high_freq_factor": 1.0},
+            "tie_word_embeddings": True,
+        },
+    ),
+    "llama4, windows": (
+        "llama4",
+        {
+            "text_config": _LLAMA4 | {"attention_chunk_size": SHORT, "no_rope_layer_interval": 2},
+            "vision_config": {
+                "hidden_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 64,
+                "image_size": 28,
+                "patch_size": 14,
+                "projector_input_dim": 8,
+                "projector_output_dim": 8,
+                "vision_output_dim": 8,
+            },
+        },
+    ),
     "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),
     "gemma2": (
         "gemma2",
@@ -450,6 +611,11 @@ GOLDEN_NAMES = (
     "olmoe",
     "granitemoe",
     "gpt_oss, windows",
+    "deepseek_v2, groups",
+    "deepseek_v3",
+    "glm4_moe",
+    "minimax_m2",
+    "llama4_text, windows",
 )
 
 
@@ -490,8 +656,8 @@ def one_pass(lm: sd.LanguageModel, tokens: np.ndarray) -> np.ndarray:
 def in_chunks(lm: sd.LanguageModel, tokens: np.ndarray, size: int) -> np.ndarray:
     """Logits ``[B, T, V]``, of so many tokens at a time, with the keys and values of those before."""
     c, (rows, length) = lm.config, tokens.shape
-    empty = jnp.zeros((c.layers, rows, c.kv_heads, length, c.head_dim), lm.dtype)
-    cache, logits = KeyValues(empty, empty), []
+    empty = (jnp.zeros((c.layers, rows, c.kv_heads, length, size), lm.dtype) for size in c.kept)
+    cache, logits = KeyValues(*empty), []
     for start in range(0, length, size):
         part, cache = _next(lm, tokens[:, start : start + size], start, cache)
         logits.append(np.asarray(part))

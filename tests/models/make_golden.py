@@ -17,6 +17,8 @@ GOLDEN = Path(__file__).parent / "golden"
 FAMILIES_GOLDEN = Path(__file__).parent / "golden_families"
 VOCABULARY, ROWS, LENGTH, POSITIONS = 64, 3, 10, 256
 
+OFFSET_NORMS = ("gemma", "gemma2", "gemma3", "gemma3_text")
+
 _GPT2 = {
     "vocab_size": VOCABULARY,
     "n_embd": 16,
@@ -91,9 +93,12 @@ def random_model(
         for name, parameter in model.named_parameters():
             is_norm = any(part in name for part in ("norm", "ln_")) and name.endswith("weight")
             # Gemma's norms multiply by 1 + their weight.
-            center = 1.0 if is_norm and not model_type.startswith("gemma") else 0.0
+            center = 1.0 if is_norm and model_type not in OFFSET_NORMS else 0.0
             is_table = any(part in name for part in ("embed_tokens", "embed_in", "wte", "wpe"))
             parameter.normal_(center, embeddings if is_table and embeddings is not None else spread)
+        for name, buffer in model.named_buffers():
+            if name.endswith("correction_bias"):  # of experts' scores
+                buffer.normal_(0, spread)
     return model
 
 
@@ -105,11 +110,14 @@ def torch_logits(model: Any, tokens: np.ndarray, mask: np.ndarray, positions: np
     """
     import torch
 
+    if model.config.model_type == "llama4":
+        # As a whole it wants images (transformers 5.24).
+        model = model.language_model
     arguments = {"input_ids": torch.tensor(tokens), "attention_mask": torch.tensor(mask.astype(np.int64))}
     if positions is not None:
         arguments["position_ids"] = torch.tensor(positions)
     with torch.no_grad():
-        return model(**arguments, use_cache=False).logits.numpy()
+        return model(**arguments, use_cache=False).logits.float().numpy()
 
 
 def cases(rng: np.random.Generator, max_position: int) -> dict[str, np.ndarray]:

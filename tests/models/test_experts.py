@@ -167,7 +167,28 @@ def test_gradients(tiled: bool) -> None:
     chex.assert_trees_all_close(jax.tree.map(lambda v: v[1], each), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["gpt_oss"])
+@pytest.mark.parametrize("best", [1, 2])
+def test_groups_and_corrections_choose_and_do_not_share(best: int) -> None:
+    """DeepSeek V3's rule (arXiv 2412.19437, equations 13 to 16, and node-limited routing), written token by token."""
+    experts = Experts(
+        8, 3, 5, normalised=True, sigmoid=True, corrected=True, groups=(4, 2, best), scale=1.7, exact=True
+    )
+    rng = np.random.default_rng(0)
+    logits, correction = rng.normal(size=(40, 8)).astype("f4"), rng.normal(size=8).astype("f4")
+    chosen, shares = (np.asarray(x) for x in route(experts, jnp.asarray(logits), jnp.asarray(correction)))
+    plain = np.asarray(route(replace(experts, groups=None, corrected=False), jnp.asarray(logits))[0])
+    assert (np.sort(plain) != np.sort(chosen)).any(1).sum() > 20
+    for token in range(len(logits)):
+        scores = 1 / (1 + np.exp(-logits[token].astype(np.float64)))
+        ranked = scores + correction
+        groups = sorted(range(4), key=lambda g: -np.sort(ranked[2 * g : 2 * g + 2])[::-1][:best].sum())[:2]
+        allowed = [e for e in range(8) if e // 2 in groups]
+        expected = sorted(allowed, key=lambda e: -ranked[e])[:3]
+        assert chosen[token].tolist() == expected
+        chex.assert_trees_all_close(shares[token], (1.7 * scores[expected] / scores[expected].sum()).astype("f4"))
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "deepseek_v3"])
 def test_program(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """Staged, in graph and by the plain scorer."""
     check(make_tiny_lm(tiny_tokenizer, family))
@@ -231,6 +252,7 @@ def on_meshes(place: Path) -> None:
     for family, sizes, names in (
         ("gpt_oss", (4,), ("expert",)),
         ("qwen2_moe", (2, 2, 2), ("data", "tensor", "expert")),
+        ("deepseek_v3", (2, 4), ("tensor", "expert")),
     ):
         config = tiny_config(family)
         assert config.experts is not None
@@ -245,9 +267,10 @@ def on_meshes(place: Path) -> None:
         mesh = jax.make_mesh(sizes, names, devices=jax.devices()[: np.prod(sizes)])
         sharded = shard_lm(lm, mesh)
         parts = dict(zip(names, sizes, strict=True))
-        kernel = parameter_paths(sharded.params)["blocks.experts.up.kernel"]
+        path = f"{'blocks' if config.dense is None else 'sparse'}.experts.up.kernel"
+        kernel = parameter_paths(sharded.params)[path]
         shard = kernel.addressable_shards[0].data.shape
-        assert shard == (2, 8 // parts["expert"], 32, kernel.shape[-1] // parts.get("tensor", 1)), shard
+        assert shard == (len(kernel), 8 // parts["expert"], 32, kernel.shape[-1] // parts.get("tensor", 1)), shard
         assert mesh_of(sharded) is not None
         # Where a model lies does not say which it is.
         assert repr(sharded.config) == repr(lm.config)
@@ -260,7 +283,7 @@ def on_meshes(place: Path) -> None:
             assert "all-reduce" in compiled.as_text()
         loaded = load_parameters(place, sharded.config, jnp.float32, mesh)
         chex.assert_trees_all_equal(parameter_paths(loaded), parameter_paths(sharded.params))
-        assert parameter_paths(loaded)["blocks.experts.up.kernel"].sharding == kernel.sharding
+        assert parameter_paths(loaded)[path].sharding == kernel.sharding
     print("done")
 
 

@@ -71,7 +71,7 @@ encode_rows = jax.jit(lambda lm, *arguments: lm.decoder.encode_rows(*arguments))
 
 
 def test_golden_families_are_all_that_golden_has_not() -> None:
-    assert {*GOLDEN, "gpt2", "llama", "gemma3"} == set(FAMILIES)
+    assert {*GOLDEN, "gpt2", "llama", "gemma3", "llama4"} == set(FAMILIES)
     windows = {family: golden(family)[0].config.windows for family in GOLDEN}
     assert {SHORT} <= {w for of_layers in windows.values() for w in of_layers}
     named = {MODELS[name][0] for name in GOLDEN_NAMES if "windows" in name} | {"mistral", "gemma2", "gemma3_text"}
@@ -123,6 +123,21 @@ FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
     ("olmoe", {"qkv_clip": None}),
     ("granitemoe", {"experts": {"of_chosen": False}}),
     ("gpt_oss", {"experts": {"limit": 7.0}}),
+    ("deepseek_v2", {"experts": {"groups": None}}),
+    ("deepseek_v2", {"interleaved": False}),
+    ("deepseek_v2", {"query_scale": 0.25}),
+    ("deepseek_v3", {"experts": {"groups": None}}),
+    ("deepseek_v3", {"experts": {"groups": (4, 3, 1)}}),
+    ("deepseek_v3", {"experts": {"scale": 1.0}}),
+    ("deepseek_v3", {"experts": {"normalised": False}}),
+    ("deepseek_v3", {"interleaved": False}),
+    ("glm4_moe", {"experts": {"sigmoid": False}}),
+    ("llama4_text", {"chunked": False}),
+    ("llama4_text", {"turned_norm": False}),
+    ("llama4_text", {"growth": None}),
+    ("llama4_text", {"growth": (0.6, 4.0, 0, True)}),
+    ("llama4_text", {"growth": (0.6, 4.0, 1, False)}),
+    ("llama4_text", {"experts": {"inside": False}}),
     ("gpt_oss", {"experts": {"alpha": 1.702}}),
     ("gpt_oss", {"rope": {"yarn": (3.0, 64.0, 2.0, 0.25, True)}}),
 ]

@@ -203,9 +203,9 @@ def test_never_all_kernels_as_floats(tiny_tokenizer: PreTrainedTokenizerFast) ->
     assert used.temp_size_in_bytes < 4 * config.layers * config.width * config.mlp_width
 
 
-@pytest.mark.parametrize("weights", ["int4", "INT8", 8, "float32"])
+@pytest.mark.parametrize("weights", ["int2", "INT8", 8, "float32"])
 def test_unknown_weights(directory: Path, weights: object) -> None:
-    with pytest.raises(sd.LoadError, match=r"weights .* is not supported \(known: None, 'int8'\)"):
+    with pytest.raises(sd.LoadError, match=r"weights .* is not supported \(known: None, 'int8', 'int4'\)"):
         sd.load_lm(directory, weights=weights)  # type: ignore[arg-type]
 
 

@@ -120,7 +120,8 @@ def test_what_is_published_is_taken(directory: Path) -> None:
     from sdscm_jax.models.sound_config import check_raw, check_switches
 
     for name in FAMILIES:
-        config = AutoConfig.for_model(name)
+        # (By default transformers chooses no number of DeepSeek V2's experts.)
+        config = AutoConfig.for_model(name, **({"num_experts_per_tok": 6} if name == "deepseek_v2" else {}))
         check_raw(config.to_dict())
         check_switches(read_config(config))
 
