@@ -172,7 +172,9 @@ def _flops(lm: LanguageModel, tokens: float, reads: float, length: int) -> float
     """Products count twice; the attention is to half of the longest text."""
     c = lm.config
     head = c.vocab_size * c.width
-    body = sum(numbers(x) for name in ("blocks", "dense", "sparse") for x in jax.tree.leaves(lm.params.get(name, {})))
+    body: float = sum(
+        numbers(x) for name in ("blocks", "dense", "sparse") for x in jax.tree.leaves(lm.params.get(name, {}))
+    )
     if c.experts is not None:
         # A token goes through some of them only.
         stack = lm.params["blocks"] if c.dense is None else lm.params.get("sparse", {})

@@ -124,7 +124,8 @@ def numbers(leaf: Any) -> int:
     >>> numbers(jnp.zeros((16, 2), jnp.uint8)), numbers(jnp.zeros((16, 2)))
     (64, 32)
     """
-    return int(getattr(leaf, "size", 0)) * (2 if ROUNDED.get(getattr(leaf, "dtype", None)) == INT4 else 1)
+    dtype: Any = getattr(leaf, "dtype", None)
+    return int(getattr(leaf, "size", 0)) * (2 if ROUNDED.get(dtype) == INT4 else 1)
 
 
 def rounded_as(params: Any) -> str | None:
