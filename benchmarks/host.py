@@ -5,8 +5,8 @@
 
 Units choose at random in a chain of eight sites, each of which is given all that was chosen before it; so nearly every
 unit soon has a text of its own. Everything that a staged run does for its calls is done (finding what is new, slots,
-packing, laying out, gathering answers) but the calls themselves. Memory by ``tracemalloc``, in a run of its own: what is
-kept, and the most at any time.
+packing, laying out, gathering answers) but the calls themselves. Memory by ``tracemalloc``, in a run of its own: what
+is kept, and the most at any time.
 """
 
 from __future__ import annotations
