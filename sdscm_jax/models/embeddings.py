@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +14,13 @@ from .. import checks
 from ..errors import ContextLengthError, OptionError
 from .codec import Tokens
 
-if TYPE_CHECKING:
-    from .language_model import LanguageModel
-
 POOLS = ("mean", "last")
 
 # Tokens that go through the language model together, and the lengths that texts are padded to multiples of.
 _TOGETHER, _STEP = 2048, 16
 
 
-def embed_texts(lm: LanguageModel, texts: Any, layer: Any, pool: Any) -> np.ndarray:
+def embed_texts(lm: Any, texts: Any, layer: Any, pool: Any) -> np.ndarray:
     """See ``LanguageModel.embed``."""
     # A column of a table is a list of texts too.
     said = checks.items(texts.tolist() if hasattr(texts, "tolist") else texts, "texts", OptionError)
@@ -52,7 +49,7 @@ def embed_texts(lm: LanguageModel, texts: Any, layer: Any, pool: Any) -> np.ndar
     return found
 
 
-def _tokens(lm: LanguageModel, text: str, number: int) -> tuple[Tokens, Tokens]:
+def _tokens(lm: Any, text: str, number: int) -> tuple[Tokens, Tokens]:
     """What begins a text, and its own tokens.
 
     Raises:
@@ -71,7 +68,7 @@ def _tokens(lm: LanguageModel, text: str, number: int) -> tuple[Tokens, Tokens]:
 
 
 @partial(jax.jit, static_argnames=("layer", "pool"))
-def _pooled(lm: LanguageModel, tokens: Array, counted: Array, layer: int, pool: str) -> Array:
+def _pooled(lm: Any, tokens: Array, counted: Array, layer: int, pool: str) -> Array:
     """Float32 ``[B, width]`` of tokens ``[B, T]``, of which some count."""
     length = tokens.shape[-1]
     # Padding stands after what is read: causal attention does not see it.
