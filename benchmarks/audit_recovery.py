@@ -110,7 +110,7 @@ def recovered(name: str, options: argparse.Namespace) -> dict[str, Any]:
         result = audit(spec, {name: lm}, wordings=options.wordings, seed=seed, margin=0.0, pairs=0, progress=False)
         table = result.effects.set_index("effect")[["value", "lower", "upper", "p", "q", "discovery"]]
         audits.append(json.loads(table.to_json(orient="index")))
-        print(f"{name}, wordings {seed}: {result.settings['seconds']:.0f} s\n{table.round(4)}", flush=True)
+        print(f"{name}, wordings {seed}\n{table.round(4)}", flush=True)
     return {
         "says": SAYS[name],
         "truth": dict(zip(truth["effect"], truth["value"], strict=True)),
