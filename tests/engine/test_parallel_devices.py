@@ -48,6 +48,15 @@ agree(staged, one)
 # Every place on the data axis has a trie of its own; nothing else is computed twice.
 assert staged.stats["trie_tokens"] <= 2 * one.stats["trie_tokens"]
 agree(run(sharded, "in_graph"), one)
+
+def story(lm):
+    said = sd.sample("said", sd.Text(lm, "We saw {}.", max_tokens=4))
+    sd.sample("z", Choice(lm, "Then {}.", ["a", "b"], given=[said], temperature=5.0))
+
+def tell(lm):
+    return sd.simulate(story, 0, 12, lm, worlds=[{"said": "rain"}], execution="staged", memory=1 << 22)
+
+agree(tell(sharded), tell(lm))
 print("done")
 """
 
