@@ -55,7 +55,7 @@ def keep_compiled() -> None:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         told = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     except OSError:
         told = ""

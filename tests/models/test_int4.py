@@ -26,8 +26,8 @@ from sdscm_jax.models.families import tiny_config
 from sdscm_jax.models.int4 import GROUP, Int4Linear, largest, packed, scales, unpacked
 from sdscm_jax.models.training import train_lm
 
+from .test_checkpoint import write_model
 from .test_int8 import arrays, check_logits, disturbed
-from .test_loading import write_model
 
 # Widths that are no whole number of groups, as those of the tiny models are not.
 WIDTHS = (24, 40, 64)

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
 from sdscm_jax.errors import SDSCMError
-from sdscm_jax.models import language_model, weight_streaming
+from sdscm_jax.models import weight_streaming
 from sdscm_jax.models.adapters import FullWeights, LowRank, SoftPrompt
 from sdscm_jax.models.checkpoint import abstract_decoder, parameter_paths, save_parameters
 from sdscm_jax.models.codec import Codec
@@ -171,7 +171,6 @@ def test_piece_by_piece(
     expected = sd.load_lm(directory, dtype=dtype, weights=weights)
     fingerprint = expected.fingerprint()
     monkeypatch.setattr(weight_streaming, "PIECE", 1000)
-    monkeypatch.setattr(language_model, "PIECE", 1000)
     monkeypatch.setattr(weight_streaming, "_on_host", lambda sharding: on_host)
     loaded = sd.load_lm(directory, dtype=dtype, weights=weights)
     chex.assert_trees_all_equal(loaded, expected, strict=True)

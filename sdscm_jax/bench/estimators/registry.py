@@ -167,7 +167,7 @@ def _with_name(name: Any, value: Any) -> Named:
 
 def _refuse_others(value: Any, name: str) -> None:
     needed = "fit", "effect", "interval", "ate"
-    if not any(hasattr(value, method) for method in (*needed, "predict")):
+    if not isinstance(value, type) and not any(hasattr(value, method) for method in (*needed, "predict")):
         one_of(value, estimator_names(), "estimator", EstimatorError)
     if missing := [method for method in needed if not hasattr(value, method)]:
         kind = "class of estimators" if isinstance(value, type) else "estimator"

@@ -106,7 +106,7 @@ def test_an_estimator_is_called_by_its_class_or_as_its_user_says() -> None:
         ({"../up": Shrunk()}, "the name of an estimator is of letters"),
         ({"mine": "oracle_ite"}, "is an oracle"),
         ([Ridge()], r"has no effect, interval, ate; bench\.FromSklearn\(…\) makes one of it"),
-        ([3], "3 is no estimator: it has no fit, effect, interval, ate"),
+        ([3], "unknown estimator 3; known: .*'linear_t'"),
         (["nowhere/mine.py:Mine"], "there is no file"),
     ],
 )
