@@ -30,6 +30,7 @@ class Int4Linear(Int8Linear):
         kernel: uint8 ``[groups * 16, outputs]``, see ``packed``.
         scale: bfloat16 ``[groups, outputs]``.
 
+    >>> from flax import nnx
     >>> layer = Int4Linear(40, 2, False, 0, jnp.float32, None, nnx.Rngs(0))
     >>> layer.kernel.shape, layer.scale.shape, layer(jnp.ones(40)).shape
     ((32, 2), (2, 2), (2,))

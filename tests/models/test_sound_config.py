@@ -120,8 +120,9 @@ def test_what_is_published_is_taken(directory: Path) -> None:
     from sdscm_jax.models.sound_config import check_raw, check_switches
 
     for name in FAMILIES:
-        # (By default transformers chooses no number of DeepSeek V2's experts.)
-        config = AutoConfig.for_model(name, **({"num_experts_per_tok": 6} if name == "deepseek_v2" else {}))
+        # (Transformers' defaults have no number of DeepSeek V2's chosen experts, and no width of GLM 4.5's heads.)
+        own = {"deepseek_v2": {"num_experts_per_tok": 6}, "glm4_moe": {"head_dim": 128}}
+        config = AutoConfig.for_model(name, **own.get(name, {}))
         check_raw(config.to_dict())
         check_switches(read_config(config))
 
