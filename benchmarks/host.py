@@ -1,7 +1,7 @@
 """What the host takes for each distinct token of a staged run, with a language model that does nothing.
 
-    python benchmarks/host.py                       # results/host.json; a few minutes
-    python benchmarks/host.py --tokens 1000 10000   # quickly
+    python benchmarks/host.py --out /tmp/host.json  # half a minute; results/host.json has it of two commits
+    python benchmarks/host.py --out /tmp/host.json --tokens 1000 10000   # quickly
 
 Units choose at random in a chain of eight sites, each of which is given all that was chosen before it; so nearly every
 unit soon has a text of its own. Everything that a staged run does for its calls is done (finding what is new, slots,
@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from measured import provenance
 
-HERE = Path(__file__).resolve().parent
 SITES, OPTIONS, TOKENS, ROWS = 8, 8, 6, 4096
 
 
@@ -80,7 +79,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[10**3, 10**4, 10**5, 10**6, 10**7])
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "host.json")
+    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(argv)
     run(8)
     found, per_unit, rows = 0, 100.0, []
