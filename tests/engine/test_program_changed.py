@@ -87,7 +87,7 @@ CASES = [(closure, program) for program in PROGRAMS] + [(Instance, mapped)]
 
 
 @pytest.mark.parametrize(("make", "program"), CASES)
-@pytest.mark.parametrize("run", [staged, pytest.param(in_graph, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("run", [staged, pytest.param(in_graph, marks=pytest.mark.search)])
 def test_simulate_runs_what_the_function_says_now(run: Callable, make: Callable, program: Callable) -> None:
     lm, state = testing.mock_lm(words), fresh()
     model = make(program, state)

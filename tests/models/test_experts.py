@@ -292,7 +292,7 @@ def test_experts_lie_on_devices_of_their_own(tmp_path: Path) -> None:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.models.test_experts", str(tmp_path)]
-    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300, cwd=ROOT)
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=600, cwd=ROOT)
     assert ran.stdout.endswith("done\n"), ran.stderr[-3000:]
 
 
@@ -310,4 +310,6 @@ def test_experts_that_cannot_be_shared() -> None:
 
 
 if __name__ == "__main__":
+    # What is compiled is compared, not timed.
+    jax.config.update("jax_disable_most_optimizations", True)
     on_meshes(Path(sys.argv[1]))
