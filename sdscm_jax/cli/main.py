@@ -83,8 +83,8 @@ def demo(
     with one_line_errors(2):
         units, seed = checks.count(units, "--units"), checks.seed(seed, "--seed")
         out = checked_out(out)
-        refuse_others(out, "a demo")
     with one_line_errors():
+        refuse_others(out, "a demo")
         model_lm = load_lm(lm)
         family = Family.from_vignette(oncology)
         model = family.member(seed)

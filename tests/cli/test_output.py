@@ -167,11 +167,11 @@ def test_each_command_answers_and_keeps_to_its_directories(tmp_path: Path) -> No
     judged = run("evaluate", place["made"], "--out", place["judged"], "--estimators", "linear_t", "--json")
     board = json.loads(judged.stdout)["leaderboard"]
     assert {row["estimator"] for row in board} >= {"linear_t", "oracle_ite"}
-    audited = run("audit", "loan", "--out", place["audited"], "--quick", "--json")
+    audited = run("audit", "hiring", "--out", place["audited"], "--quick", "--json")
     assert {row["effect"] for row in json.loads(audited.stdout)["effects"]} >= {"total"}
     demo = run("demo", "--out", place["demo"], "--units", "30", "--json")
     assert [row["therapy"] for row in json.loads(demo.stdout)["effect"]]
-    for command in (["generate", "school"], ["evaluate", place["made"]], ["audit", "loan"], ["demo"]):
+    for command in (["generate", "school"], ["evaluate", place["made"]], ["audit", "hiring"], ["demo"]):
         own = {"generate": "made", "evaluate": "judged", "audit": "audited", "demo": "demo"}[command[0]]
         for name, there in place.items():
             if name != own:
