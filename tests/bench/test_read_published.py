@@ -33,8 +33,10 @@ RECORDED = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lm", ["gpt2", "llama-3-8b"])
+@pytest.mark.parametrize(
+    "lm",
+    [pytest.param("gpt2", marks=pytest.mark.slow), pytest.param("llama-3-8b", marks=pytest.mark.search)],
+)
 def test_recorded_numbers(lm: str) -> None:
     benchmark = open_benchmark(shared_path("reference", "data", f"{lm}_200x1000.parquet"))
     assert len(benchmark) == 200
