@@ -23,7 +23,7 @@ from .hostile_templates import HOSTILE
 SAID = [{"role": "user", "content": "It is low."}]
 PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 # The rest takes its seconds.
-QUICK = ("a list that doubles", "the object's classes")
+QUICK = ("the object's classes",)
 
 
 def refused(template: str) -> None:
