@@ -120,7 +120,7 @@ def page(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lm", default="/work/gguf/gemma.gguf", help="Gemma 3 270M, or another that load_lm reads")
+    parser.add_argument("--lm", required=True, help="Gemma 3 270M, or another that load_lm reads")
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64)
     asked = parser.parse_args()
