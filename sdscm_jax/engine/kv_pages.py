@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .trie import ROOT, Trie
+from .trie import Trie
 
 
 class Slots:
@@ -44,13 +44,6 @@ class Slots:
     def free(self) -> int:
         """Slots that no node has."""
         return self._count
-
-    @property
-    def resident(self) -> np.ndarray:
-        """bool ``[trie.size]``; the root, which needs no slot, is there."""
-        there = self.slot >= 0
-        there[ROOT] = True
-        return there
 
     def hold(self, needed: np.ndarray) -> None:
         """Mark nodes (closed under ancestors) as used now: what makes room next is older."""

@@ -7,13 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdscm_jax.dsl.scoring.option_tree import padded
+from sdscm_jax.dsl.scoring.option_tree import chain_tree, padded
+from sdscm_jax.engine.edge_gather import Edges
 from sdscm_jax.engine.hash_table import HashTable
 from sdscm_jax.engine.kv_pages import Slots
 from sdscm_jax.engine.packing import MOST_IN_ROW, Sizes, call_of, calls, lay_out, shape_of, waves
 from sdscm_jax.engine.trie import ROOT, Trie
 
 texts = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=50), min_size=1, max_size=12)
+
+
+def resident_in(slots: Slots) -> np.ndarray:
+    """Which nodes are in memory; the root, which needs no slot, is there."""
+    there = slots.slot >= 0
+    there[ROOT] = True
+    return there
 
 
 def paths(trie: Trie) -> dict[int, tuple[int, ...]]:
@@ -46,7 +54,7 @@ def test_every_token_once_and_after_what_it_looks_at(
     held = trie.above(np.array(ends[:before], np.int64)) if before else np.zeros(0, np.int64)
     slots.hold(held)
     slots.take(held)
-    resident = slots.resident
+    resident = resident_in(slots)
     needed = trie.above(np.array(ends))
     # One that is there already may be wanted again.
     again = np.array(data.draw(st.lists(st.sampled_from(held.tolist()), max_size=2)) if held.size else [], np.int64)
@@ -88,7 +96,7 @@ def test_what_is_in_memory_has_its_ancestors_there(found: list[list[int]], capac
         slots.hold(nodes)
         slots.take(nodes[slots.slot[nodes] < 0])
         assert (slots.slot[nodes] >= 0).all()
-        resident = slots.resident
+        resident = resident_in(slots)
         assert resident[trie.parent[resident.nonzero()[0]]].all()
         taken = slots.slot[slots.slot >= 0]
         assert len(set(taken.tolist())) == len(taken) == capacity - slots.free
@@ -114,3 +122,19 @@ def test_a_hash_table_is_a_dictionary(keys: list[int], size: int) -> None:
         table.put(np.array(part), np.arange(start, start + len(part)))
         known.update(zip(part, range(start, start + len(part)), strict=True))
     assert table.get(np.array([*known, 2**61])).tolist() == [*known.values(), -1]
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=4), min_size=1, max_size=5, unique_by=tuple))
+def test_every_edge_is_read_once_where_its_text_wants_it(options: list[list[int]]) -> None:
+    """Also where what one text ends with is a row of another's options."""
+    tree, trie = chain_tree([tuple(option) for option in options]), Trie()
+    ends = [trie.extend(ROOT, [9]), trie.extend(ROOT, [9, 0])]
+    paths = [tree.tokens[tree.ancestors[n]].tolist() for n in range(tree.size)]
+    reads = np.array([[end, *(trie.extend(end, path) for path in paths)] for end in ends])
+    edges = Edges(tree, reads)
+    found = np.full(edges.shape, -1)
+    for part in np.array_split(edges.nodes[::-1], 2):
+        places, rows, tokens = edges.of(part)
+        assert (found.ravel()[places] == -1).all()
+        found.ravel()[places] = part[rows] * 10 + tokens
+    assert np.array_equal(found, reads[:, tree.edge_rows] * 10 + tree.edge_tokens)
