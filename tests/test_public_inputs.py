@@ -303,6 +303,11 @@ CALLS: dict[str, Callable[..., Any]] = {
     ),
     "bench.Dataset.visible": lambda out, setting="all": dataset().visible(setting),
     "bench.Dataset.encoded": lambda out, **x: dataset().encoded(**x),
+    "bench.Dataset.texts": lambda out, **x: dataset().texts(**x),
+    "families.Written": lambda out, **x: families.Family(
+        "x",
+        (families.FamilyVariable("x", (), member().family.variables[0].templates, written=families.Written(**x)),),
+    ),
     "bench.score": lambda out, **x: score(dataset(), np.ones(40), (np.zeros(40), np.ones(40)), **x),
     "bench.score_estimates": lambda out, **x: score_estimates(estimates(), [dataset()], **x),
     "bench.FromEconml.fit": lambda out, key=0: foreign(key),

@@ -30,6 +30,7 @@ def _page(family: Family, what: Mapping[str, Any]) -> str:
     lm = what["language_model"]
     licence = family.licence or "unknown"
     numbers = {v.name: i for i, v in enumerate(family.variables)}
+    texts = [v.name for v in family.variables if v.written is not None]
     graph = "\n".join(
         f'  {i}["{mermaid_label(v.name)}"]' + "".join(f"\n  {numbers[p]} --> {i}" for p in v.parents)
         for i, v in enumerate(family.variables)
@@ -40,9 +41,10 @@ def _page(family: Family, what: Mapping[str, Any]) -> str:
         (column_names.UNIT, "number of the individual"),
         (
             "SITE",
-            f"the option of each variable ({safe(', '.join(v.name for v in family.variables))}) as observed",
+            f"the option of each variable ({safe(', '.join(v.name for v in family.variables))}) as observed"
+            + (f"; of {safe(', '.join(texts))} the free text that the language model wrote" if texts else ""),
         ),
-        (f"SITE|{under}", f"the same individual's option had {safe(f'{treatment!r} been set to {high!r}')}"),
+        (f"SITE|{under}", f"the same individual's option or text had {safe(f'{treatment!r} been set to {high!r}')}"),
         (column_names.log_probability(treatment, high), "log-probability of an option given the individual's causes"),
         (column_names.log_probability(outcome, option, under), "the same of the outcome in a world"),
         (
@@ -59,6 +61,10 @@ def _page(family: Family, what: Mapping[str, Any]) -> str:
             + (f"; {safe(', '.join(family.mediators))} summed out" if family.mediators else ""),
         ),
     ]
+    if any(name in texts for name in family.mediators):
+        # Nobody sums over all texts.
+        del rows[-1]
+    drawn = "chosen among its options, or written as free text," if texts else "chosen among its options"
     table = "\n".join(f"| {code_span(name, cell=True)} | {meaning} |" for name, meaning in rows)
     return f"""---
 license: {front_matter(licence.lower())}
@@ -74,7 +80,7 @@ configs:
 {safe(family.description)}
 
 Drawn from sequence-driven structural causal models (arXiv 2411.08019): the graph below is given, and each variable
-is chosen among its options by a language model that is shown the sentences of its parents. Every individual is
+is {drawn} by a language model that is shown the sentences of its parents. Every individual is
 there as observed and in the worlds where **{safe(treatment)}** is set to *{safe(low)}* and to *{safe(high)}*, with
 the same noise. The outcome is **{safe(outcome)}**. Nothing here is about a real person.
 

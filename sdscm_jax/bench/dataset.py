@@ -50,7 +50,7 @@ class Dataset:
         name: of the data set, unique in its benchmark.
         wording: data sets of one wording share their mechanisms; intervals are clustered by it. None: it is not known
             which do, and there are no intervals over data sets.
-        covariates: ``[n]`` rows of what is not caused by the treatment: ordered categoricals, or numbers.
+        covariates: ``[n]`` rows of what is not caused by the treatment: ordered categoricals, numbers, or texts.
         hidden: covariates that the setting ``"observed"`` withholds.
         t: int8 ``[n]``, 0 or 1.
         y: float64 ``[n]``, the observed outcome.
@@ -122,6 +122,10 @@ class Dataset:
         found = hashlib.sha256(repr((self.name, self.wording, self.hidden)).encode("utf-8", "backslashreplace"))
         arrays: list[Any] = [self.t, self.y, self.outcomes, self.cate, self.propensity, self.unit]
         for name in self.covariates:
+            if is_text(self.covariates[name]):
+                told_texts = str(name), "text", [str(text) for text in self.covariates[name]]
+                found.update(repr(told_texts).encode("utf-8", "backslashreplace"))
+                continue
             if not _categorical(self.covariates[name]):
                 found.update(repr((str(name), "number")).encode("utf-8", "backslashreplace"))
                 arrays.append(self.covariates[name].to_numpy(np.float64))
@@ -148,8 +152,16 @@ class Dataset:
         setting = one_of(setting, SETTINGS, "setting of covariates", DataError)
         return [str(c) for c in self.covariates if setting == "all" or c not in self.hidden]
 
+    def texts(self, setting: str = "all") -> pd.DataFrame:
+        """The covariates of a setting that are texts, one column each; there may be none.
+
+        Raises:
+            DataError: there is no such setting.
+        """
+        return self.covariates[[name for name in self.visible(setting) if is_text(self.covariates[name])]]
+
     def encoded(self, setting: str = "all", encoding: str = "onehot") -> np.ndarray:
-        """Covariates as numbers, float64 ``[n, p]``.
+        """Covariates as numbers, float64 ``[n, p]``; those that are texts are not among them (``texts``).
 
         Args:
             setting: ``"all"`` or ``"observed"``.
@@ -162,6 +174,8 @@ class Dataset:
         encoding = parse_encoding(encoding)
         columns = []
         for name in self.visible(setting):
+            if is_text(self.covariates[name]):
+                continue
             if not _categorical(self.covariates[name]):
                 columns.append(self.covariates[name].to_numpy(np.float64)[:, None])
                 continue
@@ -171,6 +185,11 @@ class Dataset:
             else:
                 columns.append(codes[:, None] == np.unique(codes)[1:])
         return np.concatenate([np.zeros((len(self), 0)), *columns], axis=1, dtype=np.float64)
+
+
+def is_text(column: pd.Series) -> bool:
+    """Are the values of a column texts, each one of its own?"""
+    return not _categorical(column) and not pd.api.types.is_numeric_dtype(column)
 
 
 def _categorical(column: pd.Series) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -274,7 +275,18 @@ def _usable(benchmark: Benchmark, covariates: Sequence[str], settings: Settings,
     if not found.places:
         first = next(iter(found.reasons.values()), f"{benchmark.source} is empty")
         raise DataError(f"no data set can be evaluated: {first}")
+    _warn_of_texts(next(iter(found.examples.values())), covariates)
     return found
+
+
+def _warn_of_texts(data: Dataset, covariates: Sequence[str]) -> None:
+    """Say which covariates estimators that want numbers do not see."""
+    if texts := sorted({str(name) for setting in covariates for name in data.texts(setting)}):
+        warnings.warn(
+            f"covariates that are free text ({', '.join(texts)}) are no numbers: estimators adjust for the others "
+            "only, and miss what these alone carry",
+            stacklevel=4,
+        )
 
 
 def _elsewhere(

@@ -20,7 +20,7 @@ def worlds_of(family: Family) -> list[World]:
 
     The first two set the treatment alone, to its low and high arm; the others set mediators besides: the first,
     the first two, and so on, to every combination of options. Where that would be more than ``MOST_WORLDS``, the
-    first two are all: exact effects are not to be had then.
+    first two are all: exact effects are not to be had then, nor where a mediator is free text.
 
     >>> from sdscm_jax.families import family
     >>> worlds_of(family("oncology"))
@@ -31,6 +31,8 @@ def worlds_of(family: Family) -> list[World]:
     assert family.treatment
     assert family.arms
     arms: list[World] = [{family.treatment: arm} for arm in family.arms]
+    if any(family[name].written is not None for name in family.mediators):
+        return arms
     found = list(arms)
     for count in range(1, len(family.mediators) + 1):
         names = family.mediators[:count]

@@ -201,7 +201,8 @@ def dataset_frame(recipe: Recipe, i: int) -> pd.DataFrame:
     assert family.treatment
     assert family.arms
     assert family.outcome
-    kept = [family.treatment, *family.mediators, family.outcome]
+    between = [name for name in family.mediators if family[name].written is None]
+    kept = [family.treatment, *between, family.outcome]
     key = jax.random.fold_in(jax.random.key(recipe.seed), i)
     lm = loaded_lm(recipe.lm)
     data = simulate(model, key, recipe.units, lm, worlds=worlds, logp=kept, progress=False)

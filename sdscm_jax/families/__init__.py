@@ -4,7 +4,7 @@ from .frequency_tables import Conditional, conditionals, table_family
 from .members import Family, Member
 from .shipped import FAMILIES, family
 from .table_fit import FitWarning, compare_table, fit_table, table_batches
-from .variables import FamilyVariable
+from .variables import FamilyVariable, Written
 
 __all__ = [
     "FAMILIES",
@@ -13,6 +13,7 @@ __all__ = [
     "FamilyVariable",
     "FitWarning",
     "Member",
+    "Written",
     "compare_table",
     "conditionals",
     "family",

@@ -115,6 +115,11 @@ def check_roles(family: Declaration, where: str, keys: Keys = OWN_KEYS) -> None:
             f"{keys.outcome} is missing"
         )
     if family.outcome is not None:
+        if family[family.outcome].written is not None:
+            raise FamilyError(
+                f"{where}: {keys.outcome}: {family.outcome!r} is free text, which is no number; add a variable with "
+                f"options that reads it (a judge: parents: [{family.outcome!r}]), and name that one"
+            )
         options = family[family.outcome].options
         if family.outcome_option not in options:
             raise FamilyError(
@@ -138,6 +143,11 @@ def _check_treatment(family: Declaration, treatment: str, where: str, keys: Keys
         raise FamilyError(f"{where}: {keys.outcome}: {treatment!r} is the treatment too")
     if family[treatment].exogenous:
         raise FamilyError(f"{where}: {keys.treatment}: {treatment!r} is exogenous, so it cannot be intervened on")
+    if family[treatment].written is not None:
+        raise FamilyError(
+            f"{where}: {keys.treatment}: {treatment!r} is free text, whose values are not two arms; name a variable "
+            "with options that the text is given, or write the texts that are compared as options"
+        )
     options = family[treatment].options
     if len(options) < 2:
         raise FamilyError(f"{where}: {keys.treatment}: {treatment!r} has one option only; two arms are needed")

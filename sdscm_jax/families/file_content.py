@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ from .. import checks
 from ..checks import as_path, told
 from ..dsl.scoring.template import Template
 from ..errors import SDSCMError, TemplateError, nearest
-from .variables import FamilyVariable
+from .variables import FamilyVariable, Written
 
-_VARIABLE = ("name", "options", "templates", "parents", "exogenous", "uniform")
+_VARIABLE = ("name", "kind", "options", "templates", "parents", "exogenous", "uniform")
+_WRITTEN = ("max_tokens", "stop", "pattern", "temperature", "top_k", "top_p")
+KINDS = ("choice", "text")
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,31 @@ class Reader:
         )
 
     def _variable(self, entry: Any, place: str) -> FamilyVariable:
-        self.check_keys(entry, _VARIABLE, ("name", "options", "templates"), place)
+        kind = entry.get("kind", KINDS[0]) if isinstance(entry, Mapping) else KINDS[0]
+        written = checks.one_of(kind, KINDS, "kind of variable", self.error, f"{place}: kind") == "text"
+        if written:
+            self.check_keys(entry, (*_VARIABLE, *_WRITTEN), ("name", "templates"), place)
+        else:
+            self.check_keys(entry, _VARIABLE, ("name", "options", "templates"), place)
         return FamilyVariable(
             self.text(entry["name"], f"{place}: name"),
-            self.texts(entry["options"], f"{place}: options"),
+            self.texts(entry.get("options", ()), f"{place}: options"),
             self.templates(entry["templates"], f"{place}: templates"),
             self.texts(() if entry.get("parents") is None else entry["parents"], f"{place}: parents"),
             self.flag(entry.get("exogenous", False), f"{place}: exogenous"),
             self.flag(entry.get("uniform", False), f"{place}: uniform"),
+            self._written(entry, place) if written else None,
         )
+
+    def _written(self, entry: Mapping[str, Any], place: str) -> Written:
+        """How a text is written; numbers are checked with the family."""
+        given = {key: entry[key] for key in _WRITTEN if entry.get(key) is not None}
+        if "stop" in given:
+            stops = [given["stop"]] if isinstance(given["stop"], str) else self.items(given["stop"], "texts", place)
+            given["stop"] = tuple(checks.text(stop, f"{place}: stop", self.error) for stop in stops)
+        if "pattern" in given:
+            given["pattern"] = self.text(given["pattern"], f"{place}: pattern")
+        return Written(**given)
 
     def kind(self, value: Any) -> str:
         """What a message calls a value."""
@@ -134,16 +152,20 @@ def labelled(entries: Sequence[Any], where: str, key: str = "name") -> list[tupl
 
 def variable_content(v: FamilyVariable) -> dict[str, Any]:
     """A variable as ``Reader.variables`` reads it."""
-    return stated(
-        {
-            "name": v.name,
-            "options": list(v.options),
-            "templates": [str(template) for template in v.templates],
-            "parents": list(v.parents),
-            "exogenous": v.exogenous,
-            "uniform": v.uniform,
-        }
-    )
+    content: dict[str, Any] = {
+        "name": v.name,
+        "options": list(v.options),
+        "templates": [str(template) for template in v.templates],
+        "parents": list(v.parents),
+        "exogenous": v.exogenous,
+        "uniform": v.uniform,
+    }
+    if v.written is not None:
+        default = asdict(Written())
+        # How long it may be is said always: it is what a text costs.
+        own = {k: x for k, x in asdict(v.written).items() if k == "max_tokens" or x != default[k]}
+        content |= {"kind": v.kind, **own}
+    return stated(content)
 
 
 def stated(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ..checks import instance, items
 from ..dsl.language.choice import Choice
 from ..dsl.language.phrase import Phrase
 from ..dsl.language.site import sample
+from ..dsl.language.text import Text
 from ..dsl.scoring.scorings.registry import parse_scoring
 from ..dsl.scoring.template import Template
 from ..errors import FamilyError
@@ -24,7 +25,7 @@ from ..page.graph_picture import EXOGENOUS, MOST_DRAWN, graph_axes, marked_boxes
 from ..vignettes import Vignette
 from .declaration import Declaration
 from .file import from_own, from_reference, read, to_json
-from .variables import FamilyVariable
+from .variables import FamilyVariable, Written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,15 +73,33 @@ class Member:
         """Run the program; the phrases of all variables, in causal order."""
         phrases: dict[str, Phrase] = {}
         for variable, wording in zip(self.family.variables, self.wordings, strict=True):
-            choice = Choice(
-                lm,
-                variable.templates[wording],
-                variable.options,
-                given=[phrases[parent] for parent in variable.parents],
-                scoring="uniform" if variable.uniform else self.scoring,
-            )
-            phrases[variable.name] = sample(variable.name, choice, exogenous=variable.exogenous)
+            given, template = [phrases[parent] for parent in variable.parents], variable.templates[wording]
+            mechanism: Choice | Text
+            if variable.written is None:
+                scoring = "uniform" if variable.uniform else self.scoring
+                mechanism = Choice(lm, template, variable.options, given=given, scoring=scoring)
+            else:
+                mechanism = _text(lm, template, given, variable.written)
+            phrases[variable.name] = sample(variable.name, mechanism, exogenous=variable.exogenous)
         return phrases
+
+
+def _text(lm: LanguageModel, template: Template, given: list[Phrase], how: Written) -> Text:
+    return Text(
+        lm,
+        template,
+        given=given,
+        max_tokens=how.max_tokens,
+        stop=how.stop or None,
+        temperature=how.temperature,
+        top_k=how.top_k,
+        top_p=how.top_p,
+        pattern=how.pattern,
+    )
+
+
+def _values(v: FamilyVariable) -> str:
+    return few(v.options) if v.written is None else f"free text, at most {v.written.max_tokens} tokens"
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,7 +136,7 @@ class Family(Shown, Declaration):
             facts.append(("hidden", few(self.hidden)))
         if self.description:
             facts.append(("about", self.description))
-        rows = [(v.name, few(v.parents) if v.parents else "", few(v.options), len(v.templates)) for v in self.variables]
+        rows = [(v.name, few(v.parents) if v.parents else "", _values(v), len(v.templates)) for v in self.variables]
         title = f"Family: {self.name}, {len(self.variables)} variables, {self.size:,} members"
         return Form(title, facts, ("variable", "parents", "options", "wordings"), rows, picture=self._panel)
 
@@ -132,11 +151,12 @@ class Family(Shown, Declaration):
         return panel(lambda: graph_axes(boxes, edges, key=True, widen=True), f"Causal graph. {told}.")
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a variable, in causal order: ``options``, ``parents`` and ``templates`` (tuples), ``exogenous``."""
+        """One row a variable, in causal order: ``kind``, ``options``, ``parents`` and ``templates`` (tuples),
+        ``exogenous``."""
         import pandas as pd
 
-        rows = [(v.options, v.parents, tuple(map(str, v.templates)), v.exogenous) for v in self.variables]
-        columns = ["options", "parents", "templates", "exogenous"]
+        rows = [(v.kind, v.options, v.parents, tuple(map(str, v.templates)), v.exogenous) for v in self.variables]
+        columns = ["kind", "options", "parents", "templates", "exogenous"]
         return pd.DataFrame(rows, pd.Index([v.name for v in self.variables], name="variable"), columns)
 
     @property

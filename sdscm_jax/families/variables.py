@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 
-from ..checks import flag, instance, items, text
+from ..checks import count, flag, instance, items, real, text
 from ..dsl.scoring.template import BLANK, Template, parse_options
 from ..errors import FamilyError, OptionError, nearest
 
 
 @dataclass(frozen=True)
+class Written:
+    """How a variable is written that is free text; see ``Text`` for each.
+
+    Attributes:
+        max_tokens: most tokens that it may have.
+        stop: strings that end it; none: what its template has after the blank.
+        pattern: a regular expression that it must match; None: there is none.
+        temperature: of its tokens.
+        top_k, top_p: what a token is drawn from; None: from all.
+    """
+
+    max_tokens: int = 24
+    stop: tuple[str, ...] = ()
+    pattern: str | None = None
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+
+@dataclass(frozen=True)
 class FamilyVariable:
-    """One variable of a family.
+    """One variable of a family: a choice among options, or a text that the language model writes.
 
     Attributes:
         name: its name.
-        options: the K texts it may take.
+        options: the K texts it may take; none, where it is free text.
         templates: wordings, each with one blank; a member uses one of them.
         parents: names of earlier variables whose sentences it is given, in causal order.
         exogenous: may it not be intervened on?
         uniform: is it drawn uniformly, without asking the language model?
+        written: how it is written, where it is free text; None: it is a choice.
     """
 
     name: str
@@ -30,6 +52,12 @@ class FamilyVariable:
     parents: tuple[str, ...] = ()
     exogenous: bool = False
     uniform: bool = False
+    written: Written | None = None
+
+    @property
+    def kind(self) -> str:
+        """``"choice"`` or ``"text"``."""
+        return "choice" if self.written is None else "text"
 
 
 @dataclass(frozen=True)
@@ -99,10 +127,10 @@ def check_structure(variables: Sequence[FamilyVariable], where: str, keys: Keys 
                 text(part, place(v, keys.templates), FamilyError, empty=True)
             if BLANK in template.prefix or BLANK in template.suffix:
                 raise FamilyError(f"{place(v, keys.templates)}: {str(template)!r} has more than one blank {BLANK}")
-        try:
-            parse_options(v.options, v.templates[0])
-        except OptionError as error:
-            raise FamilyError(f"{place(v, keys.options)}: {error}") from error
+        if v.written is None:
+            _check_options(v, place(v, keys.options))
+        else:
+            _check_written(v, v.written, partial(place, v))
         for i, parent in enumerate(v.parents):
             text(parent, place(v, keys.parents), FamilyError)
             if parent not in position:
@@ -127,6 +155,34 @@ def check_structure(variables: Sequence[FamilyVariable], where: str, keys: Keys 
                     f"{place(v, keys.parents)}: {parent!r} comes later; list {parent!r} before {v.name!r}, "
                     "since variables stand in causal order"
                 )
+
+
+def _check_options(v: FamilyVariable, where: str) -> None:
+    try:
+        parse_options(v.options, v.templates[0])
+    except OptionError as error:
+        raise FamilyError(f"{where}: {error}") from error
+
+
+def _check_written(v: FamilyVariable, written: Written, place: Callable[[str], str]) -> None:
+    """Refuse what no ``Text`` can be made of, whatever the language model."""
+    instance(written, Written, place("written"), FamilyError)
+    if v.options:
+        raise FamilyError(f"{place('options')}: it is free text, which has none; leave them out, or kind: text")
+    if v.uniform:
+        raise FamilyError(f"{place('uniform')}: it is free text, which the language model writes; leave out 'uniform'")
+    count(written.max_tokens, place("max_tokens"), FamilyError)
+    real(written.temperature, place("temperature"), FamilyError, above=0)
+    if written.top_k is not None:
+        count(written.top_k, place("top_k"), FamilyError)
+    if written.top_p is not None:
+        real(written.top_p, place("top_p"), FamilyError, above=0, most=1)
+    for stop in items(written.stop, place("stop"), FamilyError, single=str):
+        text(stop, place("stop"), FamilyError)
+    if written.pattern is not None:
+        text(written.pattern, place("pattern"), FamilyError)
+        if written.stop:
+            raise FamilyError(f"{place('stop')}: a pattern says where the text ends; leave out one of them")
 
 
 def in_causal_order(variables: Sequence[FamilyVariable], order: Sequence[str]) -> tuple[FamilyVariable, ...]:

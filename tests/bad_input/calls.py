@@ -580,6 +580,19 @@ PUBLIC: dict[str, Call] = {
         parents=a((), m.listed(m.text, empty=True)),
         exogenous=a(False, m.flag),
         uniform=a(False, m.flag),
+        written=a(None, m.or_none(lambda v: False if not isinstance(v, families.Written) else None)),
+    ),
+    "families.Written": _with(
+        lambda place, /, **x: families.Family(
+            "x",
+            (families.FamilyVariable("x", (), member().family.variables[0].templates, written=families.Written(**x)),),
+        ),
+        max_tokens=a(8, m.count()),
+        stop=a((), m.listed(m.either(m.text), single=True, empty=True)),
+        pattern=a(None, m.or_none(m.either(m.text))),
+        temperature=a(1.0, m.real(0, ends=False)),
+        top_k=a(None, m.or_none(m.count())),
+        top_p=a(None, m.or_none(m.real(0, 1))),
     ),
     "families.table_family": of(
         families.table_family,
@@ -673,6 +686,10 @@ PUBLIC: dict[str, Call] = {
                 "unit": m.array(),
             }.items()
         },
+    ),
+    "bench.Dataset.texts": _with(
+        lambda place, /, **x: dataset().texts(**x),
+        setting=a("all", m.name("all", "observed")),
     ),
     "bench.Dataset.encoded": _with(
         lambda place, /, **x: dataset().encoded(**x),
