@@ -46,6 +46,7 @@ def audit(
     rate: float = 0.05,
     margin: float = 0.005,
     pairs: int = 3,
+    draws: int = 100,
     out: str | Path | None = None,
     truth: Vignette | None = None,
     memory: int | None = None,
@@ -69,6 +70,8 @@ def audit(
         margin: change of a probability that is too small to matter: a discovery is farther from 0. With 0, whatever a
             language model has learned imperfectly is discovered, since its own effects are measured without noise.
         pairs: example units for each language model and proxy.
+        draws: units for each wording, where a variable is free text: nobody sums over all texts, so effects are means
+            over this many units, whose noise is the same at all levels. More make each wording surer.
         out: a directory that keeps what single wordings said; a killed audit goes on there, and one of more wordings
             or language models pays for what is new. Finished, it gives the same tables and report to the last byte.
         truth: mechanisms that the language models' training text was generated from, to compare with. Only those
@@ -102,6 +105,7 @@ def audit(
     wordings = checks.count(wordings, "wordings", AuditError, least=2)
     option_wordings = checks.count(option_wordings, "option_wordings", AuditError)
     pairs = checks.count(pairs, "pairs", AuditError, least=0)
+    draws = checks.count(draws, "draws", AuditError, least=2)
     seed = checks.seed(seed, error=AuditError)
     level, rate = checks.share(level, "level", AuditError), checks.share(rate, "rate", AuditError)
     margin = checks.real(margin, "margin", AuditError, least=0, below=1)
@@ -129,7 +133,7 @@ def audit(
             scorer, keeper = TrieScorer(memory=memory), Keeper.of_lm(directory, lm, memory)
             tokens = 0
             for done, wording in enumerate(drawn):
-                found, asked = measured(spec, name, lm, wording, spec.scorings, scorer, keeper)
+                found, asked = measured(spec, name, lm, wording, spec.scorings, scorer, keeper, draws, seed)
                 rows += [{"lm": name, **row} for row in found]
                 tokens += asked
                 told(number * len(drawn) + done + 1)
@@ -147,17 +151,18 @@ def audit(
     known = None if truth is None else truth_of(spec, truth)
     settings = {
         "level": level, "wordings": wordings, "option_wordings": option_wordings, "seed": seed, "rate": rate,
-        "margin": margin, "versions": {name: version(name) for name in _VERSIONS},
+        "margin": margin, **({"draws": draws} if spec.written else {}),
+        "versions": {name: version(name) for name in _VERSIONS},
     }  # fmt: skip
     return AuditResult(
         spec=spec,
         lms=pd.DataFrame(asked_of),
         cells=main.drop(columns=[*compared_couplings(), *BOUNDS, "lower_bound", "upper_bound"]),
-        effects=effects_table(main, level, rate, margin, spec.absent),
+        effects=effects_table(main, level, rate, margin, spec.absent, drawn=bool(spec.written)),
         differences=differences_table(main, list(loaded), level, rate, margin, spec.absent),
         variance=variance_table(main),
         scorings=scorings_table(table, level),
-        couplings=couplings_table(main, compared_couplings()),
+        couplings=couplings_table(main, [name for name in compared_couplings() if main[name].notna().any()]),
         pairs=tuple(examples),
         asked=asked_table(spec, drawn),
         settings=settings,

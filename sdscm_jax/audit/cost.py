@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..engine.tabulation import CountingScorer, TrieScorer
 from ..errors import AuditError
 from ..models.language_model import LanguageModel
 from ..vignettes import Vignette
+from .drawn_units import drawn_tokens
 from .fits_model import check_context
 from .loaded import loaded_lms
 from .spec import AuditSpec, audit_spec
@@ -38,11 +40,12 @@ def audit_cost(
     truth: Vignette | None = None,
     memory: int | None = None,
     measure: bool = True,
+    draws: int = 100,
 ) -> pd.DataFrame:
     """How many tokens an audit takes of each language model, and about how long.
 
     Args:
-        spec, lms, wordings, option_wordings, seed, truth, memory: see ``audit``.
+        spec, lms, wordings, option_wordings, seed, truth, memory, draws: see ``audit``.
         measure: time some thousand tokens on each language model, for ``seconds``.
 
     Returns:
@@ -61,19 +64,37 @@ def audit_cost(
     option_wordings = checks.count(option_wordings, "option_wordings", AuditError)
     seed, measure = checks.seed(seed, error=AuditError), checks.flag(measure, "measure")
     memory = None if memory is None else checks.count(memory, "memory, a number of bytes,", AuditError)
+    draws = checks.count(draws, "draws", AuditError, least=2)
     spec = spec if isinstance(spec, AuditSpec) else audit_spec(spec)
     spec = spec if truth is None else spec.known_to(checks.instance(truth, Vignette, "truth", AuditError))
     drawn = draw_wordings(spec, wordings, option_wordings, seed)
     rows = []
     for name, (_, lm) in loaded_lms(spec, lms).items():
         check_context(spec, name, lm)
-        tokens = _tokens(spec, lm, drawn, memory)
-        seconds = tokens * _seconds_per_token(spec, lm, drawn[0], memory) if measure else float("nan")
+        tokens = _tokens(spec, lm, drawn, memory, draws)
+        seconds = tokens * _seconds_per_token(_told(spec), lm, drawn[0], memory) if measure else float("nan")
         rows.append({"lm": name, "cells": len(drawn), "tokens": tokens, "seconds": seconds})
     return pd.DataFrame(rows)
 
 
-def _tokens(spec: AuditSpec, lm: LanguageModel, drawn: Sequence[Wording], memory: int | None) -> int:
+def _told(spec: AuditSpec) -> AuditSpec:
+    """The audit with something told in place of each free text: a token takes as long to read as to write."""
+    if not spec.written:
+        return spec
+    stand_in = [v if v.written is None else replace(v, options=("...",), written=None) for v in spec.variables]
+    return replace(spec, variables=tuple(stand_in))
+
+
+def _tokens(
+    spec: AuditSpec, lm: LanguageModel, drawn: Sequence[Wording], memory: int | None, draws: int
+) -> int:  # fmt: skip
+    if spec.written:
+        first = {wording.proxy.name: wording for wording in reversed(drawn)}
+        each = {
+            name: sum(drawn_tokens(spec, lm, wording, scoring, draws) for scoring in spec.scorings)
+            for name, wording in first.items()
+        }
+        return sum(each[wording.proxy.name] for wording in drawn)
     scorer, total = CountingScorer(memory=memory), 0.0
     for proxy in spec.proxies:
         of_proxy = [wording for wording in drawn if wording.proxy.name == proxy.name]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from ..dsl.scoring.template import Template
-from ..effects.factors import Network
 from ..errors import AuditError
+from ..families import FamilyVariable
 from ..models.language_model import LanguageModel
 from .spec import AuditSpec
 
@@ -61,10 +63,14 @@ def _sentence_tokens(spec: AuditSpec, lm: LanguageModel) -> dict[str, int]:
         texts = [template.fill(option) for template in templates for option in options]
         return max(max(len(lm.codec.encode(text)), len(lm.codec.encode_after(text))) for text in texts)
 
-    found = {
-        v.name: longest(v.templates, [o for options in spec.option_wordings.get(v.name, (v.options,)) for o in options])
-        for v in spec.variables
-    }
+    def of_variable(v: FamilyVariable) -> int:
+        if v.written is None:
+            return longest(
+                v.templates, [o for options in spec.option_wordings.get(v.name, (v.options,)) for o in options]
+            )
+        return max(_around_text(template, lm) for template in v.templates) + v.written.max_tokens
+
+    found = {v.name: of_variable(v) for v in spec.variables}
     found[spec.attribute] = max(
         longest(proxy.templates, [text for texts in proxy.phrases.values() for text in texts]) for proxy in spec.proxies
     )
@@ -75,22 +81,30 @@ def _longest(spec: AuditSpec, lm: LanguageModel, lengths: dict[str, int]) -> int
     """Tokens of the longest text, with those around it; free text comes after every sentence."""
     texts = [lengths[v.name] + sum(lengths[p] for p in v.parents) for v in spec.variables]
     if spec.text is not None:
-        template = Template.parse(spec.text.template)
-        own = sum(len(lm.codec.encode_after(part)) for part in template if part.strip())
+        own = _around_text(Template.parse(spec.text.template), lm)
         kept = [spec.attribute, *(v.name for v in spec.variables)]
         texts.append(sum(lengths[n] for n in kept) + spec.text.max_tokens + own)
     return lm.around + max(texts)
 
 
-def check_options(spec: AuditSpec, name: str, network: Network) -> None:
+def _around_text(template: Template, lm: LanguageModel) -> int:
+    """Tokens of a template without what is written into it."""
+    return sum(len(lm.codec.encode_after(part)) for part in template if part.strip())
+
+
+def check_options(spec: AuditSpec, name: str, options: tuple[str, ...], most: np.ndarray) -> None:
     """Refuse a language model that never gives an option of the outcome.
+
+    Args:
+        spec: the audit.
+        name: of the language model.
+        options: of the outcome, as they are worded.
+        most: the greatest probability of each, in any context.
 
     Raises:
         AuditError: names the option and what to change.
     """
-    factor = network[spec.outcome]
-    most = factor.table.reshape(-1, len(factor.options)).max(0)
-    for option, probability in zip(factor.options, most, strict=True):
+    for option, probability in zip(options, most, strict=True):
         if probability < NO_PROBABILITY:
             raise AuditError(
                 f"audit {spec.name!r}: {name} gives the option {option!r} of {spec.outcome!r} no probability (at most "

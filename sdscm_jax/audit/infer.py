@@ -118,20 +118,22 @@ def _repeated(table: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
 
 
 def effects_table(
-    cells: pd.DataFrame, level: float, rate: float, margin: float = 0.0, absent: Collection[str] = ()
-) -> pd.DataFrame:
+    cells: pd.DataFrame, level: float, rate: float, margin: float = 0.0, absent: Collection[str] = (), *,
+    drawn: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """Effects of every language model, proxy and level; see ``AuditResult.effects``.
 
     Args:
         cells: as in ``AuditResult``, with bounds of the parts that depend on the coupling.
         level, rate, margin: see ``audit``.
         absent: effects that there is no path for.
+        drawn: cells are means over units that were drawn.
     """
-    rows = []
+    rows, method = [], "drawn" if drawn else "exact"
     for (lm, proxy, name), group in cells.groupby(CELL, sort=False):
         for row in _effects(group, {e: group[e] for e in EFFECTS}, level, margin, absent):
             bounds = {end: float(group[f"{row['effect']}_{end}"].mean()) for end in ("least", "greatest")}
-            told = "bounds" if np.isfinite(bounds["least"]) else "none" if np.isnan(row["value"]) else "exact"
+            told = "bounds" if np.isfinite(bounds["least"]) else "none" if np.isnan(row["value"]) else method
             rows.append({"lm": lm, "proxy": proxy, "level": name, **row, **bounds, "method": told})
     return discoveries(pd.DataFrame(rows), rate)
 

@@ -8,11 +8,13 @@ import numpy as np
 
 from ..dsl.handlers.intervention import nested
 from ..dsl.noise.couplings.registry import COUPLINGS
+from ..dsl.worlds.worlds import World
 from ..effects.bounds import event_bounds, transport_bounds
 from ..effects.counterfactual_graph import Target
 from ..effects.exact_source import Exact
 from ..effects.factors import Network
-from ..effects.source import shared_noise
+from ..effects.sampled_source import Sampled
+from ..effects.source import as_source, shared_noise
 from ..errors import EffectError
 from .roles import Roles
 
@@ -20,7 +22,7 @@ EFFECTS = ("total", "direct", "illegitimate", "legitimate", "unfair")
 BOUNDS = tuple(f"{effect}_{end}" for effect in EFFECTS for end in ("least", "greatest"))
 
 
-def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
+def measure(program: Network | Sampled, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
     """Effects of one level of the attribute against another, on the probability of the reported option.
 
     ``total`` = P(Y(b)) - P(Y(a)); ``direct`` = P(Y(b, M(a))) - P(Y(a)) with all mediators M as under the reference;
@@ -34,14 +36,15 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
     noise, which no table tells, so they are nan. Where it is one site, they are bounded.
 
     Args:
-        network: the program's tables.
+        program: the program's tables, whose effects are exact; or its units, over which they are averages.
         roles: what is asked.
         level, reference: numbers of the attribute's two levels, b and a.
 
     Returns:
         ``p_reference``, ``p_level``, the five effects, and ``sd_unit``: the standard deviation over units of the
-        individual effect given all that the attribute does not cause (nan where these are too many). And of each
-        effect ``_least`` and ``_greatest``, over all couplings: nan but for parts that depend on it.
+        individual effect given all that the attribute does not cause (nan where these are too many, and of units). And
+        of each effect ``_least`` and ``_greatest``, over all couplings: nan but for parts that depend on it, and of
+        units.
 
     >>> from sdscm_jax.effects.factors import Factor
     >>> a = Factor("a", (), np.array([0.5, 0.5]), ("x", "y"))
@@ -50,8 +53,9 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
     >>> found["total"], found["direct"], found["unfair"]
     (-0.25, -0.25, -0.25)
     """
-    source = Exact(network)
-    base, there = {roles.attribute: reference}, {roles.attribute: level}
+    source = as_source(program)
+    levels = source.options(roles.attribute)
+    base, there = {roles.attribute: levels[reference]}, {roles.attribute: levels[level]}
 
     def world(held: Sequence[str]) -> Target:
         return Target(roles.outcome, {**there, **{name: nested(base) for name in held}})
@@ -69,7 +73,7 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
         unfair = probability(roles.legitimate)
     else:
         unfair = float("nan")
-        bounds = transport_bounds(source, world(roles.legitimate), None)
+        bounds = transport_bounds(source, world(roles.legitimate), None) if isinstance(source, Exact) else None
         if bounds is not None:
             least, greatest = (float(end[roles.option]) for end in bounds)
     return {
@@ -80,7 +84,7 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
         "illegitimate": unfair - alone,
         "legitimate": after - unfair,
         "unfair": unfair - before,
-        "sd_unit": _unit_deviation(source, roles, base, there),
+        "sd_unit": _unit_deviation(source, roles, base, there) if isinstance(source, Exact) else float("nan"),
         **dict.fromkeys(BOUNDS, float("nan")),
         "illegitimate_least": least - alone,
         "illegitimate_greatest": greatest - alone,
@@ -91,7 +95,7 @@ def measure(network: Network, roles: Roles, level: int, reference: int = 0) -> d
     }
 
 
-def _unit_deviation(source: Exact, roles: Roles, base: dict[str, int], there: dict[str, int]) -> float:
+def _unit_deviation(source: Exact, roles: Roles, base: World, there: World) -> float:
     """Standard deviation of the effect over groups that are alike in what the attribute does not cause."""
     groups = [Target(name) for name in source.network.read_beside(roles.attribute, roles.outcome)]
     try:
@@ -111,14 +115,17 @@ def compared_couplings() -> tuple[str, ...]:
     return tuple(str(coupling) for coupling in COUPLINGS if not coupling.relative)
 
 
-def measure_couplings(network: Network, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
+def measure_couplings(program: Network | Sampled, roles: Roles, level: int, reference: int = 0) -> dict[str, float]:
     """Share of units for which it would change whether the outcome is the reported option.
 
     Returns:
         the share by coupling, and ``lower_bound`` and ``upper_bound``, which no coupling goes beyond. With mediators
-        they are outer bounds, which need not be reached.
+        they are outer bounds, which need not be reached. Of units, nan but under the coupling that these have, and the
+        bounds are those of two probabilities (Frechet).
     """
-    worlds = [Target(roles.outcome, {roles.attribute: value}) for value in (reference, level)]
+    if isinstance(program, Sampled):
+        return _of_units(program, roles, level, reference)
+    network, worlds = program, [Target(roles.outcome, {roles.attribute: value}) for value in (reference, level)]
     found = {}
     for coupling in compared_couplings():
         joint = Exact(network, coupling=coupling).joint(worlds).value
@@ -129,3 +136,17 @@ def measure_couplings(network: Network, roles: Roles, level: int, reference: int
     gains = event_bounds(source, roles.attribute, (worlds[0], others), (worlds[1], [roles.option]))
     losses = event_bounds(source, roles.attribute, (worlds[0], [roles.option]), (worlds[1], others))
     return {**found, "lower_bound": gains[0] + losses[0], "upper_bound": min(1.0, gains[1] + losses[1])}
+
+
+def _of_units(source: Sampled, roles: Roles, level: int, reference: int) -> dict[str, float]:
+    levels, option = source.options(roles.attribute), roles.option
+    worlds = [Target(roles.outcome, {roles.attribute: levels[value]}) for value in (reference, level)]
+    joint = source.joint(worlds).value
+    changed = float(joint[option].sum() + joint[:, option].sum() - 2 * joint[option, option])
+    before, after = float(joint[option].sum()), float(joint[:, option].sum())
+    own = source.coupling_of(roles.outcome)
+    return {
+        **{name: changed if name == own else float("nan") for name in compared_couplings()},
+        "lower_bound": abs(after - before),
+        "upper_bound": min(before + after, 2 - before - after),
+    }

@@ -12,14 +12,14 @@ import numpy as np
 from ..dsl.language.phrase import Phrase
 from ..dsl.language.site import sample
 from ..dsl.language.text import Text
-from ..dsl.tables.tabulate import Scorer, tabulate
+from ..dsl.tables.tabulate import tabulate
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..engine.tabulation import TrieScorer
 from ..families import Member
 from ..models.language_model import LanguageModel
 from .keeper import Keeper
-from .result import Pair
+from .result import FreeTexts, Pair
 from .spec import AuditSpec
 from .wording_effects import content_of
 from .wordings import Wording
@@ -95,7 +95,8 @@ def example_pairs(
 
     def fits(found: Any) -> bool:
         lengths = [[len(texts) for texts in row[1:]] for row in found["rows"]]
-        return lengths == [[len(spec.levels)] * 3] * min(count, UNITS) and type(found["tokens"]) is int
+        expected = [[len(spec.levels)] * (3 + 2 * len(spec.written))] * min(count, UNITS)
+        return lengths == expected and type(found["tokens"]) is int
 
     text = None if spec.text is None else asdict(spec.text)
     asked = {
@@ -115,19 +116,26 @@ def example_pairs(
             tuple(options[k] for k in outcomes),
             tuple(notes),
             wording.wording,
+            tuple(
+                FreeTexts(variable, tuple(said), tuple(parts))
+                for variable, said, parts in zip(spec.written, written[::2], written[1::2], strict=True)
+            ),
         )
-        for unit, texts, outcomes, notes in kept["rows"]
+        for unit, texts, outcomes, notes, *written in kept["rows"]
     ]
     return pairs, kept["tokens"]
 
 
 def _found(
-    spec: AuditSpec, lm: LanguageModel, wording: Wording, scoring: str, scorer: Scorer, count: int, seed: int
+    spec: AuditSpec, lm: LanguageModel, wording: Wording, scoring: str, scorer: TrieScorer, count: int, seed: int
 ) -> list[list[Any]]:
     """Units, each with its texts, numbers of outcomes and notes at every level, as JSON values."""
     member = wording.member(spec, scoring)
     worlds = [{spec.attribute: wording.phrases[level]} for level in spec.levels]
-    data = simulate(tabulate(member, lm, scorer=scorer), seed, UNITS, worlds=worlds)
+    if spec.written:
+        data = simulate(member, seed, UNITS, lm, worlds=worlds, memory=scorer.memory, logp=(), progress=False)
+    else:
+        data = simulate(tabulate(member, lm, scorer=scorer), seed, UNITS, worlds=worlds)
     outcomes = data.values[spec.outcome][:, 1:]
     differs = (outcomes != outcomes[:, :1]).any(1)
     # The more units have the same outcomes, the earlier.
@@ -138,10 +146,19 @@ def _found(
     return [
         [
             int(unit), [data.text(int(unit), w) for w in range(1, len(data.worlds))], outcomes[unit].tolist(),
-            list(notes[i]),
+            list(notes[i]), *(part for name in spec.written for part in _free_texts(data, name, int(unit))),
         ]
         for i, unit in enumerate(units)
     ]  # fmt: skip
+
+
+def _free_texts(data: Simulation, name: str, unit: int) -> tuple[list[str], list[int]]:
+    """What a unit's free text says in every world but the factual one, and where each parts from the first."""
+    tokens, phrase = data.values[name][unit, 1:], data.graph[name].phrase
+    assert phrase is not None
+    texts = np.ravel(phrase.at(tokens).text).tolist()
+    differs = tokens != tokens[:1]
+    return texts, np.where(differs.any(1), differs.argmax(1), -1).tolist()
 
 
 def _notes(

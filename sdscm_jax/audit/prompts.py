@@ -15,6 +15,8 @@ from .wordings import Wording
 COLUMNS = ["proxy", "wording", "option_wording", "site", "before", "prefix", "suffix", "options"]
 
 # Stand for a sentence and for those that it follows, where a whole conversation is shown.
+# Stands for options, and for a text, where the language model writes.
+WRITTEN = "what the model writes"
 BEFORE, OWN = "[the sentences before]", "[the sentence]"
 
 
@@ -53,7 +55,7 @@ def asked_table(spec: AuditSpec, wordings: Sequence[Wording]) -> pd.DataFrame:
             rows.append({
                 "proxy": w.proxy.name, "wording": w.wording, "option_wording": w.option_wording,
                 "site": variable.name, "before": " ".join(first[parent] for parent in variable.parents),
-                "prefix": template.prefix, "suffix": template.suffix, "options": tuple(variable.options),
+                "prefix": template.prefix, "suffix": template.suffix, "options": tuple(variable.options) or (WRITTEN,),
             })  # fmt: skip
-            first[variable.name] = template.fill(variable.options[0])
+            first[variable.name] = template.fill((*variable.options, f"[{WRITTEN}]")[0])
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class FreeTexts:
+    """What a variable that is free text says at every level of the attribute, in one unit.
+
+    Attributes:
+        name: of the variable.
+        texts: one for each level.
+        parts: number of the first token, from 0, in which each differs from that of the reference; -1: in none.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Pair:
     """One unit's texts at every level of the attribute, with the same noise.
 
@@ -21,11 +36,12 @@ class Pair:
         lm: short name of the language model.
         proxy: how the attribute is conveyed.
         unit: number of the unit.
-        wording: number of the wording.
         levels: of the attribute; the first is the reference.
         texts: the whole text at each level.
         outcomes: option of the outcome at each level.
         notes: free text written after the outcome at each level; ``""`` where there is none.
+        wording: number of the wording.
+        written: of each variable that is free text, in causal order, what it says at each level.
     """
 
     lm: str
@@ -36,6 +52,7 @@ class Pair:
     outcomes: tuple[str, ...]
     notes: tuple[str, ...]
     wording: int = 0
+    written: tuple[FreeTexts, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +76,8 @@ class AuditResult(Shown):
             audit finds in four of five cases, before any correction for many tests; ``wordings`` and ``repetitions``
             (counts); ``same_as``, an effect above that is the same number in every wording (``""``: none);
             ``least`` and ``greatest``, bounds over couplings, of a part that depends on these (its ``value`` is nan);
-            ``method`` (``exact``, ``bounds`` or ``none``); ``q``, ``q_any`` and ``discovery`` (see ``discoveries``).
+            ``method`` (``exact``, ``drawn``: means over units, ``bounds`` or ``none``); ``q``, ``q_any`` and
+            ``discovery`` (see ``discoveries``).
         differences: effects of ``lm`` minus those of ``other``, paired by wording: ``lm``, ``other``, ``proxy``,
             ``level``, ``effect``, ``value``, ``lower``, ``upper``, ``p``, ``detectable``, ``same_as``, ``q``,
             ``q_any``, ``discovery``; empty with one model.
@@ -75,7 +93,7 @@ class AuditResult(Shown):
             of the first combination, verbatim), ``prefix``, ``suffix``, ``options`` (tuple of texts). A language model
             that chats reads ``before`` and the sentence in the conversation of ``chats``.
         settings: ``level`` (of intervals), ``wordings``, ``option_wordings``, ``seed``, ``rate`` (false discovery
-            rate), ``versions``.
+            rate), ``draws`` (units of each wording, where a variable is free text), ``versions``.
         truth: ``level``, ``effect``, ``value`` (and ``proxy``, if it depends on that) of the SCM that text was
             generated from, only where it is known.
         chats: what stands around the sentences, verbatim, of language models that were loaded with ``chat=``: ``lm``,

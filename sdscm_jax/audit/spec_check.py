@@ -115,6 +115,11 @@ def _check_outcome(spec: SpecFields, where: str) -> None:
     if spec.outcome not in names:
         raise AuditError(f"{where}: outcome: there is no variable {spec.outcome!r}; {nearest(spec.outcome, names)}")
     options = spec.variable(spec.outcome).options
+    if spec.outcome in spec.written:
+        raise AuditError(
+            f"{where}: outcome: {spec.outcome!r} is free text, which has no probability to report; add a variable with "
+            f"options that reads it (a judge: parents: [{spec.outcome}]), and name that one"
+        )
     if spec.option not in options:
         raise AuditError(
             f"{where}: outcome: {spec.outcome!r} has no option {spec.option!r}; {nearest(spec.option, options)}"
@@ -186,6 +191,8 @@ def _check_option_wordings(spec: SpecFields, where: str) -> None:
         if name not in names:
             raise AuditError(f"{where}: there is no variable {name!r}; {nearest(name, names)}")
         options, place = spec.variable(name).options, f"{where}: {name!r}"
+        if name in spec.written:
+            raise AuditError(f"{place} is free text, which has no options; take it out")
         if not wordings or wordings[0] != options:
             first = list(wordings[0]) if wordings else "nothing"
             raise AuditError(f"{place}: the first wording is the options themselves, {list(options)}, got {first}")

@@ -89,6 +89,11 @@ class SpecFields:
         return tuple(v.name for v in self.variables if v.name in (*self.legitimate, *self.not_legitimate))
 
     @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the variables that are free text, in causal order."""
+        return tuple(v.name for v in self.variables if v.written is not None)
+
+    @property
     def absent(self) -> tuple[str, ...]:
         """Effects that are 0 whatever a language model says, as there is no such way."""
         direct = self.attribute in self.variable(self.outcome).parents

@@ -8,8 +8,10 @@ from typing import Any
 
 from ..dsl.tables.tabulate import Scorer, tabulate
 from ..effects.factors import Network, network
+from ..effects.sampled_source import Sampled
 from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel
+from .drawn_units import greatest_probabilities, source_of, units_of
 from .fits_model import check_options
 from .keeper import Keeper
 from .measure import BOUNDS, EFFECTS, compared_couplings, measure, measure_couplings
@@ -26,7 +28,7 @@ def _numbers() -> tuple[str, ...]:
 
 def measured(
     spec: AuditSpec, name: str, lm: LanguageModel, wording: Wording, scorings: Sequence[str], scorer: TrieScorer,
-    keeper: Keeper,
+    keeper: Keeper, draws: int = 1, seed: int = 0,
 ) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
     """Effects of every level in one wording, one row for each and for each scoring.
 
@@ -38,6 +40,7 @@ def measured(
         scorings: of every choice.
         scorer: asks it. It begins anew, so that the numbers do not depend on what was asked before.
         keeper: of what the language model answered.
+        draws, seed: of units, where something that bears on the outcome is free text.
 
     Returns:
         rows as in ``AuditResult.cells``, with ``scoring`` and the shares of ``measure_couplings``; without ``lm``.
@@ -49,22 +52,37 @@ def measured(
     names = _numbers()
     places = [(scoring, level) for scoring in scorings for level in spec.levels[1:]]
 
+    options = wording.options.get(spec.outcome, spec.variable(spec.outcome).options)
+
+    def program(scoring: str) -> tuple[Network | Sampled, int]:
+        """Tables or units, and what they took."""
+        if spec.written:
+            units = units_of(spec, lm, wording, scoring, draws, seed, scorer.memory)
+            check_options(spec, name, options, greatest_probabilities(units, spec.outcome))
+            return source_of(units), int(units.stats["tokens"])
+        before = scorer.counts(lm).tokens
+        tables = tables_of(spec, lm, wording, scoring, scorer)
+        table = tables[spec.outcome].table
+        check_options(spec, name, options, table.reshape(-1, table.shape[-1]).max(0))
+        return tables, scorer.counts(lm).tokens - before
+
     def compute() -> dict[str, Any]:
         scorer.forget()
-        before, rows = scorer.counts(lm).tokens, []
+        rows, tokens, roles = [], 0, roles_of(spec)
         for scoring in scorings:
-            tables = tables_of(spec, lm, wording, scoring, scorer)
-            check_options(spec, name, tables)
-            roles = roles_of(spec)
+            found, took = program(scoring)
+            tokens += took
             for number in range(1, len(spec.levels)):
-                found = {**measure(tables, roles, number), **measure_couplings(tables, roles, number)}
-                rows.append([found[name] for name in names])
-        return {"rows": rows, "tokens": scorer.counts(lm).tokens - before}
+                told = {**measure(found, roles, number), **measure_couplings(found, roles, number)}
+                rows.append([told[name] for name in names])
+        return {"rows": rows, "tokens": tokens}
 
     def fits(found: Any) -> bool:
         return [len(row) for row in found["rows"]] == [len(names)] * len(places) and type(found["tokens"]) is int
 
     asked = {"cell": list(names), "scorings": list(scorings), **content_of(spec, wording)}
+    if spec.written:
+        asked |= {"draws": draws, "seed": seed}
     kept = keeper(asked, fits, compute)
     # What a wording is called is no part of what was asked: it has another number in another audit.
     rows = [

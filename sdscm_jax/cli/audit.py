@@ -38,6 +38,7 @@ def audit(
     without: Annotated[str | None, typer.Option(help="Sentences to leave out, with commas.")] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="No free text after the outcome.")] = False,
     pairs: Annotated[int, typer.Option(help="Example units in the report.")] = 3,
+    draws: Annotated[int, typer.Option(help="Units of each wording, where a variable is free text.")] = 100,
     level: Annotated[float, typer.Option(help="Confidence of intervals.")] = 0.95,
     rate: Annotated[float, typer.Option(help="False discovery rate.")] = 0.05,
     margin: Annotated[float, typer.Option(help="Change of a probability that is too small to matter.")] = 0.005,
@@ -61,6 +62,7 @@ def audit(
         wordings = checks.count(wordings, "--wordings", AuditError, least=2)
         option_wordings = checks.count(option_wordings, "--option-wordings", AuditError)
         pairs = checks.count(pairs, "--pairs", AuditError, least=0)
+        draws = checks.count(draws, "--draws", AuditError, least=2)
         level, rate = checks.share(level, "--level", AuditError), checks.share(rate, "--rate", AuditError)
         margin = checks.real(margin, "--margin", AuditError, least=0, below=1)
         seed, out = checks.seed(seed, "--seed", AuditError), out if plan else checked_out(out)
@@ -77,7 +79,9 @@ def audit(
             asked = asked.known_to(hiring) if embedded else asked
             design = audit_plan(asked, wordings=wordings, option_wordings=option_wordings, level=level, margin=margin)
             _print_plan(design)
-            cost = audit_cost(asked, lm or None, wordings=wordings, option_wordings=option_wordings, seed=seed)
+            cost = audit_cost(
+                asked, lm or None, wordings=wordings, option_wordings=option_wordings, seed=seed, draws=draws
+            )
             _print_cost(cost)
             answer(plan=design, cost=cost)
             return
@@ -91,6 +95,7 @@ def audit(
             rate=rate,
             margin=margin,
             pairs=pairs,
+            draws=draws,
             out=out,
             progress=progress(),
             truth=hiring if embedded else None,

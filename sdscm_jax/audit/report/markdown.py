@@ -14,7 +14,7 @@ from ..result import AuditResult, Pair
 from . import tables
 from .differing import Piece, differing
 from .graph_text import mermaid
-from .sentences import Said, level_of, summary, written
+from .sentences import Said, level_of, parted, summary, written
 from .sentences_asked import asked_by_proxy, conversations, some
 from .spoken import counted
 from .tables import Table
@@ -109,13 +109,14 @@ def _terms(told: Mapping[str, str]) -> str:
 
 def _pair(found: Pair, result: AuditResult) -> str:
     lines = [f"### {_safe(f'{found.lm}, by {found.proxy}, unit {found.unit}')}"]
-    for level, pieces, outcome, note in zip(
-        found.levels, differing(found.texts), found.outcomes, found.notes, strict=True
+    for number, (level, pieces, outcome, note) in enumerate(
+        zip(found.levels, differing(found.texts), found.outcomes, found.notes, strict=True)
     ):
         lines.append(f"**{_safe(level)}**")
         lines.append("> " + _marked(pieces))
         said = written(result, note)
         lines.append(f"Outcome: {_safe(outcome)}" + (f". Written afterwards: {_safe(said)}" if said else ""))
+        lines += map(_safe, parted(found, number))
     return "\n\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from html import escape
 
 from ..result import AuditResult, Pair
 from .differing import differing
-from .sentences import Said, written
+from .sentences import Said, parted, written
 from .sentences_asked import Asked, some
 from .spoken import counted
 from .tables import Cell, Table
@@ -68,15 +68,15 @@ def paragraphs(*texts: str) -> str:
 def pair(found: Pair, result: AuditResult) -> str:
     """A pair's texts side by side; words that differ stand in brackets, are underlined, and are announced as marked."""
     columns = []
-    for level, pieces, outcome, note in zip(
-        found.levels, differing(found.texts), found.outcomes, found.notes, strict=True
+    for number, (level, pieces, outcome, note) in enumerate(
+        zip(found.levels, differing(found.texts), found.outcomes, found.notes, strict=True)
     ):
         text = "".join(f"<mark>[{escape(p.text)}]</mark>" if p.differs else escape(p.text) for p in pieces)
         said = written(result, note)
         free = f"<p>Written afterwards: {escape(said)}</p>" if said else ""
         columns.append(
             f'<div class="panel"><h4>{escape(level)}</h4><blockquote>{text}</blockquote>'
-            f"<p>Outcome: <b>{escape(outcome)}</b></p>{free}</div>"
+            f"<p>Outcome: <b>{escape(outcome)}</b></p>{free}{paragraphs(*parted(found, number))}</div>"
         )
     heading = f"{found.lm}, by {found.proxy}, unit {found.unit}"
     return f'<article><h3>{escape(heading)}</h3><div class="panels">{"".join(columns)}</div></article>'

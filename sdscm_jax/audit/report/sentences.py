@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..result import AuditResult
+from ..result import AuditResult, Pair
 from .rows import Group, Row, agreement, as_rows, effects_of, groups, known_truth, mean_over_wordings
 from .spoken import change, counted, findable, listed, near_limit, percent, probability, some_of, span
 from .words import EFFECTS, WITNESS
@@ -37,6 +37,28 @@ def written(result: AuditResult, note: str) -> str:
     """The sentence of the free text; empty where there is none."""
     text = result.spec.text
     return note.strip() if text is None or not note.strip() else text.template.replace("{}", note.strip())
+
+
+def parted(found: Pair, number: int) -> list[str]:
+    """Of every free text of a pair, where that of a level (by number) parts from the reference's.
+
+    >>> from sdscm_jax.audit.result import FreeTexts
+    >>> texts = FreeTexts("reason", ("so", "sad"), (-1, 1))
+    >>> pair = Pair("lm", "name", 0, ("a", "b"), ("", ""), ("", ""), ("", ""), written=(texts,))
+    >>> parted(pair, 1), parted(pair, 0)
+    (['reason: “sad” parts from that of “a” at token 2.'], [])
+    """
+    if number == 0:
+        return []
+    return [
+        f"{free.name}: “{free.texts[number].strip()}” "
+        + (
+            f"is that of “{found.levels[0]}”, token by token."
+            if free.parts[number] < 0
+            else f"parts from that of “{found.levels[0]}” at token {free.parts[number] + 1}."
+        )
+        for free in found.written
+    ]
 
 
 def _asked(result: AuditResult) -> Said:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ...families import FamilyVariable
 from ...page.spoken_numbers import number
 from ..result import AuditResult
 from .graph_text import ROLES, roles
 from .rows import Group, Row, agreement, as_rows, effects_of, groups, known_truth
-from .spoken import chance, change, findable, percent, probability, span
+from .spoken import chance, change, counted, findable, percent, probability, span
 
 _GROUP = ("language model", "proxy", "level")
 _SIZE = ("could find", "wordings", "repetitions")
@@ -74,12 +75,16 @@ def variables_table(result: AuditResult) -> Table:
     spec = result.spec
     found = roles(spec)
     rows = [(spec.attribute, found[spec.attribute], "nothing: it is set", spec.levels)]
-    rows += [(v.name, found[v.name], ", ".join(v.parents) or "nothing", v.options) for v in spec.variables]
+    rows += [(v.name, found[v.name], ", ".join(v.parents) or "nothing", _values(v)) for v in spec.variables]
     cells = tuple(
         tuple(Cell(text) for text in (name, role, parents, " / ".join(options)))
         for name, role, parents, options in rows
     )
     return Table("Variables", ("variable", "role", "depends on", "options"), cells)
+
+
+def _values(v: FamilyVariable) -> tuple[str, ...]:
+    return v.options if v.written is None else (f"free text, at most {counted(v.written.max_tokens, 'token')}",)
 
 
 def roles_told(result: AuditResult) -> dict[str, str]:

@@ -16,8 +16,8 @@ def what_varies(result: AuditResult) -> list[tuple[str, list[str]]]:
         head = f"{spec.attribute}, by {proxy.name}: {counted(len(proxy.templates), 'wording')}"
         told.append((f"{head}, {counted(most, 'phrase')} for a level", [*map(str, proxy.templates), *phrases]))
     for variable in spec.variables:
-        sets = spec.option_wordings.get(variable.name, (variable.options,))
+        sets = spec.option_wordings.get(variable.name, (variable.options,)) if variable.written is None else ()
         head = f"{variable.name}: {counted(len(variable.templates), 'wording')}"
-        head += f", {counted(len(sets), 'set')} of options"
+        head += f", {counted(len(sets), 'set')} of options" if sets else ", free text"
         told.append((head, [*map(str, variable.templates), *(f"options: {' / '.join(texts)}" for texts in sets)]))
     return told

@@ -58,7 +58,9 @@ METHOD = (
     (
         "All combinations",
         "Effects whose method is “exact” come from every combination of options, each weighted by its probability. "
-        "They have no sampling error.",
+        "They have no sampling error. Where a variable is free text, nobody can sum over all texts: the method is "
+        "“drawn”. In every wording so many units are drawn as the settings say (draws), each with the same noise at "
+        "all levels, and an effect is the mean of their probabilities; what the draws leave open is in the interval.",
     ),
     (
         "Parts of the effect",
