@@ -20,6 +20,7 @@ from ..errors import SDSCMError, SiteError, install
 from ..page.forms import Form, Shown, few
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun
+from .side_by_side import SideBySide, side_by_side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,6 +233,39 @@ class Simulation(Shown):
                 found[f"logp({name})"] = [*axes, f"{name} option"], self.log_probs[name], {}
                 coordinates[f"{name} option"] = list(options)
         return xr.Dataset(found, coordinates, {"provenance": json.dumps(self.provenance), "draws": self.draws})
+
+    def side_by_side(self, unit: int = 0, worlds: Sequence[str | int] | None = None) -> SideBySide:
+        """What a unit says in several worlds, with what differs from the first of them marked.
+
+        Args:
+            unit: number of the row.
+            worlds: labels or numbers; None: all.
+
+        Raises:
+            SiteError: there is no such unit or world, or no world is named.
+
+        >>> import jax, sdscm_jax as sd
+        >>> lm = sd.load_lm()
+        >>> def model(lm):
+        ...     pdl1 = sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
+        >>> print(sd.simulate(model, 3, 1, lm, worlds=[{"pdl1": "high"}]).side_by_side())
+        Unit 0 in 2 worlds
+          pdl1
+            factual        The tumor exhibits [low] levels of PD-L1.
+            do(pdl1=high)  The tumor exhibits [high] levels of PD-L1.
+        """
+        unit = count(unit, "unit", SiteError, least=-len(self), most=len(self) - 1)
+        named = range(len(self.worlds)) if worlds is None else items(worlds, "worlds", SiteError)
+        numbers = [self.world(world) for world in named]
+        if not numbers:
+            raise SiteError("worlds are one or more; none is named")
+        number, values = range(len(self))[unit], self.values
+        place = number
+        if self._kept is not None:
+            part, place = divmod(number, self._kept.size)
+            values, _ = self._kept.part(part)
+        own = {name: array[place, numbers] for name, array in values.items()}
+        return side_by_side(self.graph, number, [self.worlds[w] for w in numbers], own)
 
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""

@@ -337,6 +337,11 @@ PUBLIC: dict[str, Call] = {
         path=a(lambda: Path(tempfile.mkdtemp()) / "x.parquet", _PATH),
         logp=a(True, lambda v: m.flag(v) or m.listed(SITE)(v)),
     ),
+    "Simulation.side_by_side": _with(
+        lambda place, /, **x: simulated().side_by_side(**x),
+        unit=a(0, m.count(-4, 3)),
+        worlds=a(None, m.or_none(m.listed(m.either(lambda v: isinstance(v, str) or m.count(-3, 2)(v)), empty=False))),
+    ),
     "Simulation.text": _with(
         lambda place, /, **x: simulated().text(**x),
         unit=a(0, m.count(0, 3)),

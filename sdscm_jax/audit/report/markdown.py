@@ -8,11 +8,11 @@ from pathlib import Path
 from ...dsl.noise.couplings.registry import COUPLINGS
 from ...dsl.scoring.scorings.registry import SCORINGS
 from ...durable import make_directory, put
+from ...page.differing import Piece, differing
 from ...page.markdown_text import code_span as _code
 from ...page.markdown_text import plain_markdown as _safe
 from ..result import AuditResult, Pair
 from . import tables
-from .differing import Piece, differing
 from .graph_text import mermaid
 from .sentences import Said, level_of, parted, summary, written
 from .sentences_asked import asked_by_proxy, conversations, some

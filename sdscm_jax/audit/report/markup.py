@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 
+from ...page.differing import differing
 from ..result import AuditResult, Pair
-from .differing import differing
 from .sentences import Said, parted, written
 from .sentences_asked import Asked, some
 from .spoken import counted
