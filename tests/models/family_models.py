@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 import sdscm_jax as sd
-from sdscm_jax.models.decoder import KeyValues
+from sdscm_jax.models.pages import Pages, length
 
 from .make_golden import random_model
 
@@ -635,15 +635,15 @@ def _one_pass(lm: sd.LanguageModel, tokens: Array) -> Array:
 
 
 @jax.jit
-def _next(lm: sd.LanguageModel, tokens: Array, start: Array, cache: KeyValues) -> tuple[Array, KeyValues]:
+def _next(lm: sd.LanguageModel, tokens: Array, start: Array, cache: Pages) -> tuple[Array, Pages]:
     """Logits of tokens ``[B, T]`` after those that the first ``start`` slots of a cache hold."""
     rows, count = tokens.shape
-    slots = jnp.arange(cache.length)
-    earlier = jnp.broadcast_to(slots < start, (rows, count, cache.length))
+    slots = jnp.arange(length(cache))
+    earlier = jnp.broadcast_to(slots < start, (rows, count, len(slots)))
     own = jnp.broadcast_to(jnp.tri(count, dtype=bool), (rows, count, count))
     at = jnp.broadcast_to(start + jnp.arange(count), (rows, count))
     mask = jnp.concatenate([earlier, own], -1)
-    hidden, new = lm.encode(tokens, at, mask, cache, jnp.broadcast_to(slots, (rows, cache.length)))
+    hidden, new = lm.encode(tokens, at, mask, cache, jnp.broadcast_to(slots, (rows, len(slots))))
     put = jax.lax.dynamic_update_slice_in_dim
     return lm.decoder.logits(hidden), jax.tree.map(lambda old, x: put(old, x, start, axis=-2), cache, new)
 
@@ -655,10 +655,12 @@ def one_pass(lm: sd.LanguageModel, tokens: np.ndarray) -> np.ndarray:
 
 def in_chunks(lm: sd.LanguageModel, tokens: np.ndarray, size: int) -> np.ndarray:
     """Logits ``[B, T, V]``, of so many tokens at a time, with the keys and values of those before."""
-    c, (rows, length) = lm.config, tokens.shape
-    empty = (jnp.zeros((c.layers, rows, c.kv_heads, length, size), lm.dtype) for size in c.kept)
-    cache, logits = KeyValues(*empty), []
-    for start in range(0, length, size):
+    rows, count = tokens.shape
+    cache: Pages = jax.tree.map(
+        lambda kept: jnp.zeros((kept.layers, rows, kept.heads, count, kept.size), kept.dtype(lm.dtype)), lm.config.kept
+    )
+    logits = []
+    for start in range(0, count, size):
         part, cache = _next(lm, tokens[:, start : start + size], start, cache)
         logits.append(np.asarray(part))
     return np.concatenate(logits, axis=1)

@@ -1,0 +1,58 @@
+"""What layers take from other tokens, where layers differ in this: the switches of each mixer.
+
+A mixer is what a layer has in the place of attention, or beside it: attention with sizes of its own, a convolution, a
+recurrence. A model whose layers are not all alike says of each mixer which layers have it (``DecoderConfig.mixers``). The
+parameters of a mixer are a stack of their own, of those layers only, and so is what is kept of a token (see ``pages``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .pages import Kept, Pages
+
+if TYPE_CHECKING:
+    from .config import DecoderConfig
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention, in some layers.
+
+    Attributes:
+        layers: numbers of the layers that have it.
+        changes: switches of the configuration that are others here, and their values.
+        reads: name of the mixer whose keys and values are read, those of its last layer before this one; this one then
+            has none of its own and keeps nothing. None: it has its own.
+    """
+
+    layers: tuple[int, ...]
+    changes: tuple[tuple[str, Any], ...] = ()
+    reads: str | None = None
+
+    def kept(self, config: DecoderConfig) -> Pages:
+        """Sizes of what is kept of a token."""
+        return None if self.reads else config.key_values(len(self.layers))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A gated short convolution over the last tokens (LFM2; see ``short_conv``).
+
+    Attributes:
+        layers: numbers of the layers that have it.
+        size: over how many tokens it goes.
+        bias: of projections and convolution, is there one?
+    """
+
+    layers: tuple[int, ...]
+    size: int
+    bias: bool = False
+
+    def kept(self, config: DecoderConfig) -> Pages:
+        """Sizes of what is kept of a token: what the convolution reads of it."""
+        return Kept(len(self.layers), 1, config.width)
+
+
+Mixer = Heads | Convolution
