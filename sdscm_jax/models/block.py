@@ -1,4 +1,4 @@
-"""One layer of the decoder: what it takes from other tokens and an MLP, each between norms and added to what they read."""
+"""One layer of the decoder: what it takes from other tokens, and an MLP, each between norms and added to its input."""
 
 from __future__ import annotations
 

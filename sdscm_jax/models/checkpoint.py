@@ -232,7 +232,7 @@ def _source(
             values = np.empty((*some.shape, *sizes), dtype)
             for place in np.ndindex(some.shape):
                 # Experts that are stored together are read one at a time.
-                for number in range(sizes[0]) if len(sizes) > 2 else (None,):
+                for number in range(sizes[0]) if len(sizes) > 2 and ".experts." in path else (None,):
                     part = within
                     if number is not None:
                         part = ((within[0][0] + number, within[0][0] + number + 1), *within[1:])

@@ -73,6 +73,7 @@ class Experts:
         exact: router and corrections are float32, whatever the model is.
         shared_width: of the other MLP's hidden layer; 0: ``mlp_width``.
         inside: shares multiply what experts read, not what they give.
+        more: what normalised shares add up to is divided by this more.
     """
 
     count: int
@@ -92,6 +93,7 @@ class Experts:
     exact: bool = field(default=False, metadata=_LATER)
     shared_width: int = field(default=0, metadata=_LATER)
     inside: bool = field(default=False, metadata=_LATER)
+    more: float = field(default=0.0, metadata=_LATER)
 
     def __repr__(self) -> str:
         return _told(self)
@@ -161,8 +163,8 @@ class DecoderConfig:
             behind attention is then a stack for each kind (``dense``, ``sparse``). None: they do not.
         latent: keys and values are projections of one vector, which is kept in their place: ``kv_heads`` is 1 and
             ``head_dim`` the size of what queries are compared with. None: they are not.
-        mixers: what layers take from other tokens, where they differ in this: names of mixers, and their switches. Empty:
-            all have the attention that the fields above describe.
+        mixers: what layers take from other tokens, where they differ in this: names of mixers, and their switches.
+            Empty: all have the attention that the fields above describe.
         expert_mesh: the mesh over whose axis ``"expert"`` experts lie; None: over none.
         weights: ``"int8"``: the kernels of the layers are int8 with a scale for each output (see
             ``int8``); ``"int4"``: they are int4 (see ``int4``); None: they are of the model's dtype.
@@ -235,6 +237,16 @@ class DecoderConfig:
     def of(self, mixer: Mixer) -> DecoderConfig:
         """The switches of a mixer's layers."""
         return replace(self, mixers=(), **dict(mixer.changes if isinstance(mixer, Heads) else ()))
+
+    def products(self, seen: float) -> float:
+        """Products of numbers that a token takes in all layers, beside those with parameters, if it sees so many."""
+        if self.mixers:
+            return sum(mixer.products(self.of(mixer), seen) for _, mixer in self.mixers)
+        return self.layers * self.of_heads(seen)
+
+    def of_heads(self, seen: float) -> float:
+        """Products that attention takes of a token in one layer, if it sees so many."""
+        return self.heads * (self.head_dim + (self.head_dim if self.latent is None else self.latent.rank)) * seen
 
     def layers_of(self, path: str) -> tuple[int, ...] | None:
         """The layers that a parameter has a part of each for; None: it is of none of them."""

@@ -26,7 +26,7 @@ from .config import DecoderConfig
 from .feed import Feed
 from .mixed_layers import MixedLayers, make_mixer
 from .norms import make_norm
-from .pages import KeyValues, Pages
+from .pages import Pages
 from .rope import angles_at, layer_frequencies
 from .self_attention import Seen, Turns
 from .sight import OverCache, OverRows, Rows, Sight
@@ -192,6 +192,7 @@ class Decoder(nnx.Module):
             if growth is not None and c.growth is not None and c.growth[3]:
                 grown = jnp.where(constants["rotates"], 1.0, growth)
             turns = Turns(constants["rotates"] if c.turned_norm else None, grown)
+
             def seen(name: str, place: Array) -> Seen:
                 return Seen(sight, sight.stored(name, place), window, turned, turns)
 

@@ -47,6 +47,8 @@ from .family_switches import (
     windows,
 )
 from .feed import ACTIVATIONS, XIELU
+from .hybrid_switches import LFM2, LFM2_MOE
+from .hybrid_tensors import LFM2_MOE_TENSORS, LFM2_TENSORS
 from .mixed_switches import DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, LLAMA4, MINIMAX_M2, MINIMAX_M2_FIXED, code_of
 from .refused_models import REFUSED
 from .rope import EXACT_POSITIONS
@@ -187,6 +189,8 @@ FAMILIES: dict[str, Family] = {
         fixed=MINIMAX_M2_FIXED,
         further_layers=3,
     ),
+    "lfm2": Family(LFM2, LFM2_TENSORS),
+    "lfm2_moe": Family(LFM2_MOE, LFM2_MOE_TENSORS),
     "llama4_text": _LLAMA4,
     # With images: only the text model is read.
     "llama4": replace(

@@ -73,6 +73,8 @@ _LOADED = (
     Known("llama4_text", "Llama 4, the text model alone"),
     Known("glm4_moe", "GLM 4.5 to 4.7"),
     Known("minimax_m2", "MiniMax M2"),
+    Known("lfm2", "LFM 2, dense"),
+    Known("lfm2_moe", "LFM 2, with experts"),
 )
 _REFUSED = tuple(Known(name, models, refused=why) for name, (models, why) in REFUSED.items())
 

@@ -1,7 +1,7 @@
 """Layers of several kinds in one scan: each takes its mixers' parameters and pages from the stacks that have them.
 
-A layer has one mixer, or several beside one another whose results are added; which, is a number that goes over the layers
-with what else differs between them. So every kind is compiled once, however many layers there are.
+A layer has one mixer, or several beside one another whose results are added; which, is a number that goes over the
+layers with what else differs between them. So every kind is compiled once, however many layers there are.
 """
 
 from __future__ import annotations

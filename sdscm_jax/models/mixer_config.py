@@ -1,8 +1,8 @@
 """What layers take from other tokens, where layers differ in this: the switches of each mixer.
 
 A mixer is what a layer has in the place of attention, or beside it: attention with sizes of its own, a convolution, a
-recurrence. A model whose layers are not all alike says of each mixer which layers have it (``DecoderConfig.mixers``). The
-parameters of a mixer are a stack of their own, of those layers only, and so is what is kept of a token (see ``pages``).
+recurrence. A model whose layers are not all alike says of each mixer which layers have it (``DecoderConfig.mixers``).
+The parameters of a mixer are a stack of their own, of those layers only, and so is what is kept of a token (``pages``).
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ class Heads:
         """Sizes of what is kept of a token."""
         return None if self.reads else config.key_values(len(self.layers))
 
+    def products(self, config: DecoderConfig, seen: float) -> float:
+        """Products of numbers that a token takes, beside those with parameters, if it sees so many."""
+        return len(self.layers) * config.of_heads(seen)
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -53,6 +57,10 @@ class Convolution:
     def kept(self, config: DecoderConfig) -> Pages:
         """Sizes of what is kept of a token: what the convolution reads of it."""
         return Kept(len(self.layers), 1, config.width)
+
+    def products(self, config: DecoderConfig, seen: float) -> float:
+        """None: those of the convolution are with parameters."""
+        return 0.0
 
 
 Mixer = Heads | Convolution

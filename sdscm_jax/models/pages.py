@@ -1,8 +1,9 @@
 """What is kept of encoded tokens, so that tokens after them need not encode them again.
 
 A model's pages are a pytree of arrays. Each leaf has a leading axis of the layers that keep it; then come, in a cache,
-``[layers, ..., heads, S, size]`` (S tokens of each text), and in a pool ``[layers, slots, heads, size]``. Where all layers
-are alike, the pytree is ``KeyValues``; where they are not, it is a dictionary: the name of a mixer (see ``mixer_config``)
+``[layers, ..., heads, S, size]`` (S tokens of each text), and in a pool ``[layers, slots, heads, size]``. Where all
+layers are alike, the pytree is ``KeyValues``; where they are not, it is a dictionary: the name of a mixer (see
+``mixer_config``)
 -> what its layers keep.
 """
 

@@ -26,7 +26,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     "qwen3_5_moe": ("Qwen 3.5, with experts and images", RECURRENT),
     "granitemoehybrid": ("Granite 4", RECURRENT),
     "falcon_h1": ("Falcon H1", RECURRENT),
-    "lfm2": ("LFM 2", RECURRENT),
     "nemotron_h": ("Nemotron H and Nano 2 and 3", RECURRENT),
     "mamba2": ("Mamba 2", RECURRENT),
     "gemma3n": ("Gemma 3n, with images and sound", GEMMA3N),

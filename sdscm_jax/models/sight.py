@@ -85,7 +85,9 @@ class OverCache:
             return None
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False), self.past[name])
 
-    def by_text(self, of: Callable[..., Array], parts: tuple[Array, ...], stored: Pages, like: jax.ShapeDtypeStruct) -> Array:
+    def by_text(
+        self, of: Callable[..., Array], parts: tuple[Array, ...], stored: Pages, like: jax.ShapeDtypeStruct
+    ) -> Array:
         """``of(together, *parts)``, of parts ``[..., heads, T, size]``; of the heads, size and dtype of ``like``."""
         past = self.count
 
@@ -164,7 +166,9 @@ class OverRows:
         """The pages of one of the layers of a mixer."""
         return Stored(self.flat[name], place * self.slots)
 
-    def by_text(self, of: Callable[..., Array], parts: tuple[Array, ...], stored: Stored, like: jax.ShapeDtypeStruct) -> Array:
+    def by_text(
+        self, of: Callable[..., Array], parts: tuple[Array, ...], stored: Stored, like: jax.ShapeDtypeStruct
+    ) -> Array:
         """``of(together, *parts)`` of parts ``[heads, N, size]``; of the heads, size and dtype of ``like``."""
         rows, together, at_once = self.rows, self.together, self.at_once
         count, width = rows.members.shape

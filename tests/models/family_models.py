@@ -36,6 +36,7 @@ _SIZES = {
 _GROUPED = _SIZES | {"num_key_value_heads": 2, "rms_norm_eps": 1e-3}
 _WIDE = _GROUPED | {"head_dim": 10}
 _ROPE = {"rope_type": "default", "rope_theta": 300.0}
+_HYBRID = _SIZES | {"num_key_value_heads": 2, "rope_parameters": _ROPE}
 _LINEAR = {"rope_type": "linear", "rope_theta": 300.0, "factor": 3.0}
 _LLAMA3 = {
     "rope_type": "llama3",
@@ -536,6 +537,42 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
                 "projector_output_dim": 8,
                 "vision_output_dim": 8,
             },
+        },
+    ),
+    "lfm2": (
+        "lfm2",
+        _HYBRID
+        | {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "norm_eps": 1e-3,
+            "conv_bias": True,
+            "conv_L_cache": 4,
+            "block_multiple_of": 8,
+            "block_ffn_dim_multiplier": 1.3,
+            "tie_embedding": False,
+        },
+    ),
+    "lfm2, plain": (
+        "lfm2",
+        _HYBRID
+        | {
+            "layer_types": ["full_attention", "conv", "full_attention"],
+            "norm_eps": 1e-3,
+            "block_auto_adjust_ff_dim": False,
+        },
+    ),
+    "lfm2_moe": (
+        "lfm2_moe",
+        _HYBRID
+        | {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "norm_eps": 1e-3,
+            "moe_intermediate_size": 16,
+            "num_experts": 5,
+            "num_experts_per_tok": 3,
+            "num_dense_layers": 1,
+            "routed_scaling_factor": 1.7,
+            "conv_bias": True,
         },
     ),
     "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),

@@ -97,7 +97,7 @@ def random_model(
             is_table = any(part in name for part in ("embed_tokens", "embed_in", "wte", "wpe"))
             parameter.normal_(center, embeddings if is_table and embeddings is not None else spread)
         for name, buffer in model.named_buffers():
-            if name.endswith("correction_bias"):  # of experts' scores
+            if name.endswith(("correction_bias", "expert_bias")):  # of experts' scores
                 buffer.normal_(0, spread)
     return model
 

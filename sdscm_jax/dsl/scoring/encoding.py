@@ -19,9 +19,9 @@ import numpy as np
 from jax import Array
 
 from ...models.codec import Tokens, common_prefix
-from ...models.pages import Pages, followed_by, take
 from ...models.language_model import LanguageModel
 from ...models.options import OptionTokens
+from ...models.pages import Pages, followed_by, take
 from .option_tree import OptionTree, chain_tree, padded
 
 P = ParamSpec("P")

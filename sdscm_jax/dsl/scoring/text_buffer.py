@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ...models.pages import Pages
 from ...models.language_model import LanguageModel
+from ...models.pages import Pages
 from .encoding import Encoding
 
 
