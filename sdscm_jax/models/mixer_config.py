@@ -8,12 +8,22 @@ The parameters of a mixer are a stack of their own, of those layers only, and so
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from .pages import Kept, Pages
+from .pages import Kept, KeyValues, Pages
 
-if TYPE_CHECKING:
-    from .config import DecoderConfig
+
+class OfModel(Protocol):
+    """The switches of the whole model, as far as a mixer reads them; see ``config``."""
+
+    @property
+    def width(self) -> int: ...
+
+    def key_values(self, layers: int) -> KeyValues:
+        """Sizes of the keys and values of a token in so many layers of attention."""
+
+    def of_heads(self, seen: float) -> float:
+        """Products that attention takes of a token in one layer, if it sees so many."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +41,11 @@ class Heads:
     changes: tuple[tuple[str, Any], ...] = ()
     reads: str | None = None
 
-    def kept(self, config: DecoderConfig) -> Pages:
+    def kept(self, config: OfModel) -> Pages:
         """Sizes of what is kept of a token."""
         return None if self.reads else config.key_values(len(self.layers))
 
-    def products(self, config: DecoderConfig, seen: float) -> float:
+    def products(self, config: OfModel, seen: float) -> float:
         """Products of numbers that a token takes, beside those with parameters, if it sees so many."""
         return len(self.layers) * config.of_heads(seen)
 
@@ -54,11 +64,11 @@ class Convolution:
     size: int
     bias: bool = False
 
-    def kept(self, config: DecoderConfig) -> Pages:
+    def kept(self, config: OfModel) -> Pages:
         """Sizes of what is kept of a token: what the convolution reads of it."""
         return Kept(len(self.layers), 1, config.width)
 
-    def products(self, config: DecoderConfig, seen: float) -> float:
+    def products(self, config: OfModel, seen: float) -> float:
         """None: those of the convolution are with parameters."""
         return 0.0
 
