@@ -163,6 +163,7 @@ class DecoderConfig:
             behind attention is then a stack for each kind (``dense``, ``sparse``). None: they do not.
         latent: keys and values are projections of one vector, which is kept in their place: ``kv_heads`` is 1 and
             ``head_dim`` the size of what queries are compared with. None: they are not.
+        gated_output: what heads take is multiplied by a sigmoid of a projection of the layer's input (Qwen3-Next).
         mixers: what layers take from other tokens, where they differ in this: names of mixers, and their switches.
             Empty: all have the attention that the fields above describe.
         expert_mesh: the mesh over whose axis ``"expert"`` experts lie; None: over none.
@@ -215,6 +216,7 @@ class DecoderConfig:
     chunked: bool = field(default=False, metadata=_LATER)
     turned_norm: bool = field(default=False, metadata=_LATER)
     growth: tuple[float, float, int, bool] | None = field(default=None, metadata=_LATER)
+    gated_output: bool = field(default=False, metadata=_LATER)
     mixers: tuple[tuple[str, Mixer], ...] = field(default=(), metadata=_LATER)
     # Where a model lies does not say which it is.
     expert_mesh: Mesh | None = field(default=None, repr=False)

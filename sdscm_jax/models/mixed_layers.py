@@ -16,7 +16,8 @@ from flax import nnx
 from jax import Array
 
 from .config import DecoderConfig
-from .mixer_config import Convolution, Heads, Mixer
+from .delta_net import DeltaNet
+from .mixer_config import Convolution, Delta, Heads, Mixer
 from .pages import Pages
 from .self_attention import Seen, SelfAttention
 from .short_conv import GatedConvolution
@@ -29,7 +30,7 @@ def make_mixer(config: DecoderConfig, mixer: Mixer, dtype: Any, rngs: nnx.Rngs) 
     return _MODULES[type(mixer)](config, mixer, dtype, rngs)
 
 
-_MODULES: dict[type, Callable[..., nnx.Module]] = {Convolution: GatedConvolution}
+_MODULES: dict[type, Callable[..., nnx.Module]] = {Convolution: GatedConvolution, Delta: DeltaNet}
 
 
 class MixedLayers:

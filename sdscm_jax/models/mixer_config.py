@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .pages import Kept, KeyValues, Pages
+from .pages import Kept, KeyValues, Pages, Recurrent
 
 
 class OfModel(Protocol):
@@ -73,4 +73,43 @@ class Convolution:
         return 0.0
 
 
-Mixer = Heads | Convolution
+@dataclass(frozen=True)
+class Delta:
+    """The gated delta rule behind a short convolution (Qwen3-Next; see ``delta_net``).
+
+    Attributes:
+        layers: numbers of the layers that have it.
+        key_heads, value_heads: how many heads of queries and keys there are, and of values.
+        key_size, value_size: of a head's.
+        size: over how many tokens the convolution goes.
+    """
+
+    layers: tuple[int, ...]
+    key_heads: int
+    value_heads: int
+    key_size: int
+    value_size: int
+    size: int
+
+    @property
+    def channels(self) -> int:
+        """Of the convolution: queries, keys and values."""
+        return 2 * self.key_heads * self.key_size + self.value_heads * self.value_size
+
+    def kept(self, config: OfModel) -> Pages:
+        """Sizes of what is kept of a token."""
+        n = len(self.layers)
+        return Recurrent(
+            Kept(n, self.key_heads, self.key_size),
+            Kept(n, self.value_heads, self.value_size, exact=True),
+            Kept(n, self.value_heads, 2, exact=True),
+            Kept(n, 1, self.channels),
+        )
+
+    def products(self, config: OfModel, seen: float) -> float:
+        """Products of numbers that a token takes, beside those with parameters, if it sees so many."""
+        # The query and the key are compared with every key, and both take every value.
+        return 2 * len(self.layers) * (self.key_heads * self.key_size + self.value_heads * self.value_size) * seen
+
+
+Mixer = Heads | Convolution | Delta

@@ -56,6 +56,21 @@ class KeyValues(NamedTuple):
     values: Any
 
 
+class Recurrent(NamedTuple):
+    """What tokens add to the states of recurrent layers; see ``recurrence``.
+
+    Attributes:
+        keys, values: k and u.
+        decay: of ``recurrence.running``.
+        read: what the convolution before it reads.
+    """
+
+    keys: Any
+    values: Any
+    decay: Any
+    read: Any
+
+
 def length(pages: Pages) -> int:
     """Number of token slots S of a cache."""
     return int(jax.tree.leaves(pages)[0].shape[-2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -73,6 +74,9 @@ class SelfAttention(nnx.Module):
         else:
             self.latent = LatentProjections(c, c.latent, dtype, rngs)
             self.out = linear(c, "out", c.heads * c.latent.value, c.width, c.out_bias, dtype, rngs)
+        if c.gated_output:
+            size = c.heads * (c.head_dim if c.latent is None else c.latent.value)
+            self.output_gate = linear(c, "output_gate", c.width, size, c.qkv_bias, dtype, rngs)
         if c.sinks:
             self.sinks = nnx.Param(jnp.zeros(c.heads, dtype))
 
@@ -123,5 +127,7 @@ class SelfAttention(nnx.Module):
         attended = attend(c, seen.sight, q, k, v, seen.window, sinks, seen.stored)
         if c.latent is not None:
             attended = self.latent.values(attended)
-        mixed = jnp.swapaxes(attended, -2, -3)
-        return self.out(mixed.reshape(*x.shape[:-1], -1)), KeyValues(k, v)
+        mixed = jnp.swapaxes(attended, -2, -3).reshape(*x.shape[:-1], -1)
+        if c.gated_output:
+            mixed = mixed * jax.nn.sigmoid(self.output_gate(x))
+        return self.out(mixed), KeyValues(k, v)

@@ -134,9 +134,12 @@ class Stored(NamedTuple):
     pages: Pages
     start: Array
 
-    def only(self, pages: Pages) -> Stored:
-        """A part of the pages."""
-        return Stored(pages, self.start)
+
+def part(stored: Pages, of: Callable[[Pages], Pages]) -> Pages:
+    """A part of a layer's pages, in a pool or not; None: there are none."""
+    if isinstance(stored, Stored):
+        return stored._replace(pages=of(stored.pages))
+    return None if stored is None else of(stored)
 
 
 class OverRows:

@@ -6,7 +6,32 @@ such as biases: what a model has is decided by its switches.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+# Of a ``DecoderConfig``.
+Cut = Callable[[Any], tuple[int, tuple[int, ...]]]
+
+
+def by_head(c: Any) -> tuple[int, tuple[int, ...]]:
+    """Query, key and value of each head stand together."""
+    return c.heads, (c.head_dim,) * 3
+
+
+def by_kind(c: Any) -> tuple[int, tuple[int, ...]]:
+    """Queries, keys and values, of as many heads as there are of each."""
+    return 1, (c.heads * c.head_dim, c.kv_heads * c.head_dim, c.kv_heads * c.head_dim)
+
+
+def by_group(c: Any) -> tuple[int, tuple[int, ...]]:
+    """The queries that share a key, that key and its value, group by group."""
+    return c.kv_heads, (c.heads // c.kv_heads * c.head_dim, c.head_dim, c.head_dim)
+
+
+def by_latent_head(c: Any) -> tuple[int, tuple[int, ...]]:
+    """A key without rotation and a value, of each head."""
+    return c.heads, (c.latent.plain, c.latent.value)
 
 
 @dataclass(frozen=True)
@@ -17,11 +42,8 @@ class Tensor:
         source: the tensor's name; ``{i}`` stands for the layer, ``{e}`` for the expert.
         transpose: stored as ``[out, in]`` and needed as ``[in, out]``.
         part: ``(k, n)``: the k-th of n equal parts along the outputs.
-        by_head: there are such parts in each head, and not once in the whole tensor.
-        of_latent: these parts are of the sizes that a key without rotation and a value have.
-        by_group: the three parts are the queries that share a key, that key and its value, group by group.
-        alternating: outputs of the parts stand beside one another, the k-th of each n.
-        by_kind: the three parts are queries, keys and values, of as many heads as there are of each.
+        cut: how many groups of parts there are, and how large the parts of each are, of a configuration; None: one
+            group of equal ones.
         prefixed: does the family's prefix stand before the name?
         also: other names that the tensor has in some files, without a prefix.
     """
@@ -29,12 +51,9 @@ class Tensor:
     source: str
     transpose: bool = False
     part: tuple[int, int] | None = None
-    by_head: bool = False
-    by_kind: bool = False
+    cut: Cut | None = None
     prefixed: bool = True
     alternating: bool = False
-    by_group: bool = False
-    of_latent: bool = False
     also: tuple[str, ...] = ()
 
 
@@ -48,12 +67,11 @@ def linear_names(
     source: str,
     transpose: bool = True,
     part: tuple[int, int] | None = None,
-    by_head: bool = False,
-    by_kind: bool = False,
+    cut: Cut | None = None,
 ) -> dict[str, Tensor]:
     return {
-        f"{path}.kernel": Tensor(f"{source}.weight", transpose, part, by_head, by_kind),
-        f"{path}.bias": Tensor(f"{source}.bias", False, part, by_head, by_kind),
+        f"{path}.kernel": Tensor(f"{source}.weight", transpose, part, cut),
+        f"{path}.bias": Tensor(f"{source}.bias", False, part, cut),
     }
 
 
@@ -77,9 +95,9 @@ GPT_NEOX_TENSORS = {
     "head": Tensor("embed_out.weight", prefixed=False, also=("lm_head.weight",)),
     **norm_names("blocks.attention_norm", "layers.{i}.input_layernorm", bias=True),
     **norm_names("blocks.mlp_norm", "layers.{i}.post_attention_layernorm", bias=True),
-    **linear_names("blocks.query", "layers.{i}.attention.query_key_value", part=(0, 3), by_head=True),
-    **linear_names("blocks.key", "layers.{i}.attention.query_key_value", part=(1, 3), by_head=True),
-    **linear_names("blocks.value", "layers.{i}.attention.query_key_value", part=(2, 3), by_head=True),
+    **linear_names("blocks.query", "layers.{i}.attention.query_key_value", part=(0, 3), cut=by_head),
+    **linear_names("blocks.key", "layers.{i}.attention.query_key_value", part=(1, 3), cut=by_head),
+    **linear_names("blocks.value", "layers.{i}.attention.query_key_value", part=(2, 3), cut=by_head),
     **linear_names("blocks.out", "layers.{i}.attention.dense"),
     **linear_names("blocks.up", "layers.{i}.mlp.dense_h_to_4h"),
     **linear_names("blocks.down", "layers.{i}.mlp.dense_4h_to_h"),
@@ -130,9 +148,9 @@ GATE_AND_UP_TENSORS = {
 }
 PHI3_TENSORS = {
     **GATE_AND_UP_TENSORS,
-    **linear_names("blocks.query", "layers.{i}.self_attn.qkv_proj", part=(0, 3), by_kind=True),
-    **linear_names("blocks.key", "layers.{i}.self_attn.qkv_proj", part=(1, 3), by_kind=True),
-    **linear_names("blocks.value", "layers.{i}.self_attn.qkv_proj", part=(2, 3), by_kind=True),
+    **linear_names("blocks.query", "layers.{i}.self_attn.qkv_proj", part=(0, 3), cut=by_kind),
+    **linear_names("blocks.key", "layers.{i}.self_attn.qkv_proj", part=(1, 3), cut=by_kind),
+    **linear_names("blocks.value", "layers.{i}.self_attn.qkv_proj", part=(2, 3), cut=by_kind),
 }
 GLM4_TENSORS = {
     **GATE_AND_UP_TENSORS,
@@ -155,13 +173,6 @@ OPT_TENSORS = {
 }
 
 
-def _grouped_names(path: str, source: str, number: int) -> dict[str, Tensor]:
-    return {
-        f"{path}.kernel": Tensor(f"{source}.weight", True, (number, 3), by_group=True),
-        f"{path}.bias": Tensor(f"{source}.bias", False, (number, 3), by_group=True),
-    }
-
-
 APERTUS_TENSORS = {
     **norm_names("blocks.attention_norm", "layers.{i}.attention_layernorm"),
     **norm_names("blocks.mlp_norm", "layers.{i}.feedforward_layernorm"),
@@ -177,9 +188,9 @@ FALCON_TENSORS = {
     "head": Tensor("lm_head.weight", prefixed=False),
     **norm_names("blocks.attention_norm", "h.{i}.input_layernorm", bias=True),
     **norm_names("blocks.mlp_norm", "h.{i}.post_attention_layernorm", bias=True),
-    **_grouped_names("blocks.query", f"{_FALCON}.query_key_value", 0),
-    **_grouped_names("blocks.key", f"{_FALCON}.query_key_value", 1),
-    **_grouped_names("blocks.value", f"{_FALCON}.query_key_value", 2),
+    **linear_names("blocks.query", f"{_FALCON}.query_key_value", part=(0, 3), cut=by_group),
+    **linear_names("blocks.key", f"{_FALCON}.query_key_value", part=(1, 3), cut=by_group),
+    **linear_names("blocks.value", f"{_FALCON}.query_key_value", part=(2, 3), cut=by_group),
     **linear_names("blocks.out", f"{_FALCON}.dense"),
     **linear_names("blocks.up", "h.{i}.mlp.dense_h_to_4h"),
     **linear_names("blocks.down", "h.{i}.mlp.dense_4h_to_h"),
@@ -268,9 +279,7 @@ LATENT_TENSORS = {
     **linear_names("blocks.latent.down", f"{_ATTENTION}.kv_a_proj_with_mqa"),
     **norm_names("blocks.latent.norm", f"{_ATTENTION}.kv_a_layernorm"),
     **{
-        f"blocks.latent.{name}.kernel": Tensor(
-            f"{_ATTENTION}.kv_b_proj.weight", True, (number, 2), by_head=True, of_latent=True
-        )
+        f"blocks.latent.{name}.kernel": Tensor(f"{_ATTENTION}.kv_b_proj.weight", True, (number, 2), cut=by_latent_head)
         for number, name in enumerate(("key", "value"))
     },
 }

@@ -57,8 +57,8 @@ def test_program(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 # One of each kind in CI; what is left is looked at where its logits alone are not enough.
-IN_CI = ("mistral", "gemma3_text", "mixtral, windows", "deepseek_v3", "llama4_text, windows")
-BESIDE = ("gemma2", "gpt_oss, windows", "deepseek_v2, groups", "lfm2", "lfm2_moe")
+IN_CI = ("mistral", "gemma3_text", "mixtral, windows", "deepseek_v3", "llama4_text, windows", "qwen3_next")
+BESIDE = ("gemma2", "gpt_oss, windows", "deepseek_v2, groups", "lfm2_moe")
 
 
 @pytest.mark.parametrize(

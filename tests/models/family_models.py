@@ -37,6 +37,15 @@ _GROUPED = _SIZES | {"num_key_value_heads": 2, "rms_norm_eps": 1e-3}
 _WIDE = _GROUPED | {"head_dim": 10}
 _ROPE = {"rope_type": "default", "rope_theta": 300.0}
 _HYBRID = _SIZES | {"num_key_value_heads": 2, "rope_parameters": _ROPE}
+_DELTA = _WIDE | {
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 7,
+    "linear_value_head_dim": 5,
+    "linear_conv_kernel_dim": 3,
+    "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.6},
+}
 _LINEAR = {"rope_type": "linear", "rope_theta": 300.0, "factor": 3.0}
 _LLAMA3 = {
     "rope_type": "llama3",
@@ -573,6 +582,60 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "num_dense_layers": 1,
             "routed_scaling_factor": 1.7,
             "conv_bias": True,
+        },
+    ),
+    "qwen3_next": (
+        "qwen3_next",
+        _DELTA
+        | {
+            "num_experts": 5,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 24,
+            "norm_topk_prob": False,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen3_next, mixed": (
+        "qwen3_next",
+        _DELTA
+        | {
+            "layer_types": ["linear_attention", "linear_attention", "full_attention"],
+            "linear_num_key_heads": 3,
+            "linear_num_value_heads": 3,
+            "hidden_act": "gelu",
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 24,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "qwen3_5_text": ("qwen3_5_text", _DELTA | {"attention_bias": True}),
+    "qwen3_5_moe_text": (
+        "qwen3_5_moe_text",
+        {name: value for name, value in _DELTA.items() if name != "intermediate_size"}
+        | {
+            "num_experts": 5,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 24,
+        },
+    ),
+    "qwen3_5": (
+        "qwen3_5",
+        {
+            "text_config": _DELTA
+            | {"rope_parameters": {**_DELTA["rope_parameters"], "mrope_section": [1, 1, 1], "mrope_interleaved": True}},
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 24,
+                "num_position_embeddings": 16,
+            },
         },
     ),
     "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),
