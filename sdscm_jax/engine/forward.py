@@ -16,8 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..dsl.language.token_law import TokenLaw
 from ..dsl.noise.streams import fold_in, key_of_words, token_gumbels_at
-from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
+from ..models.pages import Kept, Pages
 from ..models.sharding import DATA, TENSOR, axis_size, over_data, place, replicated
 from .packing import Layout
 
@@ -59,36 +59,40 @@ class Pick:
 
 
 def token_bytes(lm: LanguageModel) -> int:
-    """Bytes that the keys and values of one token take."""
-    c = lm.config
-    return c.layers * c.kv_heads * sum(c.kept) * lm.dtype.itemsize
+    """Bytes that what is kept of one token takes."""
+    return sum(kept.bytes(lm.dtype) for kept in jax.tree.leaves(lm.config.kept))
 
 
-def empty_pool(lm: LanguageModel, capacity: int, lanes: int, mesh: Mesh | None) -> KeyValues:
-    """A pool ``[lanes, layers, capacity + 1, kv_heads, head_dim]``; the last slot is for padding."""
-    c = lm.config
+def empty_pool(lm: LanguageModel, capacity: int, lanes: int, mesh: Mesh | None) -> Pages:
+    """A pool, of leaves ``[lanes, layers, capacity + 1, heads, size]``; the last slot is for padding."""
+    kept = lm.config.kept
 
-    def zeros() -> KeyValues:
-        slots = lanes, c.layers, capacity + 1, c.kv_heads
-        return KeyValues(*(jnp.zeros((*slots, size), lm.dtype) for size in c.kept))
+    def zeros() -> Pages:
+        return jax.tree.map(
+            lambda k: jnp.zeros((lanes, k.layers, capacity + 1, k.heads, k.size), k.dtype(lm.dtype)), kept
+        )
 
-    return zeros() if mesh is None else jax.jit(zeros, out_shardings=_pool_sharding(mesh, c.kv_heads))()
-
-
-def _pool_sharding(mesh: Mesh, kv_heads: int) -> NamedSharding:
-    split = TENSOR if axis_size(mesh, TENSOR) > 1 and kv_heads % axis_size(mesh, TENSOR) == 0 else None
-    lanes = DATA if axis_size(mesh, DATA) > 1 else None
-    return NamedSharding(mesh, PartitionSpec(lanes, None, None, split, None))
+    return zeros() if mesh is None else jax.jit(zeros, out_shardings=_pool_sharding(mesh, kept))()
 
 
-def _step(lm: LanguageModel, pool: KeyValues, buffer: Array, arrays: Layout) -> tuple[Array, KeyValues]:
+def _pool_sharding(mesh: Mesh, kept: Pages) -> Any:
+    size, lanes = axis_size(mesh, TENSOR), DATA if axis_size(mesh, DATA) > 1 else None
+
+    def of(leaf: Kept) -> NamedSharding:
+        split = TENSOR if size > 1 and leaf.heads % size == 0 else None
+        return NamedSharding(mesh, PartitionSpec(lanes, None, None, split, None))
+
+    return jax.tree.map(of, kept)
+
+
+def _step(lm: LanguageModel, pool: Pages, buffer: Array, arrays: Layout) -> tuple[Array, Pages]:
     rows = jax.tree.map(jnp.asarray, arrays.rows)
     hidden, new = lm.decoder.encode_rows(jnp.asarray(arrays.tokens), jnp.asarray(arrays.positions), rows, pool)
-    layers, slots = pool.keys.shape[:2]
-    # By one leading index: for another axis an accelerator would turn the whole pool around.
-    places = jnp.arange(layers)[:, None] * slots + arrays.slots
 
     def put(old: Array, x: Array) -> Array:
+        layers, slots = old.shape[:2]
+        # By one leading index: for another axis an accelerator would turn the whole pool around.
+        places = jnp.arange(layers)[:, None] * slots + arrays.slots
         return old.reshape(-1, *old.shape[2:]).at[places].set(x).reshape(old.shape)
 
     return buffer.at[arrays.reads].set(hidden, mode="drop"), jax.tree.map(put, pool, new)
@@ -140,7 +144,7 @@ def _compiled(what: int | TokenLaw | None, treedef: Any, leaves: tuple, lanes: i
     args = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(s, d, sharding=where) for s, d, where in leaves])
     options: dict[str, Any] = {}
     if mesh is not None and what is None:
-        options["out_shardings"] = over_data(mesh), _pool_sharding(mesh, args[0].config.kv_heads)
+        options["out_shardings"] = over_data(mesh), _pool_sharding(mesh, args[0].config.kept)
     elif mesh is not None:
         options["out_shardings"] = replicated(mesh)
     # Where buffers are reused, the old ones are given up.
@@ -182,7 +186,7 @@ class Forward:
         """A buffer for hidden states ``[lanes, size, width]``."""
         return self._placed([np.zeros((size, self.lm.config.width), self.lm.dtype)] * self.lanes)
 
-    def step(self, pool: KeyValues, buffer: Array, layouts: list[Layout]) -> tuple[Array, KeyValues]:
+    def step(self, pool: Pages, buffer: Array, layouts: list[Layout]) -> tuple[Array, Pages]:
         """Encode a call in every lane; the buffer with what is read, and the pool. Both are used up."""
         return self._run(None, pool, buffer, self._placed(layouts))
 

@@ -173,16 +173,16 @@ def _flops(lm: LanguageModel, tokens: float, reads: float, length: int) -> float
     c = lm.config
     head = c.vocab_size * c.width
     body: float = sum(
-        numbers(x) for name in ("blocks", "dense", "sparse") for x in jax.tree.leaves(lm.params.get(name, {}))
+        numbers(x)
+        for name in ("blocks", "dense", "sparse", *dict(c.mixers))
+        for x in jax.tree.leaves(lm.params.get(name, {}))
     )
     if c.experts is not None:
         # A token goes through some of them only.
         stack = lm.params["blocks"] if c.dense is None else lm.params.get("sparse", {})
         theirs = sum(numbers(x) for x in jax.tree.leaves(stack.get("experts", {})))
         body -= theirs * (1 - c.experts.chosen / c.experts.count)
-    taken = c.head_dim if c.latent is None else c.latent.rank
-    attention = c.layers * c.heads * (c.head_dim + taken) * length / 2
-    return tokens * 2 * (body + attention) + reads * 2 * head
+    return tokens * 2 * (body + c.products(length / 2)) + reads * 2 * head
 
 
 def _seconds_per_token(run: Run, program: Any, memory: int, sampled: int) -> float:

@@ -5,7 +5,7 @@ Torch is never imported: tensors go from the files straight into arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -123,7 +123,7 @@ def load_parameters(
     """
     files = directory_tensors(stored) if isinstance(stored, Path) else stored
     family = FAMILIES[config.family]
-    family = replace(family, tensors=family.tensors | dict(files.renamed))
+    family = replace(family, tensors=family.tensors | dict(files.renamed or _instead(files, family, config)))
     _, state = abstract_decoder(config, dtype)
     wanted = parameter_paths(state)
     # Kernel -> the scales that are made of it, and stored nowhere.
@@ -147,6 +147,13 @@ def load_parameters(
             filled_by_path[path] = filled(source, target.dtype, where(path))
     flat = [(path, leaf.replace(filled_by_path[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
     return nnx.from_flat_state(flat)
+
+
+def _instead(files: StoredTensors, family: Family, config: DecoderConfig) -> Mapping[str, Tensor]:
+    """The other names that a family's files may have, where these have them."""
+    sources = {tensor.source.format(i=i) for tensor in family.instead.values() for i in range(config.layers)}
+    there = any(prefix + source in files.entries for prefix in (*family.prefixes, "") for source in sources)
+    return family.instead if there else {}
 
 
 def _scale_path(kernel: str) -> str:
@@ -232,7 +239,7 @@ def _source(
             values = np.empty((*some.shape, *sizes), dtype)
             for place in np.ndindex(some.shape):
                 # Experts that are stored together are read one at a time.
-                for number in range(sizes[0]) if len(sizes) > 2 else (None,):
+                for number in range(sizes[0]) if len(sizes) > 2 and ".experts." in path else (None,):
                     part = within
                     if number is not None:
                         part = ((within[0][0] + number, within[0][0] + number + 1), *within[1:])
@@ -278,28 +285,17 @@ def _output_axis(tensor: Tensor) -> int:
     return -2 if tensor.transpose else -1
 
 
-def _kinds(config: DecoderConfig) -> tuple[int, int, int]:
-    """Outputs of queries, keys and values."""
-    keys = config.kv_heads * config.head_dim
-    return config.heads * config.head_dim, keys, keys
-
-
-def _in_each_head(tensor: Tensor, config: DecoderConfig) -> tuple[int, ...]:
-    """Outputs of the parts of each head."""
-    if tensor.of_latent and config.latent is not None:
-        return config.latent.plain, config.latent.value
+def _cut(tensor: Tensor, config: DecoderConfig, outputs: int) -> tuple[int, tuple[int, ...]]:
+    """Groups of parts in a stored tensor, and the outputs of each part of one; ``outputs``: those of a part in all."""
     assert tensor.part is not None
-    return (config.head_dim,) * tensor.part[1]
+    return tensor.cut(config) if tensor.cut is not None else (1, (outputs,) * tensor.part[1])
 
 
 def _stored_shape(tensor: Tensor, shape: tuple[int, ...], config: DecoderConfig) -> tuple[int, ...]:
     stored = list(_turned(shape) if tensor.transpose else shape)
-    if tensor.by_kind or tensor.by_group:
-        stored[_output_axis(tensor)] = sum(_kinds(config))
-    elif tensor.by_head:
-        stored[_output_axis(tensor)] = config.heads * sum(_in_each_head(tensor, config))
-    elif tensor.part is not None:
-        stored[_output_axis(tensor)] *= tensor.part[1]
+    if tensor.part is not None:
+        groups, sizes = _cut(tensor, config, stored[_output_axis(tensor)])
+        stored[_output_axis(tensor)] = groups * sum(sizes)
     return tuple(stored)
 
 
@@ -320,18 +316,8 @@ def _read_part(files: StoredTensors, name: str, tensor: Tensor, bounds: Bounds, 
         found = files.read(name, tuple(index))
         return found[(*(slice(None),) * (found.ndim + axis), slice(number, None, parts), *(slice(None),) * (-1 - axis))]
     # Outputs that stand together in the file, how far apart the next ones are, and where they begin.
-    if tensor.by_kind:
-        together, each, begin = _kinds(config)[number], 0, sum(_kinds(config)[:number])
-    elif tensor.by_group:
-        queries = config.heads // config.kv_heads
-        together = config.head_dim * (1 if number else queries)
-        each, begin = config.head_dim * (queries + 2), config.head_dim * (0, queries, queries + 1)[number]
-    elif tensor.by_head:
-        sizes = _in_each_head(tensor, config)
-        together, each, begin = sizes[number], sum(sizes), sum(sizes[:number])
-    else:
-        together = files.shape(name)[axis] // parts
-        each, begin = together * parts, together * number
+    _, sizes = _cut(tensor, config, files.shape(name)[axis] // parts)
+    together, each, begin = sizes[number], sum(sizes), sum(sizes[:number])
     pieces = []
     for first in range(start - start % together, stop, together):
         offset = first // together * each + begin - first
@@ -377,9 +363,7 @@ def _join(tensor: Tensor, parts: list[np.ndarray], config: DecoderConfig) -> np.
     if tensor.alternating:
         beside = np.stack([np.moveaxis(part, axis, -1) for part in parts], -1)
         return np.moveaxis(beside.reshape(*beside.shape[:-2], -1), -1, axis)
-    if not (tensor.by_head or tensor.by_group):
-        return np.concatenate(parts, axis)
     moved = [np.moveaxis(part, axis, 0) for part in parts]
-    groups = config.kv_heads if tensor.by_group else config.heads
+    groups, _ = _cut(tensor, config, len(moved[0]))
     by_group = np.concatenate([x.reshape(groups, -1, *x.shape[1:]) for x in moved], axis=1)
     return np.moveaxis(by_group.reshape(-1, *by_group.shape[2:]), 0, axis)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from jax.sharding import Mesh
+
+from .mixer_config import Heads, Mixer
+from .pages import Kept, KeyValues, Pages
 
 # A field that came later: it is not in the representation, by which models are identified, where it is off.
 _LATER = {"later": True}
@@ -70,6 +73,7 @@ class Experts:
         exact: router and corrections are float32, whatever the model is.
         shared_width: of the other MLP's hidden layer; 0: ``mlp_width``.
         inside: shares multiply what experts read, not what they give.
+        more: what normalised shares add up to is divided by this more.
     """
 
     count: int
@@ -89,6 +93,7 @@ class Experts:
     exact: bool = field(default=False, metadata=_LATER)
     shared_width: int = field(default=0, metadata=_LATER)
     inside: bool = field(default=False, metadata=_LATER)
+    more: float = field(default=0.0, metadata=_LATER)
 
     def __repr__(self) -> str:
         return _told(self)
@@ -158,6 +163,9 @@ class DecoderConfig:
             behind attention is then a stack for each kind (``dense``, ``sparse``). None: they do not.
         latent: keys and values are projections of one vector, which is kept in their place: ``kv_heads`` is 1 and
             ``head_dim`` the size of what queries are compared with. None: they are not.
+        gated_output: what heads take is multiplied by a sigmoid of a projection of the layer's input (Qwen3-Next).
+        mixers: what layers take from other tokens, where they differ in this: names of mixers, and their switches.
+            Empty: all have the attention that the fields above describe.
         expert_mesh: the mesh over whose axis ``"expert"`` experts lie; None: over none.
         weights: ``"int8"``: the kernels of the layers are int8 with a scale for each output (see
             ``int8``); ``"int4"``: they are int4 (see ``int4``); None: they are of the model's dtype.
@@ -208,16 +216,39 @@ class DecoderConfig:
     chunked: bool = field(default=False, metadata=_LATER)
     turned_norm: bool = field(default=False, metadata=_LATER)
     growth: tuple[float, float, int, bool] | None = field(default=None, metadata=_LATER)
+    gated_output: bool = field(default=False, metadata=_LATER)
+    mixers: tuple[tuple[str, Mixer], ...] = field(default=(), metadata=_LATER)
     # Where a model lies does not say which it is.
     expert_mesh: Mesh | None = field(default=None, repr=False)
     # Not in what a model is identified by: the parameters differ themselves.
     weights: str | None = field(default=None, repr=False)
     low_rank: tuple[tuple[str, int], ...] = field(default=(), repr=False)
 
+    def key_values(self, layers: int) -> KeyValues:
+        """Sizes of the keys and values of a token in so many layers of attention."""
+        sizes = (self.head_dim, self.head_dim) if self.latent is None else (self.latent.turned, self.latent.rank)
+        return KeyValues(*(Kept(layers, self.kv_heads, size) for size in sizes))
+
     @property
-    def kept(self) -> tuple[int, int]:
-        """Sizes of what is kept as the key and as the value of a token, for each of ``kv_heads``."""
-        return (self.head_dim, self.head_dim) if self.latent is None else (self.latent.turned, self.latent.rank)
+    def kept(self) -> Pages:
+        """Sizes of what is kept of a token: a pytree of ``Kept``, as pages are one of arrays."""
+        if not self.mixers:
+            return self.key_values(self.layers)
+        return {name: mixer.kept(self.of(mixer)) for name, mixer in self.mixers}
+
+    def of(self, mixer: Mixer) -> DecoderConfig:
+        """The switches of a mixer's layers."""
+        return replace(self, mixers=(), **dict(mixer.changes if isinstance(mixer, Heads) else ()))
+
+    def products(self, seen: float) -> float:
+        """Products of numbers that a token takes in all layers, beside those with parameters, if it sees so many."""
+        if self.mixers:
+            return sum(mixer.products(self.of(mixer), seen) for _, mixer in self.mixers)
+        return self.layers * self.of_heads(seen)
+
+    def of_heads(self, seen: float) -> float:
+        """Products that attention takes of a token in one layer, if it sees so many."""
+        return self.heads * (self.head_dim + (self.head_dim if self.latent is None else self.latent.rank)) * seen
 
     def layers_of(self, path: str) -> tuple[int, ...] | None:
         """The layers that a parameter has a part of each for; None: it is of none of them."""
@@ -226,7 +257,7 @@ class DecoderConfig:
             return tuple(range(self.layers))
         if stack in ("dense", "sparse"):
             return tuple(i for i in range(self.layers) if (i in (self.dense or ())) == (stack == "dense"))
-        return None
+        return next((mixer.layers for name, mixer in self.mixers if name == stack), None)
 
     def __repr__(self) -> str:
         return _told(self)

@@ -20,12 +20,16 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from .attention import Attention, KeyValues, Rows, capped, over_cache, over_rows, precision_of
-from .block import Block, Turns
+from .attention import capped, precision_of
+from .block import Block
 from .config import DecoderConfig
 from .feed import Feed
+from .mixed_layers import MixedLayers, make_mixer
 from .norms import make_norm
+from .pages import Pages
 from .rope import angles_at, layer_frequencies
+from .self_attention import Seen, Turns
+from .sight import OverCache, OverRows, Rows, Sight
 
 # Tokens of the vocabulary whose logits are computed together where only their sum is wanted.
 _VOCABULARY = 4096
@@ -40,11 +44,11 @@ def _growth(growth: tuple[float, float, int, bool], positions: Array) -> Array:
     return 1 + scale * jnp.log1p(jnp.floor((positions.astype(jnp.float32) + offset) / every))
 
 
-def _stack_of_feeds(config: DecoderConfig, sparse: bool, count: int, dtype: Any, rngs: nnx.Rngs) -> Feed:
+def _stack(make: Callable[[nnx.Rngs], nnx.Module], count: int, rngs: nnx.Rngs) -> Any:
     @nnx.split_rngs(splits=count)
     @nnx.vmap(in_axes=0, out_axes=0)
-    def stacked(rngs: nnx.Rngs) -> Feed:
-        return Feed(config, sparse, dtype, rngs)
+    def stacked(rngs: nnx.Rngs) -> nnx.Module:
+        return make(rngs)
 
     return stacked(rngs)
 
@@ -77,16 +81,12 @@ class Decoder(nnx.Module):
                 embedding_init=table,
                 rngs=rngs,
             )
-
-        @nnx.split_rngs(splits=config.layers)
-        @nnx.vmap(in_axes=0, out_axes=0)
-        def stacked(rngs: nnx.Rngs) -> Block:
-            return Block(config, dtype, rngs)
-
-        self.blocks = stacked(rngs)
+        self.blocks = _stack(partial(Block, config, dtype), config.layers, rngs)
+        for name, mixer in config.mixers:
+            setattr(self, name, _stack(partial(make_mixer, config, mixer, dtype), len(mixer.layers), rngs))
         for name in ("dense", "sparse") if config.dense is not None else ():
             if count := len(config.layers_of(name) or ()):
-                setattr(self, name, _stack_of_feeds(config, name == "sparse", count, dtype, rngs))
+                setattr(self, name, _stack(partial(Feed, config, name == "sparse", dtype), count, rngs))
         self.final_norm = make_norm(config, config.width, dtype, rngs)
         if not config.tied:
             self.head = nnx.Param(table(rngs.params(), (config.vocab_size, config.width), dtype))
@@ -96,9 +96,9 @@ class Decoder(nnx.Module):
         tokens: Array,
         positions: Array,
         mask: Array,
-        past: KeyValues | None = None,
+        past: Pages = None,
         past_positions: Array | None = None,
-    ) -> tuple[Array, KeyValues]:
+    ) -> tuple[Array, Pages]:
         """Run the stack over new tokens.
 
         Args:
@@ -106,16 +106,17 @@ class Decoder(nnx.Module):
             positions: int ``[..., T]``.
             mask: bool ``[..., T, S + T]``, True where a token (row) may look at a slot (column):
                 first the S cached slots, then the T new ones.
-            past: keys and values of the S cached slots.
-            past_positions: int ``[..., S]``, read only by layers with a sliding window.
+            past: pages of the S cached slots (see ``pages``): keys and values, where all layers are alike.
+            past_positions: int ``[..., S]``, read only by layers with a sliding window and by recurrent ones.
 
         Returns:
-            hidden states ``[..., T, width]`` after the final norm, and the new tokens' keys and
-            values.
+            hidden states ``[..., T, width]`` after the final norm, and the new tokens' pages.
         """
-        if past is not None and past_positions is None and self.config.windows:
-            raise ValueError("layers with a sliding window need the positions of the cached tokens: past_positions")
-        return self._run(tokens, positions, over_cache(self.config, mask, positions, past_positions), past)
+        c = self.config
+        if past is not None and past_positions is None and (c.windows or c.mixers):
+            kinds = "layers with a sliding window" if c.windows else "layers of several kinds"
+            raise ValueError(f"{kinds} need the positions of the cached tokens: past_positions")
+        return self._run(tokens, positions, OverCache(mask, positions, past, past_positions), past)
 
     def hidden(self, tokens: Array, positions: Array, mask: Array, layer: int) -> Array:
         """Hidden states ``[..., T, width]`` after ``layer`` blocks; after all of them also after the final norm.
@@ -124,30 +125,27 @@ class Decoder(nnx.Module):
             tokens, positions, mask: as for ``encode``, with nothing cached.
             layer: 0 (what the first block reads) to ``config.layers``.
         """
-        attention = over_cache(self.config, mask, positions, None)
-        return self._run(tokens, positions, attention, None, layer)[0]
+        return self._run(tokens, positions, OverCache(mask, positions, None, None), None, layer)[0]
 
-    def encode_rows(self, tokens: Array, positions: Array, rows: Rows, pool: KeyValues) -> tuple[Array, KeyValues]:
+    def encode_rows(self, tokens: Array, positions: Array, rows: Rows, pool: Pages) -> tuple[Array, Pages]:
         """Run the stack over tokens of many texts laid end to end, so that no product has padding.
 
         Args:
             tokens, positions: int ``[N]``.
             rows: which text each token belongs to, and where that text's earlier tokens are.
-            pool: keys and values of encoded tokens of all texts, ``[layers, slots, kv_heads, head_dim]``.
+            pool: pages of encoded tokens of all texts, ``[layers, slots, heads, size]``.
 
         Returns:
-            hidden states ``[N, width]`` after the final norm, and the new tokens' keys and values
-            ``[layers, N, kv_heads, head_dim]``.
+            hidden states ``[N, width]`` after the final norm, and the new tokens' pages ``[layers, N, heads, size]``.
         """
-        attention = over_rows(self.config, rows, positions, pool)
-        hidden, new = self._run(tokens, positions, attention, jnp.arange(self.config.layers))
+        hidden, new = self._run(tokens, positions, OverRows(rows, positions, pool), jnp.arange(self.config.layers))
         return hidden, jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), new)
 
     def _run(
-        self, tokens: Array, positions: Array, attention: Attention, of_layers: Any, most: int | None = None
-    ) -> tuple[Array, KeyValues]:
-        """Embed tokens and run the layers, or the first ``most`` of them; ``attention`` sees a layer's slice of
-        ``of_layers`` last."""
+        self, tokens: Array, positions: Array, sight: Sight, of_layers: Any, most: int | None = None
+    ) -> tuple[Array, Pages]:
+        """Embed tokens and run the layers, or the first ``most`` of them; ``of_layers``: where a layer finds its pages,
+        if all are alike."""
         c = self.config
         x = jnp.take(self.embedding.embedding[...], tokens, axis=0, mode="clip")
         if c.embedding_scale != 1:
@@ -163,7 +161,7 @@ class Decoder(nnx.Module):
         if frequencies is not None and same_rope:
             shared = angles(jnp.asarray(frequencies[0]))
             shared = shared if amplitudes[0] == 1 else shared.times(amplitudes[0])
-        per_layer: dict[str, Array] = {}
+        per_layer: dict[str, Any] = {}
         if frequencies is not None and not same_rope:
             per_layer["frequency"] = jnp.asarray(frequencies)
             if any(amplitude != 1 for amplitude in amplitudes):
@@ -177,28 +175,46 @@ class Decoder(nnx.Module):
             sparse = np.array([i not in c.dense for i in range(c.layers)])
             per_layer["sparse"] = jnp.asarray(sparse)
             per_layer["place"] = jnp.asarray(np.where(sparse, sparse.cumsum(), (~sparse).cumsum()) - 1, jnp.int32)
+        mixed = None
+        if c.mixers:
+            mixed = MixedLayers(c, {name: getattr(self, name) for name, _ in c.mixers})
+            per_layer["mixed"], of_layers = mixed.constants, None
 
-        def layer(x: Array, inputs: tuple) -> tuple[Array, KeyValues]:
-            params, constants, own = inputs
+        def layer(carried: tuple[Array, Any], inputs: tuple) -> tuple[tuple[Array, Any], Pages]:
+            (x, lent), (params, constants, own) = carried, inputs
             block = nnx.merge(graph, params)
             turned = angles(constants["frequency"]) if "frequency" in constants else shared
             if turned is not None and "amplitude" in constants:
                 turned = turned.times(constants["amplitude"])
-            sinks = block.sinks[...] if c.sinks else None
             window = constants.get("window")
             behind = None if c.dense is None else partial(self._behind, constants["sparse"], constants["place"])
             grown = growth
             if growth is not None and c.growth is not None and c.growth[3]:
                 grown = jnp.where(constants["rotates"], 1.0, growth)
             turns = Turns(constants["rotates"] if c.turned_norm else None, grown)
-            return block(x, turned, lambda q, k, v: attention(q, k, v, window, sinks, own), behind, turns)
+
+            def seen(name: str, place: Array) -> Seen:
+                return Seen(sight, sight.stored(name, place), window, turned, turns)
+
+            def mix(normed: Array) -> tuple[Array, Any]:
+                if mixed is None:
+                    stored = sight.of_layer(own)
+                    found, new = block.mix(normed, Seen(sight, stored, window, turned, turns))
+                    return found, (new, lent)
+                found, *rest = mixed(normed, constants["mixed"], lent, seen)
+                return found, tuple(rest)
+
+            x, (new, lent) = block(x, mix, behind)
+            return (x, lent), new
 
         inputs = layers, per_layer, of_layers
+        start = x, ({} if mixed is None else mixed.lent(x.shape[:-1], x.dtype))
         if most is not None and most < c.layers:
-            x, new = jax.lax.scan(layer, x, jax.tree.map(lambda leaf: leaf[:most], inputs))
+            # (What is kept is not asked for.)
+            (x, _), new = jax.lax.scan(layer, start, jax.tree.map(lambda leaf: leaf[:most], inputs))
             return x, new
-        x, new = jax.lax.scan(layer, x, inputs)
-        return self.final_norm(x).astype(x.dtype), new
+        (x, _), new = jax.lax.scan(layer, start, inputs)
+        return self.final_norm(x).astype(x.dtype), new if mixed is None else mixed.of_layers(new)
 
     def _behind(self, sparse: Array, place: Array, x: Array) -> Array:
         """What stands behind a layer's attention, of the stack of its kind."""

@@ -126,7 +126,7 @@ def route(experts: Experts, logits: Array, correction: Array | None = None) -> t
     shares = jnp.take_along_axis(scores, chosen, -1)
     if experts.normalised:
         # (Sigmoids can all be nothing: as DeepSeek V3 and GLM 4.5 have it.)
-        shares = shares / (shares.sum(-1, keepdims=True) + (1e-20 if experts.sigmoid else 0.0))
+        shares = shares / (shares.sum(-1, keepdims=True) + (experts.more or (1e-20 if experts.sigmoid else 0.0)))
     return chosen, shares if experts.scale == 1 else shares * experts.scale
 
 

@@ -47,6 +47,15 @@ from .family_switches import (
     windows,
 )
 from .feed import ACTIVATIONS, XIELU
+from .hybrid_switches import LFM2, LFM2_MOE, QWEN3_5, QWEN3_5_MOE, QWEN3_NEXT
+from .hybrid_tensors import (
+    LFM2_MOE_TENSORS,
+    LFM2_TENSORS,
+    QWEN3_5_MOE_TENSORS,
+    QWEN3_5_TENSORS,
+    QWEN3_NEXT_TENSORS,
+    QWEN_EXPERTS_TOGETHER,
+)
 from .mixed_switches import DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, LLAMA4, MINIMAX_M2, MINIMAX_M2_FIXED, code_of
 from .refused_models import REFUSED
 from .rope import EXACT_POSITIONS
@@ -96,6 +105,7 @@ class Family:
         fixed: options of published files that no function reads, with the one value that is computed.
         inside: option that holds the configuration of the text model, where there are other parts.
         other_parts: beginnings of the tensor names of those.
+        instead: what has other names in some files.
         further_layers: how many layers may stand behind those of the model, to predict further tokens.
         latent_queries: what has other names where queries are no projections of a small vector.
         parallel_norms: what has other names where attention and MLP are computed side by side, with a norm each.
@@ -110,6 +120,7 @@ class Family:
     other_parts: tuple[str, ...] = ()
     parallel_norms: Mapping[str, Tensor] = field(default_factory=dict)
     latent_queries: Mapping[str, Tensor] = field(default_factory=dict)
+    instead: Mapping[str, Tensor] = field(default_factory=dict)
     further_layers: int = 0
 
     def names(self, config: DecoderConfig) -> dict[str, Tensor]:
@@ -128,6 +139,15 @@ _NEOX_MASKS = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_fre
 _GEMMA3_FAMILY = Family(GEMMA3, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | QK_NORM_TENSORS)
 _MINISTRAL3 = Family(LLAMA | NO_BIAS | {"windows": window_everywhere, "growth": ministral_growth}, LLAMA_TENSORS)
 _LLAMA4 = Family(LLAMA4, LLAMA_TENSORS | LLAMA4_TENSORS)
+# Beside layers that predict further tokens, which stand apart.
+_FURTHER = ("mtp.",)
+_QWEN3_5 = Family(QWEN3_5, QWEN3_5_TENSORS, other_parts=_FURTHER)
+_QWEN3_5_MOE = Family(QWEN3_5_MOE, QWEN3_5_MOE_TENSORS, other_parts=_FURTHER, instead=QWEN_EXPERTS_TOGETHER)
+_WITH_IMAGES: dict[str, Any] = {
+    "prefixes": ("model.language_model.", "language_model.model."),
+    "inside": "text_config",
+    "other_parts": (*_FURTHER, "model.visual.", "visual."),
+}
 _DEEPSEEK_V2 = Family(
     DEEPSEEK_V2,
     LLAMA_TENSORS | LATENT_TENSORS | SHARED_EXPERTS_TENSORS,
@@ -187,6 +207,13 @@ FAMILIES: dict[str, Family] = {
         fixed=MINIMAX_M2_FIXED,
         further_layers=3,
     ),
+    "lfm2": Family(LFM2, LFM2_TENSORS),
+    "lfm2_moe": Family(LFM2_MOE, LFM2_MOE_TENSORS),
+    "qwen3_next": Family(QWEN3_NEXT, QWEN3_NEXT_TENSORS, other_parts=_FURTHER),
+    "qwen3_5_text": _QWEN3_5,
+    "qwen3_5": replace(_QWEN3_5, **_WITH_IMAGES),
+    "qwen3_5_moe_text": _QWEN3_5_MOE,
+    "qwen3_5_moe": replace(_QWEN3_5_MOE, **_WITH_IMAGES),
     "llama4_text": _LLAMA4,
     # With images: only the text model is read.
     "llama4": replace(

@@ -73,6 +73,13 @@ _LOADED = (
     Known("llama4_text", "Llama 4, the text model alone"),
     Known("glm4_moe", "GLM 4.5 to 4.7"),
     Known("minimax_m2", "MiniMax M2"),
+    Known("qwen3_next", "Qwen 3 Next"),
+    Known("qwen3_5", "Qwen 3.5, dense, without images"),
+    Known("qwen3_5_text", "Qwen 3.5, dense, the text model alone"),
+    Known("qwen3_5_moe", "Qwen 3.5, with experts, without images"),
+    Known("qwen3_5_moe_text", "Qwen 3.5, with experts, the text model alone"),
+    Known("lfm2", "LFM 2, dense"),
+    Known("lfm2_moe", "LFM 2, with experts"),
 )
 _REFUSED = tuple(Known(name, models, refused=why) for name, (models, why) in REFUSED.items())
 

@@ -24,9 +24,10 @@ from .chat import Chat, ChatCodec
 from .checkpoint import abstract_decoder, load_parameters, save_parameters
 from .codec import Codec, Tokens
 from .config import DecoderConfig
-from .decoder import Decoder, KeyValues
+from .decoder import Decoder
 from .embeddings import embed_texts
 from .int8 import KNOWN, numbers, refuse_rounded
+from .pages import Pages
 from .saved_checkpoint import save_checkpoint
 from .sharding import checked_mesh, expert_mesh, gather
 from .stored_model import Published, stored_model
@@ -144,9 +145,9 @@ class LanguageModel(Shown):
         tokens: Array,
         positions: Array,
         mask: Array,
-        past: KeyValues | None = None,
+        past: Pages = None,
         past_positions: Array | None = None,
-    ) -> tuple[Array, KeyValues]:
+    ) -> tuple[Array, Pages]:
         """Hidden states and keys/values of new tokens; see ``Decoder.encode``."""
         return self.decoder.encode(tokens, positions, mask, past, past_positions)
 

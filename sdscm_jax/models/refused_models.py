@@ -20,13 +20,8 @@ INSIDE = "a text model inside one for images, of a family that loads by itself a
 
 # Model type -> published models, and why they do not load.
 REFUSED: dict[str, tuple[str, str]] = {
-    "qwen3_next": ("Qwen 3 Next", RECURRENT),
-    "qwen3_5": ("Qwen 3.5, dense, with images", RECURRENT),
-    "qwen3_5_text": ("Qwen 3.5, dense", RECURRENT),
-    "qwen3_5_moe": ("Qwen 3.5, with experts and images", RECURRENT),
     "granitemoehybrid": ("Granite 4", RECURRENT),
     "falcon_h1": ("Falcon H1", RECURRENT),
-    "lfm2": ("LFM 2", RECURRENT),
     "nemotron_h": ("Nemotron H and Nano 2 and 3", RECURRENT),
     "mamba2": ("Mamba 2", RECURRENT),
     "gemma3n": ("Gemma 3n, with images and sound", GEMMA3N),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,11 @@ def check_switches(config: DecoderConfig) -> None:
             raise LoadError(f"{name} of experts is an integer of at least 1, got {told(value)}")
     if config.experts is not None and config.experts.chosen > config.experts.count:
         raise LoadError(f"{config.experts.chosen} of {config.experts.count} experts cannot be chosen")
+    for name, mixer in config.mixers:
+        for size in fields(mixer):
+            value = getattr(mixer, size.name)
+            if size.type == "int" and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST):
+                raise LoadError(f"{size.name} of {name} is an integer of at least 1, got {told(value)}")
     if config.heads % config.kv_heads:
         raise LoadError(f"{config.heads} heads do not share {config.kv_heads} keys and values")
     scales = {"norm_eps": config.norm_eps, "query_scale": config.query_scale, "embedding_scale": config.embedding_scale}

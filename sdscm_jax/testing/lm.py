@@ -18,8 +18,8 @@ from ..dsl.scoring.score_query import Question
 from ..engine.tabulation import TrieScorer
 from ..errors import ProgramError, SDSCMError
 from ..models.codec import Codec
-from ..models.decoder import KeyValues
 from ..models.language_model import LanguageModel
+from ..models.pages import Pages, followed_by
 from .failure import require
 
 TEXTS = (
@@ -108,7 +108,7 @@ def _padded(lm: LanguageModel, tokens: Array, before: int, after: int) -> Array:
 def _in_calls(lm: LanguageModel, tokens: Array) -> Array:
     """Logits from several calls, each of which has the keys and values of those before."""
     count, length = tokens.shape
-    past: KeyValues | None = None
+    past: Pages = None
     found = []
     cuts = [0, *(cut for cut in _CUTS if cut < length), length]
     for start, stop in itertools.pairwise(cuts):
@@ -116,7 +116,7 @@ def _in_calls(lm: LanguageModel, tokens: Array) -> Array:
         at = jnp.broadcast_to(jnp.arange(stop), (count, stop))
         earlier = None if past is None else at[:, :start]
         hidden, new = lm.encode(tokens[:, start:stop], at[:, start:], mask, past, earlier)
-        past = new if past is None else past.append(new)
+        past = new if past is None else followed_by(past, new)
         found.append(lm.decoder.logits(hidden))
     return jnp.concatenate(found, axis=1)
 

@@ -17,7 +17,8 @@ from flax import nnx
 from jax import Array
 
 from ..models.config import DecoderConfig
-from ..models.decoder import KeyValues, Rows
+from ..models.pages import KeyValues, followed_by
+from ..models.sight import Rows
 
 # Logits are this far from those of other tokens of a kind, at most.
 SPREAD = 1.5
@@ -106,7 +107,7 @@ class HashDecoder(nnx.Module):
         """See ``Decoder.encode``."""
         tokens, positions = jnp.broadcast_arrays(tokens, positions)
         new = KeyValues(*(x.astype(jnp.float32)[None, ..., None, :, None] for x in (tokens, positions)))
-        whole = new if past is None else past.append(new)
+        whole = new if past is None else followed_by(past, new)
         seen = jnp.where(mask, self._places(whole)[..., None, :], np.uint32(0))
         return _as_hidden(seen.sum(-1, dtype=jnp.uint32)), new
 

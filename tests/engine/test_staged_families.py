@@ -57,8 +57,8 @@ def test_program(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 # One of each kind in CI; what is left is looked at where its logits alone are not enough.
-IN_CI = ("mistral", "gemma3_text", "mixtral, windows", "deepseek_v3", "llama4_text, windows")
-BESIDE = ("gemma2", "gpt_oss, windows", "deepseek_v2, groups")
+IN_CI = ("mistral", "gemma3_text", "mixtral, windows", "deepseek_v3", "llama4_text, windows", "qwen3_next")
+BESIDE = ("gemma2", "gpt_oss, windows", "deepseek_v2, groups", "lfm2_moe")
 
 
 @pytest.mark.parametrize(
@@ -83,5 +83,5 @@ def test_live_program(
 
     monkeypatch.setattr(plain, "_log_probs", log_probs)
     lm = sd.load_lm(tmp_path)
-    assert SHORT in lm.config.windows or "deepseek" in name
+    assert SHORT in lm.config.windows or lm.config.mixers or "deepseek" in name
     check(lm)

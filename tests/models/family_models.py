@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 import sdscm_jax as sd
-from sdscm_jax.models.decoder import KeyValues
+from sdscm_jax.models.pages import Pages, length
 
 from .make_golden import random_model
 
@@ -36,6 +36,16 @@ _SIZES = {
 _GROUPED = _SIZES | {"num_key_value_heads": 2, "rms_norm_eps": 1e-3}
 _WIDE = _GROUPED | {"head_dim": 10}
 _ROPE = {"rope_type": "default", "rope_theta": 300.0}
+_HYBRID = _SIZES | {"num_key_value_heads": 2, "rope_parameters": _ROPE}
+_DELTA = _WIDE | {
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 7,
+    "linear_value_head_dim": 5,
+    "linear_conv_kernel_dim": 3,
+    "rope_parameters": {**_ROPE, "partial_rotary_factor": 0.6},
+}
 _LINEAR = {"rope_type": "linear", "rope_theta": 300.0, "factor": 3.0}
 _LLAMA3 = {
     "rope_type": "llama3",
@@ -538,6 +548,96 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
+    "lfm2": (
+        "lfm2",
+        _HYBRID
+        | {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "norm_eps": 1e-3,
+            "conv_bias": True,
+            "conv_L_cache": 4,
+            "block_multiple_of": 8,
+            "block_ffn_dim_multiplier": 1.3,
+            "tie_embedding": False,
+        },
+    ),
+    "lfm2, plain": (
+        "lfm2",
+        _HYBRID
+        | {
+            "layer_types": ["full_attention", "conv", "full_attention"],
+            "norm_eps": 1e-3,
+            "block_auto_adjust_ff_dim": False,
+        },
+    ),
+    "lfm2_moe": (
+        "lfm2_moe",
+        _HYBRID
+        | {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "norm_eps": 1e-3,
+            "moe_intermediate_size": 16,
+            "num_experts": 5,
+            "num_experts_per_tok": 3,
+            "num_dense_layers": 1,
+            "routed_scaling_factor": 1.7,
+            "conv_bias": True,
+        },
+    ),
+    "qwen3_next": (
+        "qwen3_next",
+        _DELTA
+        | {
+            "num_experts": 5,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 24,
+            "norm_topk_prob": False,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen3_next, mixed": (
+        "qwen3_next",
+        _DELTA
+        | {
+            "layer_types": ["linear_attention", "linear_attention", "full_attention"],
+            "linear_num_key_heads": 3,
+            "linear_num_value_heads": 3,
+            "hidden_act": "gelu",
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 24,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "qwen3_5_text": ("qwen3_5_text", _DELTA | {"attention_bias": True}),
+    "qwen3_5_moe_text": (
+        "qwen3_5_moe_text",
+        {name: value for name, value in _DELTA.items() if name != "intermediate_size"}
+        | {
+            "num_experts": 5,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 24,
+        },
+    ),
+    "qwen3_5": (
+        "qwen3_5",
+        {
+            "text_config": _DELTA
+            | {"rope_parameters": {**_DELTA["rope_parameters"], "mrope_section": [1, 1, 1], "mrope_interleaved": True}},
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 24,
+                "num_position_embeddings": 16,
+            },
+        },
+    ),
     "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),
     "gemma2": (
         "gemma2",
@@ -635,15 +735,15 @@ def _one_pass(lm: sd.LanguageModel, tokens: Array) -> Array:
 
 
 @jax.jit
-def _next(lm: sd.LanguageModel, tokens: Array, start: Array, cache: KeyValues) -> tuple[Array, KeyValues]:
+def _next(lm: sd.LanguageModel, tokens: Array, start: Array, cache: Pages) -> tuple[Array, Pages]:
     """Logits of tokens ``[B, T]`` after those that the first ``start`` slots of a cache hold."""
     rows, count = tokens.shape
-    slots = jnp.arange(cache.length)
-    earlier = jnp.broadcast_to(slots < start, (rows, count, cache.length))
+    slots = jnp.arange(length(cache))
+    earlier = jnp.broadcast_to(slots < start, (rows, count, len(slots)))
     own = jnp.broadcast_to(jnp.tri(count, dtype=bool), (rows, count, count))
     at = jnp.broadcast_to(start + jnp.arange(count), (rows, count))
     mask = jnp.concatenate([earlier, own], -1)
-    hidden, new = lm.encode(tokens, at, mask, cache, jnp.broadcast_to(slots, (rows, cache.length)))
+    hidden, new = lm.encode(tokens, at, mask, cache, jnp.broadcast_to(slots, (rows, len(slots))))
     put = jax.lax.dynamic_update_slice_in_dim
     return lm.decoder.logits(hidden), jax.tree.map(lambda old, x: put(old, x, start, axis=-2), cache, new)
 
@@ -655,10 +755,12 @@ def one_pass(lm: sd.LanguageModel, tokens: np.ndarray) -> np.ndarray:
 
 def in_chunks(lm: sd.LanguageModel, tokens: np.ndarray, size: int) -> np.ndarray:
     """Logits ``[B, T, V]``, of so many tokens at a time, with the keys and values of those before."""
-    c, (rows, length) = lm.config, tokens.shape
-    empty = (jnp.zeros((c.layers, rows, c.kv_heads, length, size), lm.dtype) for size in c.kept)
-    cache, logits = KeyValues(*empty), []
-    for start in range(0, length, size):
+    rows, count = tokens.shape
+    cache: Pages = jax.tree.map(
+        lambda kept: jnp.zeros((kept.layers, rows, kept.heads, count, kept.size), kept.dtype(lm.dtype)), lm.config.kept
+    )
+    logits = []
+    for start in range(0, count, size):
         part, cache = _next(lm, tokens[:, start : start + size], start, cache)
         logits.append(np.asarray(part))
     return np.concatenate(logits, axis=1)

@@ -17,7 +17,10 @@ GOLDEN = Path(__file__).parent / "golden"
 FAMILIES_GOLDEN = Path(__file__).parent / "golden_families"
 VOCABULARY, ROWS, LENGTH, POSITIONS = 64, 3, 10, 256
 
-OFFSET_NORMS = ("gemma", "gemma2", "gemma3", "gemma3_text")
+OFFSET_NORMS = (
+    *("gemma", "gemma2", "gemma3", "gemma3_text"),
+    *("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"),
+)
 
 _GPT2 = {
     "vocab_size": VOCABULARY,
@@ -92,12 +95,15 @@ def random_model(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_norm = any(part in name for part in ("norm", "ln_")) and name.endswith("weight")
-            # Gemma's norms multiply by 1 + their weight.
-            center = 1.0 if is_norm and model_type not in OFFSET_NORMS else 0.0
+            # Gemma's norms multiply by 1 + their weight, and Qwen's but for those behind a recurrence.
+            offset = model_type in OFFSET_NORMS and "linear_attn" not in name
+            center = 1.0 if is_norm and not offset else 0.0
             is_table = any(part in name for part in ("embed_tokens", "embed_in", "wte", "wpe"))
             parameter.normal_(center, embeddings if is_table and embeddings is not None else spread)
+            if name.endswith(("A_log", "dt_bias")):  # states that fade within a token, and ones that hardly do
+                parameter.normal_(-1.0, 1.5)
         for name, buffer in model.named_buffers():
-            if name.endswith("correction_bias"):  # of experts' scores
+            if name.endswith(("correction_bias", "expert_bias")):  # of experts' scores
                 buffer.normal_(0, spread)
     return model
 

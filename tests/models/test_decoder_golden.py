@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerFast
 import sdscm_jax as sd
 from sdscm_jax.models.checkpoint import load_parameters, read_directory_config
 from sdscm_jax.models.config import DecoderConfig, Rope
-from sdscm_jax.models.decoder import KeyValues
+from sdscm_jax.models.pages import KeyValues, followed_by
+from sdscm_jax.models.pages import length as pages_length
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(p.name for p in GOLDEN.iterdir() if p.is_dir())
@@ -132,7 +133,7 @@ def test_cache(name: str, split: int, tiny_tokenizer: PreTrainedTokenizerFast) -
     seen = jnp.broadcast_to(jnp.tri(length, dtype=bool), (rows, length, length))
     before, past = encode(lm, tokens[:, :split], positions[:, :split], seen[:, :split, :split])
     after, new = encode(lm, tokens[:, split:], positions[:, split:], seen[:, split:], past, positions[:, :split])
-    assert (past.length, new.length) == (split, length - split)
+    assert (pages_length(past), pages_length(new)) == (split, length - split)
     hidden = jnp.concatenate([before, after], axis=1)
     assert_close(lm.decoder.logits(hidden), given["logits_positions"])
 
@@ -147,7 +148,7 @@ def test_cache_with_holes_and_two_readers(name: str, tiny_tokenizer: PreTrainedT
     _, past = encode(lm, tokens[:, :split], jnp.arange(split)[None], tri)
     # Garbage in front: large, so that it would be seen if it were looked at.
     garbage = jax.tree.map(lambda x: jnp.full_like(x[..., :hidden_slots, :], 1e3), past)
-    past = KeyValues(*garbage).append(past)
+    past = followed_by(KeyValues(*garbage), past)
     rest = length - split
     readers = jnp.concatenate([tokens[:, split:], (tokens[:, split:] + 1) % 64])
     columns = jnp.concatenate([jnp.zeros(hidden_slots, bool), jnp.ones(split, bool)])

@@ -14,7 +14,8 @@ from flax import nnx
 from jax import Array
 
 import sdscm_jax as sd
-from sdscm_jax.models.decoder import KeyValues, Rows
+from sdscm_jax.models.pages import Pages, length
+from sdscm_jax.models.sight import Rows
 from sdscm_jax.testing.mock_decoder import HashDecoder
 
 
@@ -113,7 +114,7 @@ class ForgetsCache(HashDecoder):
     """What was cached counts for nothing."""
 
     def encode(self, tokens: Array, positions: Array, mask: Array, past: Any = None, past_positions: Any = None) -> Any:
-        cached = 0 if past is None else past.length
+        cached = 0 if past is None else length(past)
         return super().encode(tokens, positions, mask[..., cached:])
 
 
@@ -121,7 +122,7 @@ class SeesPadding(HashDecoder):
     """Looks at all tokens before one, real or not."""
 
     def encode(self, tokens: Array, positions: Array, mask: Array, past: Any = None, past_positions: Any = None) -> Any:
-        cached = 0 if past is None else past.length
+        cached = 0 if past is None else length(past)
         new = jnp.tri(tokens.shape[-1], dtype=bool)
         seen = jnp.concatenate([jnp.ones((len(new), cached), bool), new], axis=-1)
         return super().encode(tokens, positions, jnp.broadcast_to(seen, mask.shape), past)
@@ -137,7 +138,7 @@ class SeesAhead(HashDecoder):
 class ForgetsPool(HashDecoder):
     """In the packed calls of the staged engine, earlier tokens count for nothing."""
 
-    def encode_rows(self, tokens: Array, positions: Array, rows: Rows, pool: KeyValues) -> Any:
+    def encode_rows(self, tokens: Array, positions: Array, rows: Rows, pool: Pages) -> Any:
         return super().encode_rows(tokens, positions, rows._replace(lengths=jnp.zeros_like(rows.lengths)), pool)
 
 

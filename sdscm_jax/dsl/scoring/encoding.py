@@ -19,9 +19,9 @@ import numpy as np
 from jax import Array
 
 from ...models.codec import Tokens, common_prefix
-from ...models.decoder import KeyValues
 from ...models.language_model import LanguageModel
 from ...models.options import OptionTokens
+from ...models.pages import Pages, followed_by, take
 from .option_tree import OptionTree, chain_tree, padded
 
 P = ParamSpec("P")
@@ -32,7 +32,7 @@ class Encoding(NamedTuple):
     """A text as S encoded slots and P pending tokens; ``...`` are batch dimensions.
 
     Attributes:
-        cache: keys and values of the slots (None: there are none).
+        cache: pages of the slots (None: there are none).
         positions: int32 ``[..., S]``.
         valid: bool ``[..., S]``.
         length: int32 ``[...]``, number of valid slots.
@@ -40,7 +40,7 @@ class Encoding(NamedTuple):
         pending_valid: bool ``[..., P]``.
     """
 
-    cache: KeyValues | None
+    cache: Pages
     positions: Array
     valid: Array
     length: Array
@@ -77,11 +77,11 @@ class ScoredTree(NamedTuple):
 
     Attributes:
         text: the text up to the blank, all of it encoded.
-        nodes: keys and values of the tree's nodes.
+        nodes: pages of the tree's nodes.
     """
 
     text: Encoding
-    nodes: KeyValues
+    nodes: Pages
 
 
 def _join(a: Array, b: Array) -> Array:
@@ -205,12 +205,12 @@ def _encode_rows(lm: LanguageModel, text: Encoding, shared: Tokens, tree: Option
     rows = jnp.concatenate([last, hidden[..., length:, :]], axis=-2)
     logits = lm.decoder.logits(rows)
 
-    def tokens_of(kv: KeyValues, start: int, stop: int) -> KeyValues:
-        return jax.tree.map(lambda x: x[..., start:stop, :], kv)
+    def tokens_of(pages: Pages, start: int, stop: int) -> Pages:
+        return jax.tree.map(lambda x: x[..., start:stop, :], pages)
 
     before = tokens_of(encoded, 0, length)
     after = Encoding(
-        cache=before if base.cache is None else base.cache.append(before),
+        cache=before if base.cache is None else followed_by(base.cache, before),
         positions=_join(base.positions, base_positions),
         valid=_join(base.valid, new_valid),
         length=total,
@@ -240,7 +240,7 @@ def choose(scored: ScoredTree, blank: OptionTokens, tree: OptionTree, index: Arr
         assert text.cache is not None
         chosen_valid = jnp.asarray(on_path)[index]
         text = text._replace(
-            cache=text.cache.append(scored.nodes.take(jnp.asarray(paths)[index])),
+            cache=followed_by(text.cache, take(scored.nodes, jnp.asarray(paths)[index])),
             positions=_join(text.positions, text.length[..., None] + jnp.arange(paths.shape[1], dtype=jnp.int32)),
             valid=_join(text.valid, chosen_valid),
             length=text.length + chosen_valid.sum(-1, dtype=jnp.int32),

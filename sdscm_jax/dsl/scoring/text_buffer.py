@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ...models.decoder import KeyValues
 from ...models.language_model import LanguageModel
+from ...models.pages import Pages
 from .encoding import Encoding
 
 
 class TextBuffer(NamedTuple):
     """A text that is being written: encoded slots before it, and a buffer for its own tokens."""
 
-    cache: KeyValues
+    cache: Pages
     positions: Array
     valid: Array
     length: Array
@@ -37,7 +37,7 @@ class TextBuffer(NamedTuple):
 
         pad = [(0, 0)] * len(shape) + [(0, room)]
         return cls(
-            KeyValues(*map(roomy, text.cache)),
+            jax.tree.map(roomy, text.cache),
             jnp.pad(jnp.broadcast_to(text.positions, (*shape, slots)), pad),
             jnp.pad(jnp.broadcast_to(text.valid, (*shape, slots)), pad),
             jnp.broadcast_to(text.length, shape),
@@ -65,7 +65,7 @@ class TextBuffer(NamedTuple):
         slot = self.start + number
         put = jax.lax.dynamic_update_slice_in_dim
         return hidden[..., 0, :], self._replace(
-            cache=KeyValues(*(put(old, x, slot, axis=old.ndim - 2) for old, x in zip(self.cache, new, strict=True))),
+            cache=jax.tree.map(lambda old, x: put(old, x, slot, axis=old.ndim - 2), self.cache, new),
             positions=put(self.positions, position[..., None], slot, axis=self.positions.ndim - 1),
             valid=put(self.valid, real[..., None], slot, axis=self.valid.ndim - 1),
         )
