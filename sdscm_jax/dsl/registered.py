@@ -19,16 +19,28 @@ class Registered(str):
     Attributes:
         name: how users spell it.
         says: what it is, in a few words, for tables and reports.
+        takes: what stands in brackets behind the name, of a class that has one thing for each number ("share":
+            ``name(0.5)``); else nothing. Registries list no such thing, and know its class.
     """
 
     name: ClassVar[str]
     says: ClassVar[str] = ""
+    takes: ClassVar[str] = ""
 
     def __new__(cls, *_: Any) -> Self:
         return super().__new__(cls, cls.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
+
+    @classmethod
+    def of(cls, number: str, where: str, error: type[SDSCMError]) -> Self:
+        """Of a class that takes one: the thing of the number that stands in the brackets.
+
+        Raises:
+            SDSCMError: it is no such number; ``where`` begins the message.
+        """
+        raise NotImplementedError(f"{cls.__name__} takes nothing")
 
 
 T = TypeVar("T", bound=Registered)
@@ -47,6 +59,7 @@ class Registry(Sequence[T], Generic[T]):
     def __init__(self, base: Any, what: str, group: str, own: Sequence[T]):
         self.base, self.what, self.group = base, what, group
         self._known: dict[str, T] = {}
+        self._taking: dict[str, type[T]] = {}
         self._broken: dict[str, str] = {}
         self._looked = False
         for one in own:
@@ -62,7 +75,13 @@ class Registry(Sequence[T], Generic[T]):
             OptionError: it is nothing of this set, has no name, or leaves a method out; or another has its name, and
                 what was compiled for that would be found for this.
         """
+        if isinstance(one, type) and issubclass(one, self.base) and one.takes:
+            self._taking[one.name] = one
+            return one
         made = one() if isinstance(one, type) and issubclass(one, self.base) else one
+        if isinstance(made, self.base) and made.takes:
+            self._taking.setdefault(made.name, type(made))
+            return one
         if not isinstance(made, self.base) or not made:
             raise OptionError(f"a {self.what} is a {self.base.__name__} with a name, got {told(one)}")
         # (A text's subclass is no abstract class that Python would refuse to make one of.)
@@ -89,11 +108,21 @@ class Registry(Sequence[T], Generic[T]):
         """
         if isinstance(value, self.base):
             self.register(value)
-        if not (isinstance(value, str) and value in self._known) and not self._looked:
+        if isinstance(value, self.base) and value.takes:
+            return value
+        name, bracket, rest = value.partition("(") if isinstance(value, str) else ("", "", "")
+        if not (isinstance(value, str) and (value in self._known or name in self._taking)) and not self._looked:
             self._look()
+        if name in self._taking:
+            place = f"{self.what} {told(value)}" if where is None else f"{where}: {self.what} {told(value)}"
+            if not bracket or not rest.endswith(")"):
+                taken = self._taking[name].takes
+                raise error(f"{place} takes a {taken} in brackets: {name}({taken})")
+            return self._taking[name].of(rest[:-1], place, error)
         if isinstance(value, str) and value in self._broken and value not in self._known:
             raise error(f"the {self.what} {value!r} of an installed package cannot be used: {self._broken[value]}")
-        return self._known[one_of(value, self._known, self.what, error, where)]
+        spelt = [*self._known, *(f"{name}({one.takes})" for name, one in self._taking.items())]
+        return self._known[one_of(value, spelt, self.what, error, where)]
 
     def _look(self) -> None:
         """Register what installed packages have; what cannot be is an error for those who ask for it."""

@@ -144,7 +144,7 @@ class Exact(Sites):
                 continue
             tables = [self.given_constants(copies, version) for version in versions]
             coupling = self.coupling_of(site)
-            if len(versions) == 1 or (coupling is not None and coupling.redraws):
+            if len(versions) == 1 or (coupling is not None and coupling.apart):
                 operands += [(table, [*axes, v]) for (table, axes), v in zip(tables, versions, strict=True)]
                 continue
             relative = coupling is not None and coupling.relative

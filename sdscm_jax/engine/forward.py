@@ -15,7 +15,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..dsl.language.token_law import TokenLaw
-from ..dsl.noise.streams import fold_in, key_of_words, token_gumbels_at
+from ..dsl.noise.couplings.base import Coupling, Draws
+from ..dsl.noise.couplings.gumbel import Gumbel
+from ..dsl.noise.streams import chosen_key, fold_in, key_of_words, stream, token_gumbels_at, uniforms_at
 from ..models.language_model import LanguageModel
 from ..models.pages import Kept, Pages
 from ..models.sharding import DATA, TENSOR, axis_size, over_data, place, replicated
@@ -42,7 +44,8 @@ class Pick:
     Attributes:
         rows: int32 ``[M]``, places in the buffer.
         which: int32 ``[B]``, the row that each text goes on from.
-        words: int32 ``[B, 2]``, bits of the key of its site.
+        words: int32 ``[B, 5]``, bits of the key of its site, of the one of the noise that is not kept, and of the share
+            that is.
         places: int32 ``[B]``, its place among the draws of that key.
         temperatures: float32 ``[B]``.
         states: int32 ``[B]``, of the automaton.
@@ -56,6 +59,25 @@ class Pick:
     temperatures: np.ndarray
     states: np.ndarray
     steps: np.ndarray
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Follow:
+    """The same of texts whose noise is relative to factual ones.
+
+    Attributes:
+        pick: of the texts themselves.
+        rows, which, temperatures, states: of the factual ones, as ``Pick`` has them.
+        tokens: int32 ``[B]``, the factual tokens; -1 where there is none.
+    """
+
+    pick: Pick
+    rows: np.ndarray
+    which: np.ndarray
+    temperatures: np.ndarray
+    states: np.ndarray
+    tokens: np.ndarray
 
 
 def token_bytes(lm: LanguageModel) -> int:
@@ -108,18 +130,38 @@ def _edges(lm: LanguageModel, buffer: Array, read: Read, size: int, split: bool)
     return logits[rows, tokens] - jax.nn.logsumexp(logits, axis=-1)[rows]
 
 
+def _log_probs(lm: LanguageModel, buffer: Array, law: TokenLaw, of: Pick | Follow, steps: Array) -> Array:
+    logits = lm.decoder.logits(buffer[of.rows])[of.which]
+    return law.log_probs(logits, jnp.asarray(of.temperatures), jnp.asarray(of.states), steps)
+
+
 def _picked(lm: LanguageModel, buffer: Array, pick: Pick, law: TokenLaw) -> Array:
     """The next tokens, int32 ``[B]``."""
-    logits = lm.decoder.logits(buffer[pick.rows])[pick.which]
-    size = logits.shape[-1]
+    size = lm.config.vocab_size
 
     def noise(words: Array, place: Array, step: Array) -> Array:
-        words, place = (jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (words, place))
-        return token_gumbels_at(fold_in(key_of_words(words), step), size, place)
+        kept = jax.lax.bitcast_convert_type(words[4], jnp.float32)
+        bits, place = (jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (words, place))
+        own, anew = (fold_in(key_of_words(x), step) for x in (bits[:2], bits[2:4]))
+        return token_gumbels_at(chosen_key(uniforms_at(stream(own, "share"), place) < kept, own, anew), size, place)
 
     words, places, steps = map(jnp.asarray, (pick.words, pick.places, pick.steps))
-    log_probs = law.log_probs(logits, jnp.asarray(pick.temperatures), jnp.asarray(pick.states), steps)
-    return law.chosen(log_probs, jax.vmap(noise)(words, places, steps))
+    return law.chosen(_log_probs(lm, buffer, law, pick, steps), jax.vmap(noise)(words, places, steps), Gumbel())
+
+
+def _followed(lm: LanguageModel, buffer: Array, follow: Follow, what: tuple[TokenLaw, Coupling]) -> Array:
+    """The next tokens of texts beside factual ones, int32 ``[B]``."""
+    (law, coupling), pick, size = what, follow.pick, lm.config.vocab_size
+    words, places, steps, tokens = map(jnp.asarray, (pick.words, pick.places, pick.steps, follow.tokens))
+
+    def noise(words: Array, place: Array, step: Array, factual: Array, token: Array) -> Any:
+        bits, place = (jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (words, place))
+        draws = Draws(lambda key: uniforms_at(key, place), lambda key: token_gumbels_at(key, size, place))
+        return coupling.beside(fold_in(key_of_words(bits[:2]), step), draws, factual, token)
+
+    factual = _log_probs(lm, buffer, law, follow, steps)
+    found = jax.vmap(noise)(words, places, steps, factual, tokens)
+    return law.chosen(_log_probs(lm, buffer, law, pick, steps), found, coupling)
 
 
 def _over_lanes(function: Callable, lanes: int) -> Callable:
@@ -133,12 +175,17 @@ def _over_lanes(function: Callable, lanes: int) -> Callable:
     return single
 
 
+_What = int | TokenLaw | tuple[TokenLaw, Coupling] | None
+
+
 @lru_cache(maxsize=256)
-def _compiled(what: int | TokenLaw | None, treedef: Any, leaves: tuple, lanes: int, mesh: Mesh | None) -> Any:
+def _compiled(what: _What, treedef: Any, leaves: tuple, lanes: int, mesh: Mesh | None) -> Any:
     """A step, a reading of edges (with a size) or of tokens (with a law), compiled for arguments of these shapes."""
     function: Callable = _step
     if isinstance(what, int):
         function = partial(_edges, size=what, split=mesh is not None)
+    elif isinstance(what, tuple):
+        function = partial(_followed, what=what)
     elif what is not None:
         function = partial(_picked, law=what)
     args = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(s, d, sharding=where) for s, d, where in leaves])
@@ -166,7 +213,7 @@ class Forward:
         self.lm, self.lanes, self.mesh = lm, lanes, mesh
         self.compile_seconds = 0.0
 
-    def _run(self, what: int | TokenLaw | None, *args: Any) -> Any:
+    def _run(self, what: _What, *args: Any) -> Any:
         leaves, treedef = jax.tree.flatten((self.lm, *args))
         placed = self.mesh is not None
         described = tuple((jnp.shape(x), jnp.result_type(x), x.sharding if placed else None) for x in leaves)
@@ -194,6 +241,14 @@ class Forward:
         """Log-probabilities ``[lanes, E]``, the same on every device."""
         return self._run(size, buffer, self._placed(reads))
 
-    def tokens(self, buffer: Array, picks: list[Pick], law: TokenLaw) -> Array:
-        """The next tokens of texts, int32 ``[lanes, B]``, the same on every device."""
-        return self._run(law, buffer, self._placed(picks))
+    def tokens(
+        self, buffer: Array, picks: list[Pick] | list[Follow], what: TokenLaw | tuple[TokenLaw, Coupling]
+    ) -> Array:
+        """The next tokens of texts, int32 ``[lanes, B]``, the same on every device.
+
+        Args:
+            buffer: hidden states.
+            picks: which: ``Pick`` of each lane, or ``Follow``.
+            what: their law, and the coupling with factual texts.
+        """
+        return self._run(what, buffer, self._placed(picks))

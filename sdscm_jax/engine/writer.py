@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..dsl.language.text_phrase import PADDING, UNKNOWN
-from ..dsl.language.text_query import Writing
+from ..dsl.language.text_query import Writing, WritingBeside
 from ..dsl.scoring.contexts import unique_contexts
 from ..errors import ScoreError
+from .factual_texts import Factual, factual_texts, places_of
 from .forward import Pick
 from .packing import padded_to
 from .scorer import Lane, Scorer
@@ -33,11 +34,12 @@ class _Texts:
     Attributes:
         lane: where.
         nodes: int64 ``[J]``, the last node of each so far.
-        own: int32 ``[J, 4]``: key, place and temperature; see ``Writing``.
+        own: int32 ``[J, 7]``: keys, share, place and temperature; see ``Writing``.
         tokens: int32 ``[J, T]``, padded with -1.
         states, steps: int64 ``[J]``: of the automaton, and how many tokens there are.
         waiting: numbers of those that are not begun, in order of their contexts.
         live: numbers of those that are being written.
+        factual: the factual texts that their noise is relative to, or None.
     """
 
     lane: Lane
@@ -48,13 +50,15 @@ class _Texts:
     steps: np.ndarray
     waiting: deque[int]
     live: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    factual: Factual | None = None
 
     @classmethod
-    def begin(cls, lane: Lane, nodes: np.ndarray, own: np.ndarray, length: int) -> _Texts:
+    def begin(cls, lane: Lane, nodes: np.ndarray, own: np.ndarray, length: int, factual: Factual | None) -> _Texts:
         """Texts that go on from nodes; none has been begun."""
         count = len(nodes)
         tokens, zeros = np.full((count, length), PADDING, np.int32), np.zeros(count, np.int64)
-        return cls(lane, nodes, own.astype(np.int32), tokens, zeros, zeros.copy(), deque(range(count)))
+        own = own.astype(np.int32)
+        return cls(lane, nodes, own, tokens, zeros, zeros.copy(), deque(range(count)), factual=factual)
 
     def admit(self, capacity: int) -> None:
         """Begin as many of those that wait as surely fit, however long they and those being written get."""
@@ -72,7 +76,17 @@ class _Texts:
     def _fit(self, more: int, capacity: int) -> bool:
         texts = np.concatenate([self.live, np.array([self.waiting[i] for i in range(more)], np.int64)])
         left = self.tokens.shape[1] - self.steps[texts]
-        return len(self.lane.trie.above(self.nodes[texts])) + int(left.sum()) <= capacity
+        ends = self.nodes[texts]
+        if self.factual is not None:
+            ends = np.concatenate([ends, self.factual.nodes[texts].ravel()])
+        return len(self.lane.trie.above(np.unique(ends))) + int(left.sum()) <= capacity
+
+    def reads(self, some: np.ndarray) -> np.ndarray:
+        """The distinct nodes whose distributions are read for the next tokens of some texts."""
+        ends = self.nodes[some]
+        if self.factual is not None:
+            ends = np.concatenate([ends, self.factual.at(self.steps[some], some, ends)[0]])
+        return np.unique(ends)
 
     def take(self, writing: Writing, texts: np.ndarray, tokens: np.ndarray) -> None:
         """Go on with a token of each of these texts; those that end are live no more."""
@@ -106,7 +120,7 @@ class Writer:
 
         Args:
             writing: what is asked; all its pieces are listed.
-            contexts: int ``[C, m + 4]``; equal ones are one text.
+            contexts: int ``[C, m + further]``; equal ones are one text.
             site: what a message calls the site.
 
         Raises:
@@ -117,8 +131,11 @@ class Writer:
         shares = np.array_split(np.arange(len(distinct)), scorer.lanes)
         texts = []
         for lane, share in zip(scorer.places, shares, strict=True):
-            ends = scorer.ends(lane, writing, distinct[share, :-further])
-            texts.append(_Texts.begin(lane, ends, distinct[share, -further:], writing.answers))
+            ends, rest = scorer.ends(lane, writing, distinct[share, :-further]), distinct[share, -further:]
+            factual = None
+            if isinstance(writing, WritingBeside):
+                factual, rest = factual_texts(scorer, lane, writing, rest)
+            texts.append(_Texts.begin(lane, ends, rest, writing.answers, factual))
         begun = [of_lane.nodes.copy() for of_lane in texts]
         self._from_store(writing, texts)
         asked = [np.array(of_lane.waiting, np.int64) for of_lane in texts]
@@ -131,7 +148,11 @@ class Writer:
 
     def _keys(self, texts: _Texts, some: np.ndarray, nodes: np.ndarray) -> list[np.ndarray]:
         """What the tokens of some texts depend on, beside the law: the tokens before them, and their noise."""
-        return [np.concatenate([texts.lane.trie.path(int(nodes[i])), texts.own[i]]) for i in some]
+        path, factual = texts.lane.trie.path, texts.factual
+        beside = [() if factual is None else factual.key(path, i) for i in some]
+        return [
+            np.concatenate([path(int(nodes[i])), *more, texts.own[i]]) for i, more in zip(some, beside, strict=True)
+        ]
 
     def _from_store(self, writing: Writing, texts: list[_Texts]) -> None:
         """Take what the store knows."""
@@ -154,13 +175,17 @@ class Writer:
                 of_lane.admit(scorer.capacity)
             if not any(len(of_lane.live) for of_lane in texts):
                 return
-            reads = [np.unique(of_lane.nodes[of_lane.live]) for of_lane in texts]
+            # A token beside a factual one is picked where the distributions of both are at hand.
+            now = [of_lane.live[: scorer.sizes.most // 2] if of_lane.factual else of_lane.live for of_lane in texts]
+            reads = [of_lane.reads(some) for of_lane, some in zip(texts, now, strict=True)]
             needed = [of_lane.lane.trie.above(nodes) for of_lane, nodes in zip(texts, reads, strict=True)]
             for of_lane, nodes in zip(texts, needed, strict=True):
                 of_lane.lane.slots.hold(nodes)
 
-            def read(buffer: Any, waiting: list[list[np.ndarray]]) -> list[tuple[list[np.ndarray], Any]]:
-                return self._picks(writing, texts, buffer, waiting)
+            def read(
+                buffer: Any, waiting: list[list[np.ndarray]], now: list[np.ndarray] = now
+            ) -> list[tuple[list[np.ndarray], Any]]:
+                return self._picks(writing, texts, now, buffer, waiting)
 
             found = [(which, np.asarray(array)) for which, array in scorer.compute(reads, needed, read, singles=True)]
             for which, array in found:
@@ -169,31 +194,47 @@ class Writer:
                     of_lane.take(writing, some, tokens[: len(some)])
 
     def _picks(
-        self, writing: Writing, texts: list[_Texts], buffer: Any, waiting: list[list[np.ndarray]]
+        self,
+        writing: Writing,
+        texts: list[_Texts],
+        now: list[np.ndarray],
+        buffer: Any,
+        waiting: list[list[np.ndarray]],
     ) -> list[tuple[list[np.ndarray], Any]]:
-        """Tokens of the texts that go on from the nodes in the buffer: which texts, and tokens on the device."""
+        """Tokens of those texts that go on from the nodes in the buffer: which texts, and tokens on the device."""
         size = self.scorer.lm.config.vocab_size
         most = max(FEW, min(MOST_PICKED, 1 << max(0, (PICKED // size).bit_length() - 1)))
         ready = []
-        for of_lane, nodes in zip(texts, waiting, strict=True):
+        for of_lane, live, nodes in zip(texts, now, waiting, strict=True):
             there = np.concatenate([*nodes, np.zeros(0, np.int64)])
-            order = np.argsort(there)
-            at = np.searchsorted(there, of_lane.nodes[of_lane.live], sorter=order)
-            at = order[np.minimum(at, len(there) - 1)] if len(there) else np.zeros(len(of_lane.live), np.int64)
-            here = there[at] == of_lane.nodes[of_lane.live] if len(there) else np.zeros(len(of_lane.live), bool)
-            rows, some = at[here], of_lane.live[here]
+            rows, here = places_of(of_lane.nodes[live], there)
+            beside = rows
+            if of_lane.factual is not None:
+                factual, _ = of_lane.factual.at(of_lane.steps[live], live, of_lane.nodes[live])
+                beside, also = places_of(factual, there)
+                here &= also
+            rows, beside, some = rows[here], beside[here], live[here]
             by_row = np.argsort(rows, kind="stable")
-            ready.append((rows[by_row], some[by_row]))
+            ready.append((rows[by_row], beside[by_row], some[by_row]))
         found = []
-        for start in range(0, max(len(some) for _, some in ready), most):
-            parts = [(rows[start : start + most], some[start : start + most]) for rows, some in ready]
-            distinct = [np.unique(rows, return_inverse=True) for rows, _ in parts]
-            count = FEW if size >= LARGE and max(len(rows) for rows, _ in distinct) <= FEW else most
-            picks = [
-                _pick(of_lane, some, rows, which, count, most)
-                for of_lane, (rows, which), (_, some) in zip(texts, distinct, parts, strict=True)
+        for start in range(0, max(len(some) for *_, some in ready), most):
+            parts = [tuple(x[start : start + most] for x in lane) for lane in ready]
+            distinct = [[np.unique(rows, return_inverse=True) for rows in both] for *both, _ in parts]
+            widest = max(len(rows) for both in distinct for rows, _ in both)
+            count = FEW if size >= LARGE and widest <= FEW else most
+            picks: Any = [
+                _pick(of_lane, some, *own, count, most)
+                for of_lane, (own, _), (*_, some) in zip(texts, distinct, parts, strict=True)
             ]
-            found.append(([some for _, some in parts], self.scorer.forward.tokens(buffer, picks, writing.law)))
+            what: Any = writing.law
+            if isinstance(writing, WritingBeside):
+                what = writing.law, writing.coupling
+                picks = [
+                    of_lane.factual.follow(pick, of_lane.steps[some], some, *beside, count)
+                    for of_lane, pick, (_, beside), (*_, some) in zip(texts, picks, distinct, parts, strict=True)
+                    if of_lane.factual is not None
+                ]
+            found.append(([some for *_, some in parts], self.scorer.forward.tokens(buffer, picks, what)))
         return found
 
     def _check(self, writing: Writing, texts: _Texts, some: np.ndarray, tokens: np.ndarray, site: str) -> None:
@@ -213,15 +254,15 @@ def _pick(texts: _Texts, some: np.ndarray, rows: np.ndarray, which: np.ndarray, 
     def padded(values: np.ndarray) -> np.ndarray:
         return padded_to(values, most)
 
-    words = np.zeros((most, 2), np.int32)
-    words[: len(some)] = texts.own[some, :2]
+    words = np.zeros((most, 5), np.int32)
+    words[: len(some)] = texts.own[some, :5]
     temperatures = np.ones(most, np.float32)
-    temperatures[: len(some)] = texts.own[some, 3].copy().view(np.float32)
+    temperatures[: len(some)] = texts.own[some, 6].copy().view(np.float32)
     return Pick(
         rows=padded_to(rows, count),
         which=padded(which),
         words=words,
-        places=padded(texts.own[some, 2]),
+        places=padded(texts.own[some, 5]),
         temperatures=temperatures,
         states=padded(texts.states[some]),
         steps=padded(texts.steps[some]),

@@ -132,7 +132,6 @@ def _chosen(value: np.ndarray, rng: np.random.Generator) -> Callable[..., int]:
                 held[member] = log_p, rng.uniform(), rng.gumbel(size=len(log_p))
             law, threshold, rest = held[member]
             return matched(wanted, law, log_p, threshold, rest)[0]
-        assert s.coupling in ("gumbel", "independent"), "the specification does not know it"
         if member not in held:
             if log_p[wanted] < -9:
                 # Too unlikely for rejection: the first of exponential clocks rang at a time of rate 1, and the others

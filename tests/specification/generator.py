@@ -48,7 +48,7 @@ TEMPLATES = ("It is {}.", "We go {} now", "{}, so", "Be {}")
 STRINGS = ("Now.", "up", "it", "It is up.", "Be to")
 # All that are registered: one that the specification has no meaning of fails there. (Programs shrink to the first.)
 SCORINGS = tuple(sorted(map(str, scorings.SCORINGS), key=lambda scoring: scoring != "mean"))
-COUPLINGS = tuple(map(str, couplings.COUPLINGS))
+COUPLINGS = (*map(str, couplings.COUPLINGS), "hindsight(0.5)")
 SITES = "abcdefgh"
 NATURAL = ("normal", "bernoulli", "categorical", "poisson", "exponential", "lognormal", "laplace", "gamma", "beta")
 
@@ -292,7 +292,7 @@ def cases(draw: Draw, skip: frozenset[str] = frozenset(), sites: int = 4, units:
                 worlds.append(world)
     program = Program(body)
     by_unit = any(getattr(change, "per_unit", False) for world in worlds for _, change in world)
-    redrawn = any(getattr(p.site, "coupling", None) == "independent" for p in places(program.body))
+    redrawn = any(getattr(p.site, "coupling", None) in ("independent", COUPLINGS[-1]) for p in places(program.body))
     return Case(
         program,
         tuple(worlds),

@@ -60,8 +60,8 @@ class Run:
     Attributes:
         values: of all sites.
         log_probs: of the options of choices, ``[*shape, K]``, where the world leaves their mechanism.
-        redrawn: sites whose noise is drawn anew in this world (the coupling "independent"), whose values are
-            therefore known in law only.
+        redrawn: sites whose noise is drawn anew in this world (the coupling "independent", and "hindsight" where it
+            keeps none), whose values are therefore known in law only.
         lead: the least distance of a draw from where it would come out otherwise: law 7 is silent below rounding.
         unknown: sites whose value hangs on what is known in law only.
     """
@@ -224,7 +224,10 @@ class _World:
         indices = np.zeros(shape, int)
         log_probs = np.zeros((*shape, len(s.options)))
         below = name in self.below and s.obs is None
-        redrawn = s.coupling == "independent" and below
+        kept = [
+            not below or noise.uniform(noise.stream(key, "share"), m) < share_of(s) for m in range(math.prod(shape))
+        ]
+        redrawn = s.coupling != "maximal" and not any(kept)
         factual = self.factual if s.coupling == "maximal" and below else None
         if redrawn:
             # With another stream; which one, the language does not say.
@@ -244,7 +247,6 @@ class _World:
                 indices[at] = (u >= edges).sum()
                 self.sure(10 * np.abs(edges - u).min(initial=np.inf))
             else:
-                assert s.coupling in ("gumbel", "independent", "maximal"), "the specification does not know it"
                 perturbed = log_p + [noise.option_gumbel(key, option, member) for option in s.options]
                 indices[at] = perturbed.argmax()
                 best = np.sort(perturbed)
@@ -258,6 +260,9 @@ class _World:
             if known is None:
                 self.told.unknown.add(name)
             return indices if known is None else known
+        if not all(kept) and s.coupling != "maximal":
+            # Of what some members draw anew, nothing is said here.
+            self.told.unknown.add(name)
         return indices
 
     def law(self, s: Choice, shape: tuple[int, ...], at: tuple[int, ...], values: Values) -> np.ndarray:
@@ -360,3 +365,11 @@ def fit(place: Place, value: Any, shape: tuple[int, ...] | None = None) -> np.nd
         return np.broadcast_to(array, shape)
     except ValueError as error:
         raise Refused(f"{place.name} has another shape: {error}") from error
+
+
+def share_of(s: Choice) -> float:
+    """The share of draws that keep their Gumbels below an intervention."""
+    if s.coupling.startswith("hindsight("):
+        return float(s.coupling.removeprefix("hindsight(").removesuffix(")"))
+    assert s.coupling in ("gumbel", "inverse_cdf", "independent", "maximal"), "the specification does not know it"
+    return float(s.coupling in ("gumbel", "inverse_cdf"))

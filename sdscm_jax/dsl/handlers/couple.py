@@ -19,8 +19,8 @@ class couple(SiteMessenger):
 
     Args:
         fn: the model function.
-        coupling: ``"gumbel"``, ``"independent"``, or of choices only ``"inverse_cdf"`` or ``"maximal"``;
-            see ``Choice`` and ``docs/counterfactuals.md``.
+        coupling: ``"gumbel"``, ``"independent"``, ``"maximal"``, ``"hindsight(share)"``, or of choices only
+            ``"inverse_cdf"``; see ``Choice`` and ``docs/counterfactuals.md``.
         sites: names of the sites; None: all that can have it. The innermost ``couple`` around a site is applied
             first, so an outer one that names it holds.
 
@@ -75,7 +75,7 @@ class couple(SiteMessenger):
         self._seen.add(msg["name"])
         if self.sites is not None and msg["name"] not in self.sites:
             return
-        if self.coupling not in mechanism.couplings:
+        if not mechanism.may_have(self.coupling):
             if self.sites is None:
                 return
             raise OptionError(

@@ -21,7 +21,7 @@ from ...models.language_model import LanguageModel
 from ..language.choice import Choice
 from ..language.mechanism import Mechanism, with_mechanism
 from ..language.messages import mechanism_at
-from ..language.text import Text
+from ..language.text import Beside, Text
 from ..language.text_phrase import PADDING, UNKNOWN, TextPhrase
 from ..language.text_query import Writing
 from ..noise.streams import key_words
@@ -110,10 +110,24 @@ class asked(SiteMessenger):
         if key is None:
             raise NotSeparable(f"site {site!r} is free text that there is evidence on")
         given, inside = self._given(site, text)
-        words = jax.lax.bitcast_convert_type(key_words(key), jnp.int32)
-        temperature = jax.lax.bitcast_convert_type(jnp.asarray(text.temperature, jnp.float32), jnp.int32)
+
+        def bits(x: Any) -> Array:
+            return jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
+
+        def temperature(of: Text) -> Array:
+            return jnp.broadcast_to(bits(of.temperature), shape)[..., None]
+
+        words, rest = (
+            jax.lax.bitcast_convert_type(key_words(x), jnp.int32)
+            for x in (key, key if text.anew is None else text.anew)
+        )
         place = jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-        columns = [given, words, place[..., None], jnp.broadcast_to(temperature, shape)[..., None]]
+        kept = bits(1.0 if text.anew is None else text.coupling.kept)
+        columns = [words, rest, kept[None], place[..., None], temperature(text)]
+        if isinstance(text.noise, Beside):
+            factual = text.noise.text
+            columns = [self._given(site, factual)[0], text.noise.tokens, *columns, temperature(factual)]
+        columns = [given, *columns]
         context = jnp.concatenate([jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in columns], axis=-1)
         tokens = self._asked(site, Visit(site, text.query, self._number(site, text), shape), context)
         return tokens if inside is None else jnp.where(inside[..., None], tokens, UNKNOWN)

@@ -53,7 +53,7 @@ def redraw(msg: dict[str, Any], above: Upstream) -> None:
         # (Noise that is at hand was made of the factual world already, or of what was observed there.)
         own, value = found
         key = natural_key(msg["fn"], msg["kwargs"]["rng_key"])
-        noise = own.posterior_noise(key, value)
+        noise = own.relative_noise(key, value)
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(noise=noise))
     if mechanism.coupling.redraws and (words := above.words()) is not None:
         _draw_anew(msg, mechanism, words)
@@ -62,10 +62,17 @@ def redraw(msg: dict[str, Any], above: Upstream) -> None:
 def _draw_anew(msg: dict[str, Any], mechanism: Any, upstream: Words) -> None:
     fn = msg["fn"]
     own = natural_key(fn, msg["kwargs"]["rng_key"])
+    # (A ``do`` further in may have drawn anew what is not kept.)
+    last = own if mechanism.anew is None else mechanism.anew
     done = (upstream[0] | upstream[1]) != 0
-    key = chosen_key(done, fold_in(fold_in(stream(own, "redraw"), upstream[0]), upstream[1]), own)
-    msg["fn"], msg["kwargs"]["rng_key"] = keyed(fn, key, msg["kwargs"]["rng_key"])
+    key = chosen_key(done, fold_in(fold_in(stream(last, "redraw"), upstream[0]), upstream[1]), last)
+    if mechanism.coupling.apart:
+        msg["fn"], msg["kwargs"]["rng_key"] = keyed(fn, key, msg["kwargs"]["rng_key"])
+    else:
+        msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(anew=key))
     if mechanism.noise is not None:
         fresh = mechanism.draw_noise(key, fn.batch_shape)
+        if not mechanism.coupling.apart:
+            fresh = mechanism.partly(own, fn.batch_shape, mechanism.noise, fresh)
         noise = jnp.where(done, fresh, mechanism.noise)
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(noise=noise))

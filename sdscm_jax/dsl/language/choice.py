@@ -18,7 +18,6 @@ from ...errors import OptionError, ScoreError, SiteError
 from ...models.language_model import LanguageModel, absent_lm
 from ...models.options import OptionTokens
 from ..noise.couplings.base import Coupling
-from ..noise.couplings.registry import COUPLINGS
 from ..scoring.encoded_texts import Said, Same, Scored
 from ..scoring.encoding import score_tree
 from ..scoring.option_tree import OptionTree
@@ -65,6 +64,7 @@ class Choice(Mechanism):
             ``"independent"``: Gumbels that are drawn anew in every world whose intervention is
             upstream (the paper's Algorithm 1). ``"maximal"``: each world agrees with the factual
             one as often as their probabilities allow; it asks for the factual ones too.
+            ``"hindsight(0.5)"``: the share 0.5 of units keep their Gumbels, the others draw anew.
             Probabilities in a world do not depend on it. Or a ``Coupling`` of your own.
         bias: added to the log-probabilities after the temperature, ``[..., K]``, in nats;
             calibrates the language model to observed frequencies. None: nothing.
@@ -133,10 +133,9 @@ class Choice(Mechanism):
         validate_args = None if validate_args is None else flag(validate_args, f"{str(self.template)!r}: validate_args")
         super().__init__(batch_shape, (), validate_args=validate_args)
 
-    @property
-    def couplings(self) -> tuple[Coupling, ...]:
+    def may_have(self, coupling: Coupling) -> bool:
         """All that there are."""
-        return tuple(COUPLINGS)
+        return True
 
     # -- static structure -----------------------------------------------------------------------
 

@@ -25,7 +25,8 @@ from ...models.chat import ChatCodec, Joint
 from ...models.codec import Tokens
 from ...models.language_model import LanguageModel
 from ..noise.couplings.base import Coupling
-from ..noise.couplings.registry import parse_coupling
+from ..noise.couplings.registry import COUPLINGS, parse_coupling
+from ..noise.streams import stream, uniforms
 from ..scoring.encoded_texts import EncodedTexts, Readable, Said, encoded_texts, in_trace, known_texts, running
 from ..scoring.encoding import Encoding
 from ..scoring.score_query import Piece
@@ -61,6 +62,7 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
     Attributes:
         noise: exogenous noise that is at hand (abduced, or made a site of its own); None: it is
             drawn from the key of the site.
+        anew: below an intervention, where the coupling keeps a share of the noise: the key of the rest.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -75,6 +77,7 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
     temperature: Any
     coupling: Coupling
     noise: Any
+    anew: Any = None
     # Of the run that it was made in; None: JAX has put it together.
     _encoded: EncodedTexts | None = None
     _in_trace = False
@@ -112,10 +115,14 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
     def inputs(self) -> Any:
         """What the distribution depends on, besides the language model."""
 
-    @property
     @abstractmethod
+    def may_have(self, coupling: Coupling) -> bool:
+        """Is it a coupling of such sites?"""
+
+    @property
     def couplings(self) -> tuple[Coupling, ...]:
-        """Those that the site may have."""
+        """Those that the site may have, of those that are listed."""
+        return tuple(coupling for coupling in COUPLINGS if self.may_have(coupling))
 
     @classmethod
     def tree_unflatten(cls, aux_data: Any, params: Any) -> Any:
@@ -311,7 +318,24 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
 
     def _draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """The same with the whole batch shape, which the batch shape broadcasts to."""
-        return self.respond(self.draw_noise(key, shape) if self.noise is None else self.noise)
+        if self.noise is not None:
+            return self.respond(self.noise)
+        noise = self.draw_noise(key, shape)
+        return self.respond(
+            noise if self.anew is None else self.partly(key, shape, noise, self.draw_noise(self.anew, shape))
+        )
+
+    def kept(self, key: Array, shape: tuple[int, ...]) -> Array:
+        """Which draws keep their noise below an intervention, bool ``[*shape]``; see ``Coupling.kept``."""
+        return uniforms(stream(key, "share"), shape) < self.coupling.kept
+
+    def partly(self, key: Array, shape: tuple[int, ...], noise: Array, fresh: Array) -> Array:
+        """Noise of Gumbels, fresh where a draw does not keep its own."""
+        return jnp.where(self.kept(key, shape)[..., None], noise, fresh)
+
+    def relative_noise(self, key: Array, value: Array) -> Any:
+        """Where this is the mechanism of the factual world: noise for another one, if its coupling is relative."""
+        return self.posterior_noise(key, value)
 
     def expand(self, batch_shape: tuple[int, ...]) -> dist.Distribution:
         """This mechanism for the members of plates."""

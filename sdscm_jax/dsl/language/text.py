@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,10 +18,9 @@ from ...models.automaton import pattern_automaton, stop_automaton
 from ...models.chat import ChatCodec
 from ...models.codec import Tokens
 from ...models.language_model import LanguageModel
-from ..noise.couplings.base import Coupling
+from ..noise.couplings.base import Coupling, Draws
 from ..noise.couplings.gumbel import truncated_gumbels
-from ..noise.couplings.registry import COUPLINGS
-from ..noise.streams import fold_in, gumbels, stream, token_gumbels
+from ..noise.streams import fold_in, gumbels, stream, token_gumbels, uniforms
 from ..scoring.encoding import Encoding, read_along, read_on
 from ..scoring.template import Template
 from ..scoring.text_buffer import TextBuffer, WrittenText
@@ -28,13 +28,45 @@ from .context import check_written
 from .mechanism import Mechanism
 from .phrase import Phrase
 from .text_phrase import PADDING, UNKNOWN, TextForm, TextPhrase, text_tokens
-from .text_query import Writing
+from .text_query import Writing, WritingBeside
 from .token_law import TokenLaw
 
-Noise = Callable[[Any], Array]
+Noise = Callable[[Any], Any]
 # Takes a text, the key of its noise (None: noise that is at hand, or the law along a text, is asked for) and a shape
-# of draws; gives tokens ``[*shape, T]``.
+# of draws; gives tokens ``[*shape, T]``. The noise may be ``Beside`` a factual text's.
 Writer = Callable[["Text", "Array | None", tuple[int, ...]], Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Beside:
+    """Noise that is relative to the factual text of the same unit.
+
+    Attributes:
+        text: the site in the factual world.
+        tokens: what was written there, int32 ``[..., T]``.
+        key: of the site.
+    """
+
+    text: Text
+    tokens: Array
+    key: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Begun:
+    """What of a text is written already, and how far it goes.
+
+    Attributes:
+        tokens: int32 ``[..., T]``, padded with -1 after its end.
+        kept: int scalar, how many of them stay.
+        until: int scalar, how many tokens it has at most.
+    """
+
+    tokens: Array
+    kept: Array
+    until: Array
 
 
 class Text(Mechanism):
@@ -59,7 +91,8 @@ class Text(Mechanism):
         top_p: keep the most likely tokens of this probability; None: all.
         pattern: a regular expression that the text must match, or a list of the texts that it may
             be (extra ``constrained``). The template's suffix then follows it.
-        coupling: ``"gumbel"`` or ``"independent"``, as for ``Choice``.
+        coupling: ``"gumbel"``, ``"independent"``, ``"maximal"`` or ``"hindsight(share)"``, as for ``Choice``; of each
+            token by itself.
 
     What is written begins with the white space that stands before the blank (a space, where the blank follows given
     texts): tokens that would go on the word before it are not allowed, so that what later sites read is what
@@ -86,6 +119,7 @@ class Text(Mechanism):
     kind = "text"
     # Writes instead of the language model; see ``writing``.
     _writer: Writer | None = None
+    begun: Begun | None = None
 
     def __init__(
         self,
@@ -106,7 +140,8 @@ class Text(Mechanism):
         where = repr(str(self.template))
         items = self._set_given(given)
         self._set_model(lm, temperature, coupling)
-        one_of(self.coupling, self.couplings, "coupling of free text", OptionError, where)
+        if not self.may_have(self.coupling):
+            one_of(self.coupling, self.couplings, "coupling of free text", OptionError, where)
         max_tokens = count(max_tokens, f"{where}: max_tokens", OptionError)
         top_k = None if top_k is None else count(top_k, f"{where}: top_k", OptionError)
         top_p = None if top_p is None else real(top_p, f"{where}: top_p", OptionError, above=0, most=1)
@@ -135,10 +170,9 @@ class Text(Mechanism):
         batch_shape = jnp.broadcast_shapes(jnp.shape(temperature), *(phrase.batch_shape for phrase in self.phrases))
         super().__init__(batch_shape, (int(max_tokens),), validate_args=validate_args)
 
-    @property
-    def couplings(self) -> tuple[Coupling, ...]:
-        """Those whose noise is Gumbels: of a text there is one for each position and token."""
-        return tuple(coupling for coupling in COUPLINGS if coupling.gumbels)
+    def may_have(self, coupling: Coupling) -> bool:
+        """Those of tokens; of Gumbels there is one for each position and token."""
+        return coupling.of_tokens
 
     @property
     def inputs(self) -> Any:
@@ -174,7 +208,8 @@ class Text(Mechanism):
     @property
     def query(self) -> Writing:
         """What is asked of the language model."""
-        return Writing(self._start(), self._given_tokens(), self._varying, self._opening, self.law)
+        what = self._start(), self._given_tokens(), self._varying, self._opening, self.law
+        return WritingBeside(*what, self.coupling) if isinstance(self.noise, Beside) else Writing(*what)
 
     def writing(self, writer: Writer) -> Text:
         """This text, written by somebody else: ``writer`` is called for a draw."""
@@ -210,33 +245,68 @@ class Text(Mechanism):
     def _draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Draw tokens, int32 ``[*shape, T]``."""
         if (writer := self._writer) is not None:
-            return writer(self, None if self.noise is not None else key, shape)
+            beside = isinstance(self.noise, Beside)
+            return writer(self, self.noise.key if beside else None if self.noise is not None else key, shape)
         if self.noise is not None:
             return self.respond(self.noise)
         # Noise of one token at a time: that of a whole text would be T x V numbers.
         return self._write(lambda step: self._step_noise(key, step, shape), shape)
 
     def _step_noise(self, key: Array, step: Any, shape: tuple[int, ...]) -> Array:
-        size = self.lm.config.vocab_size
-        return token_gumbels(fold_in(key, step), size, shape)
+        size, own = self.lm.config.vocab_size, fold_in(key, step)
+        noise = token_gumbels(own, size, shape)
+        return (
+            noise
+            if self.anew is None
+            else super().partly(own, shape, noise, token_gumbels(fold_in(self.anew, step), size, shape))
+        )
+
+    def _of_steps(self, of_step: Callable[[Array], Any], axis: int) -> Any:
+        """What there is of each step, with their axis at a place."""
+        found = jax.vmap(of_step)(jnp.arange(self.form.max_tokens))
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, axis), found)
+
+    def partly(self, key: Array, shape: tuple[int, ...], noise: Array, fresh: Array) -> Array:
+        """Noise ``[*shape, T, V]``, fresh where a token does not keep its own."""
+        kept = self._of_steps(lambda step: self.kept(fold_in(key, step), shape), -1)
+        return jnp.where(kept[..., None], noise, fresh)
 
     def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Prior noise, float32 ``[*shape, T, V]``."""
-        steps = jnp.arange(self.form.max_tokens)
-        return jnp.moveaxis(jax.vmap(lambda step: self._step_noise(key, step, shape))(steps), 0, -2)
+        return self._of_steps(lambda step: self._step_noise(key, step, shape), -2)
 
-    def respond(self, noise: Array) -> Array:
+    def respond(self, noise: Any) -> Array:
         """The tokens that the noise leads to."""
-        return self._write(lambda step: jnp.take(noise, step, axis=-2), noise.shape[:-2])
+        if isinstance(noise, Beside):
+            noise = noise.text.posterior_noise(noise.key, noise.tokens)
+        axis = jax.tree.leaves(noise)[-1].ndim - 2
+        return self._write(
+            lambda step: jax.tree.map(lambda x: jnp.take(x, step, axis=axis), noise),
+            jax.tree.leaves(noise)[-1].shape[:axis],
+        )
 
-    def posterior_noise(self, key: Array, value: Array) -> Array:
-        """Noise ``[*batch_shape, T, V]`` given tokens: truncated Gumbels at each token of the text.
+    def relative_noise(self, key: Array, value: Array) -> Any:
+        """Made where it is asked for: who writes elsewhere has no laws of tokens at hand."""
+        return Beside(self, value, key)
+
+    def posterior_noise(self, key: Array, value: Array) -> Any:
+        """Noise ``[*batch_shape, T, V]`` given tokens: truncated Gumbels at each token of the text (of a relative
+        coupling what it takes over of each, ``[*batch_shape, T, ...]``).
 
         What would have been written after its end stays as the prior has it.
         """
         batch = jnp.broadcast_shapes(jnp.shape(value)[:-1], self.batch_shape)
         tokens = jnp.broadcast_to(jnp.asarray(value), (*batch, self.form.max_tokens))
         log_probs, _ = self._along(tokens)
+        if self.coupling.relative:
+            size = log_probs.shape[-1]
+            draws = Draws(lambda key: uniforms(key, batch), lambda key: token_gumbels(key, size, batch))
+
+            def of_step(step: Array) -> Any:
+                law, token = jnp.take(log_probs, step, axis=-2), jnp.take(tokens, step, axis=-1)
+                return self.coupling.beside(fold_in(key, step), draws, law, token)
+
+            return self._of_steps(of_step, len(batch))
         fresh = self.draw_noise(key, batch)
         top = gumbels(stream(key, "top"), tokens.shape)
         observed = jax.nn.one_hot(tokens, log_probs.shape[-1], dtype=bool)
@@ -253,8 +323,11 @@ class Text(Mechanism):
         temperature = jnp.asarray(self.temperature, jnp.float32)
 
         def pick(logits: Array, state: Array, step: Any) -> tuple[Array, Array]:
-            token = law.chosen(law.log_probs(logits, temperature, state, step), noise(step))
+            token = law.chosen(law.log_probs(logits, temperature, state, step), noise(step), self.coupling)
             ended = ending[state] > 0
+            if (begun := self.begun) is not None:
+                token = jnp.where(step < begun.kept, jnp.maximum(jnp.take(begun.tokens, step, axis=-1), 0), token)
+                ended = ended | (step >= begun.until)
             return jnp.where(ended, PADDING, token), jnp.where(ended, state, after[state, classes[token]])
 
         logits, text = read_on(lm, self._prompt())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from ...models.codec import Tokens
+from ..noise.couplings.base import Coupling
 from ..scoring.score_query import Context
 from .text_phrase import PADDING, TextForm
 from .token_law import TokenLaw
@@ -56,8 +57,9 @@ class WrittenText:
 class Writing(Context):
     """The static part of a free text; the answer to it is its tokens.
 
-    Its contexts have four numbers more, as int32: the two words of a key, the place of the draw among those of that
-    key, and the bits of a temperature (float32).
+    Its contexts have seven numbers more, as int32: the two words of a key, those of the key of the noise that is not
+    kept (see ``Coupling.kept``) and the bits of the share that is, the place of the draw among those of these keys, and
+    the bits of a temperature (float32).
 
     Attributes:
         law: of the next token.
@@ -65,9 +67,14 @@ class Writing(Context):
 
     law: TokenLaw
 
-    further: ClassVar[int] = 4
+    own_numbers: ClassVar[int] = 7
     dtype: ClassVar[str] = "int32"
     nothing: ClassVar[float] = PADDING
+
+    @property
+    def further(self) -> int:
+        """The seven."""
+        return self.own_numbers
 
     @property
     def answers(self) -> int:
@@ -93,3 +100,43 @@ class Writing(Context):
     def own(self) -> int:
         """Tokens that are new where everything before the last given text is encoded."""
         return self._new + self.law.form.max_tokens
+
+
+@dataclass(frozen=True)
+class WritingBeside(Writing):
+    """The same of a text whose noise is relative to the factual one.
+
+    Its contexts have more numbers, after those of what is given: of what is given in the factual world, the tokens of
+    the factual text, the seven of ``Writing``, and the bits of the temperature in the factual world.
+
+    Attributes:
+        coupling: how the two share noise.
+    """
+
+    coupling: Coupling
+
+    @property
+    def further(self) -> int:
+        """Where what is given is numbers of listed texts."""
+        return len(self.varying) + self._rest
+
+    @property
+    def _rest(self) -> int:
+        return self.answers + self.own_numbers + 1
+
+    def listed(self, contexts: np.ndarray) -> tuple[Self, np.ndarray]:
+        """Of both worlds together."""
+        numbers = (contexts.shape[1] - self._rest) // 2
+        given = np.concatenate([contexts[:, :numbers], contexts[:, numbers : 2 * numbers]])
+        question, told = super().listed(given)
+        return question, np.column_stack([*np.split(told, 2), contexts[:, 2 * numbers :]])
+
+    @property
+    def longest(self) -> int:
+        """Of both texts."""
+        return 2 * super().longest
+
+    @property
+    def own(self) -> int:
+        """Of both texts."""
+        return 2 * super().own

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from ...models.codec import Tokens
+from ..noise.couplings.base import Coupling
 from .scores import tempered
 from .text_phrase import UNKNOWN, TextForm
 
@@ -75,9 +76,9 @@ class TokenLaw:
         alive = allowed.any(-1, keepdims=True)
         return jnp.where(alive, jax.nn.log_softmax(jnp.where(alive, scaled, 0.0), axis=-1), 0.0)
 
-    def chosen(self, log_probs: Array, noise: Array) -> Array:
-        """The token, int32 ``[...]``, that Gumbels ``[..., V]`` pick; -2 where the log-probabilities are no numbers."""
-        token = jnp.argmax(log_probs + noise, axis=-1).astype(jnp.int32)
+    def chosen(self, log_probs: Array, noise: Any, coupling: Coupling) -> Array:
+        """The token, int32 ``[...]``, that noise picks; -2 where the log-probabilities ``[..., V]`` are no numbers."""
+        token = coupling.respond(log_probs, noise)
         # An argmax over NaN would be token 0.
         return jnp.where(jnp.isnan(log_probs).any(-1), UNKNOWN, token)
 

@@ -116,6 +116,11 @@ def uniforms(key: Array, shape: tuple[int, ...]) -> Array:
     return _uniforms(_words(key), tuple(shape))
 
 
+def uniforms_at(key: Array, places: Array) -> Array:
+    """What ``uniforms`` has at these places (uint32 ``[...]``)."""
+    return _uniforms_at(_words(key), places)
+
+
 def gumbels(key: Array, shape: tuple[int, ...]) -> Array:
     """Standard Gumbels, float32 of the shape; those of the first places do not depend on how many there are."""
     return _gumbels(_words(key), tuple(shape))
@@ -224,7 +229,10 @@ def _fold(key: Array, high: Array, low: Array) -> Array:
 
 @partial(jax.jit, static_argnames="shape")
 def _uniforms(key: _Words, shape: tuple[int, ...]) -> Array:
-    places = _places(shape)
+    return _uniforms_at(key, _places(shape))
+
+
+def _uniforms_at(key: _Words, places: Array) -> Array:
     first, _ = _threefry(key, (jnp.zeros_like(places), places))
     return (first >> np.uint32(8)).astype(jnp.float32) * np.float32(2.0**-24)
 

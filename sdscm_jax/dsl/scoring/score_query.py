@@ -54,8 +54,10 @@ class Context:
     varying: tuple[int, ...]
     shared: Tokens
 
-    # Numbers of a context beside those of what is given.
-    further: ClassVar[int] = 0
+    @property
+    def further(self) -> int:
+        """How many numbers a context has beside those of what is given."""
+        return 0
 
     @property
     def sizes(self) -> tuple[int, ...]:

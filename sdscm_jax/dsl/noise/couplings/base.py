@@ -7,7 +7,8 @@ worlds go together. ``docs/counterfactuals.md`` shows by how much that matters.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,18 @@ from ...registered import Registered
 SAME, SAME_SHARE = 1e-4, 1e-6
 
 
+class Draws(NamedTuple):
+    """How fresh noise is drawn from a key: for some options or tokens, and some draws.
+
+    Attributes:
+        uniforms: one for each draw, ``[...]``.
+        gumbels: one for each draw and option, ``[..., K]``.
+    """
+
+    uniforms: Callable[[Array], Array]
+    gumbels: Callable[[Array], Array]
+
+
 class Coupling(Registered):
     """How worlds share the noise of a choice.
 
@@ -27,10 +40,11 @@ class Coupling(Registered):
     that begin with the shape of the draws; it is made of the key of the site and of the options' texts alone.
 
     Attributes:
-        gumbels: is the noise one standard Gumbel for each option, and the option ``argmax(log p + noise)``? Only these
-            couple the tokens of free text, and are what ``GumbelReparam`` makes a site of (unless ``redraws``).
-        redraws: is the noise drawn anew in a world where an intervention is upstream? The responses of two worlds are
-            independent then.
+        gumbels: is the noise one standard Gumbel for each option, and the option ``argmax(log p + noise)``? These
+            couple the tokens of free text too, and are what ``GumbelReparam`` makes a site of (unless ``redraws``).
+        redraws: is the noise drawn anew in a world where an intervention is upstream?
+        kept: the share of the draws of such noise that stay as they are all the same (each choice, and each token of
+            a text, is one). Where it is 0 the responses of two worlds are independent.
         relative: is the noise of such a world that of the factual one, given the option and the law that the site has
             there (its ``posterior``)? What two other worlds have in common then hangs on the factual one.
         stable: does an option stay where its odds fall against no other (law 6)?
@@ -42,11 +56,22 @@ class Coupling(Registered):
 
     gumbels: ClassVar[bool] = False
     redraws: ClassVar[bool] = False
+    kept: float = 0.0
     relative: ClassVar[bool] = False
     stable: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
     keeps_without_losers: ClassVar[bool] = True
     of_cells: ClassVar[bool] = False
+
+    @property
+    def of_tokens(self) -> bool:
+        """Does it couple the tokens of free text? A relative one then has ``beside``."""
+        return self.gumbels
+
+    @property
+    def apart(self) -> bool:
+        """Are the responses of two worlds independent, if an intervention is upstream?"""
+        return self.redraws and not self.kept
 
     @abstractmethod
     def draw(self, key: Array, options: tuple[str, ...], shape: tuple[int, ...]) -> Any:
@@ -80,6 +105,20 @@ class Coupling(Registered):
         Returns:
             noise that replays ``index`` under ``logits``, for ``respond``.
         """
+
+    def beside(self, key: Array, draws: Draws, logits: Array, index: Array) -> Any:
+        """Of a ``relative`` coupling: what another world takes over of the factual token.
+
+        Args:
+            key: PRNG key of the token.
+            draws: fresh noise.
+            logits: normalised log-probabilities ``[..., V]`` in the factual world.
+            index: int ``[...]``, the factual tokens; below 0 where that text has ended before.
+
+        Returns:
+            noise, for ``respond``; its arrays begin with the shape of ``index``.
+        """
+        raise NotImplementedError(f"{self!r} couples no free text")
 
     @abstractmethod
     def joint(self, p: np.ndarray, q: np.ndarray) -> np.ndarray:

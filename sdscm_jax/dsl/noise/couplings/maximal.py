@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from ..streams import option_gumbels, stream, uniforms
-from .base import same_law
+from .base import Draws, same_law
 from .gumbel import Gumbel, races
 
 
@@ -17,7 +17,7 @@ class Matched(NamedTuple):
     """What the factual world leaves to others.
 
     Attributes:
-        option: int32 ``[...]``, the factual option.
+        option: int32 ``[...]``, the factual option; below 0 where there is none (a text that has ended).
         logits: float32 ``[..., K]``, the law that it was drawn from.
         threshold: float32 ``[...]``, uniform: the option stays where its probability falls by no more than this factor.
         rest: float32 ``[..., K]``, a Gumbel for each option, which picks another one where it does not stay.
@@ -37,6 +37,11 @@ class Maximal(Gumbel):
     factual one with probability ``sum_k min(p_k, q_k) = 1 - TV(p, q)``, which no coupling exceeds: the maximal coupling
     (Thorisson 2000, "Coupling, Stationarity, and Regeneration", chapter 1; drawn as in Jacob, O'Leary and Atchadé 2020,
     arXiv 1708.03625, section 4.1, with one Gumbel an option in place of their rejection).
+
+    Of free text this is done token by token: each token of a world's text is drawn beside the one that the factual text
+    has at its place, with the laws that the two have after what was written before them. (That is how a draft is
+    accepted in speculative decoding: Leviathan, Kalman and Matias 2023, arXiv 2211.17192, Algorithm 1.) Beyond the end
+    of the factual text the law is drawn from alone.
 
     In the factual world X is that of ``"gumbel"``. A world's noise is relative to it: the factual law of the site is
     asked for too, wherever an intervention is upstream (inside ``scan`` and ``cond`` it is not at hand, and refused).
@@ -65,11 +70,15 @@ class Maximal(Gumbel):
             return super().respond(logits, noise)
         logits, p = jnp.broadcast_arrays(logits, noise.logits)
         more = jnp.where(logits > p, logits + jnp.log1p(-jnp.exp(jnp.minimum(p - logits, 0.0))), -jnp.inf)
-        before, here = (jnp.take_along_axis(x, noise.option[..., None], axis=-1)[..., 0] for x in (p, logits))
+        option = jnp.maximum(noise.option, 0)[..., None]
+        before, here = (jnp.take_along_axis(x, option, axis=-1)[..., 0] for x in (p, logits))
         stays = same_law(logits, p) | (jnp.log(noise.threshold) < here - before)
         # (Where rounding has left q nothing more than p, the laws are the same.)
         stays |= ~jnp.isfinite(more).any(-1)
-        return jnp.where(stays, noise.option, super().respond(more, noise.rest))
+        none = noise.option < 0
+        return jnp.where(
+            stays & ~none, noise.option, super().respond(jnp.where(none[..., None], logits, more), noise.rest)
+        )
 
     def posterior(self, key: Array, options: tuple[str, ...], logits: Array, index: Array) -> Matched:
         """The option and its law; threshold and Gumbels are independent of these, so theirs is the prior.
@@ -80,11 +89,19 @@ class Maximal(Gumbel):
         >>> int(Maximal().respond(logits, noise))
         2
         """
+        draws = Draws(lambda key: uniforms(key, index.shape), lambda key: option_gumbels(key, options, index.shape))
+        return self.beside(key, draws, logits, index)
+
+    @property
+    def of_tokens(self) -> bool:
+        """It does."""
+        return True
+
+    def beside(self, key: Array, draws: Draws, logits: Array, index: Array) -> Matched:
+        """The same of a token."""
         logits = jnp.broadcast_to(logits, (*index.shape, logits.shape[-1])).astype(jnp.float32)
-        threshold = uniforms(stream(key, "threshold"), index.shape)
-        return Matched(
-            index.astype(jnp.int32), logits, threshold, option_gumbels(stream(key, "rest"), options, index.shape)
-        )
+        threshold, rest = draws.uniforms(stream(key, "threshold")), draws.gumbels(stream(key, "rest"))
+        return Matched(index.astype(jnp.int32), logits, threshold, rest)
 
     def joint(self, p: np.ndarray, q: np.ndarray) -> np.ndarray:
         """``min(p_a, q_a)`` on the diagonal, and ``(p_a - q_a)+ (q_b - p_b)+ / TV`` beside it."""

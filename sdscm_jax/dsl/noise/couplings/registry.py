@@ -8,13 +8,14 @@ from ....errors import OptionError, SDSCMError
 from ...registered import Registry
 from .base import Coupling
 from .gumbel import Gumbel
+from .hindsight import Hindsight
 from .independent import Independent
 from .inverse_cdf import InverseCDF
 from .maximal import Maximal
 
 GROUP = "sdscm_jax.couplings"
 COUPLINGS: Registry[Coupling] = Registry(
-    Coupling, "coupling", GROUP, (Gumbel(), InverseCDF(), Independent(), Maximal())
+    Coupling, "coupling", GROUP, (Gumbel(), InverseCDF(), Independent(), Maximal(), Hindsight)
 )
 
 
@@ -33,5 +34,7 @@ def parse_coupling(value: Any, where: str | None = None, error: type[SDSCMError]
     'inverse_cdf'
     >>> parse_coupling("inverse_cdf").ordered
     True
+    >>> parse_coupling("hindsight(.5)"), parse_coupling("hindsight(.5)").kept
+    ('hindsight(0.5)', 0.5)
     """
     return COUPLINGS.parse(value, where, error)

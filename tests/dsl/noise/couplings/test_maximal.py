@@ -159,8 +159,8 @@ def test_where_the_factual_world_is_not_at_hand(lm: sd.LanguageModel) -> None:
         exogenous(do(looped, {"t": "up"}), 0)(testing.mock_lm(looped))
     with pytest.raises(sd.InterventionError, match=r"needs handlers\.exogenous"):
         numpyro.handlers.seed(do(chain, {"t": "up"}), 0)(lm)
-    with pytest.raises(sd.OptionError, match="site 'm' has no coupling 'maximal'"):
-        exogenous(couple(_text, "maximal", sites=["m"]), 0)(lm)
+    with pytest.raises(sd.OptionError, match="site 'm' has no coupling 'inverse_cdf'"):
+        exogenous(couple(_text, "inverse_cdf", sites=["m"]), 0)(lm)
 
 
 def _text(lm: sd.LanguageModel) -> None:
