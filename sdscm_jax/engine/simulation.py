@@ -17,7 +17,7 @@ from ..dsl.analysis.graph import Graph
 from ..dsl.language.text_phrase import TextPhrase
 from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError, SiteError, install
-from ..page.forms import Form, Shown, few
+from ..page.forms import Form, Shown, counted, few
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun
 
@@ -100,7 +100,7 @@ class Simulation(Shown):
         return len(next(iter(self.values.values()))) if self.values else 0
 
     def _form(self) -> Form:
-        units = f"{len(self) // self.draws:,} units"
+        units = counted(len(self) // self.draws, "unit")
         rows_of_each = "" if self.draws == 1 else f" of {self.draws} rows each"
         facts = [("worlds", few([world or "factual" for world in self.worlds], 4))]
         if self.evidence:
@@ -108,7 +108,7 @@ class Simulation(Shown):
         if lms := self.provenance.get("language_models"):
             facts.append(("language model", "; ".join(lms)))
         drawn = self.graph._form()
-        title = f"Simulation: {units}{rows_of_each}, {len(self.values)} sites, {len(self.worlds)} worlds"
+        title = f"Simulation: {units}{rows_of_each}, {counted(len(self.values), 'site')}, {counted(len(self.worlds), 'world')}"
         return replace(drawn, title=title, facts=facts)
 
     def world(self, label: str | int) -> int:

@@ -70,6 +70,15 @@ def few(names: Iterable[Any], most: int = 6) -> str:
     return ", ".join(listed[:most]) + ending or "none"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "world"), counted(2000, "unit")
+    ('1 world', '2,000 units')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def as_text(form: Form) -> str:
     r"""At most 15 lines of at most 120 columns.
 
