@@ -108,8 +108,8 @@ class Simulation(Shown):
         if lms := self.provenance.get("language_models"):
             facts.append(("language model", "; ".join(lms)))
         drawn = self.graph._form()
-        title = f"Simulation: {units}{rows_of_each}, {counted(len(self.values), 'site')}, {counted(len(self.worlds), 'world')}"
-        return replace(drawn, title=title, facts=facts)
+        sites, worlds = counted(len(self.values), "site"), counted(len(self.worlds), "world")
+        return replace(drawn, title=f"Simulation: {units}{rows_of_each}, {sites}, {worlds}", facts=facts)
 
     def world(self, label: str | int) -> int:
         """Number of a world, from its label.
