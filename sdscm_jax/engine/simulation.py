@@ -18,6 +18,7 @@ from ..dsl.language.text_phrase import TextPhrase
 from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError, SiteError, install
 from ..page.forms import Form, Shown, counted, few
+from .arviz_groups import arviz_groups
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun
 
@@ -232,6 +233,19 @@ class Simulation(Shown):
                 found[f"logp({name})"] = [*axes, f"{name} option"], self.log_probs[name], {}
                 coordinates[f"{name} option"] = list(options)
         return xr.Dataset(found, coordinates, {"provenance": json.dumps(self.provenance), "draws": self.draws})
+
+    def to_arviz(self) -> Any:
+        """``to_xarray`` in the groups that ArviZ reads (extra ``arviz``): an ``InferenceData``, from ArviZ 1 on a tree.
+
+        Its group is ``prior``, with a draw for each unit; with evidence it is ``posterior``, with the ``draws`` of each
+        ``unit``, beside ``observed_data``. All have an axis ``chain`` of length 1 and, but for what is observed, the
+        axis ``world``. (What NumPyro's MCMC finds in a tabulated program is ``arviz.from_numpyro``'s to convert.)
+
+        Raises:
+            ImportError: arviz is not installed; the message has the command.
+            SiteError: a site is called as an axis is: ``row``, ``world``, ``chain``, ``draw`` or ``unit``.
+        """
+        return arviz_groups(self.to_xarray(), self.evidence)
 
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""
