@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "commands",
     "docstrings",
+    "notebook_forms",
     "pictures_back",
     "repository_links",
 ]
