@@ -30,7 +30,8 @@ def test_cells_show_what_stands_beside_the_page(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "pictures").mkdir()
     names: dict[str, Any] = {}
     shown: list[Any] = []
-    cells = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    page = PAGE.read_text(encoding="utf-8")
+    cells = re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     for cell in cells:
         tree = ast.parse(cell)
         last = tree.body[-1]
