@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "commands",
     "docstrings",
+    "notebook_forms",
     "pictures_back",
     "repository_links",
 ]
@@ -49,10 +50,15 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
-# Every name that a page or a docstring refers to is there. Types in signatures are as Python writes them: those of
-# other libraries, and of rooms that the reference does not show, have no page.
+# Every name that a page or a docstring refers to is there. What other libraries call their types is not looked up (that
+# would need the network), and rooms that the reference does not show have no page.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r".*"), ("py:exc", "…")]
+nitpick_ignore_regex = [
+    ("py:class", r"(np|numpy|pd|pandas|jax|pa|pyarrow|optax|flax|nx|networkx|xr|xarray|matplotlib|numpyro)\..*"),
+    ("py:class", r"(collections\.abc|pathlib)\..*"),
+    ("py:class", r"Array|Figure|Path|Adapter|OnStep|Template|sdscm_jax\.extend\.C"),
+    ("py:class", r"sdscm_jax\.(dsl|models|effects|engine|families|bench|audit)\..*"),
+]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

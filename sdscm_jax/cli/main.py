@@ -55,12 +55,7 @@ def every(
     keep_compiled()
 
 
-app.command()(generate)
-app.command()(evaluate)
-app.command()(audit)
-
-
-@app.command()
+@app.command(short_help="Simulate the oncology model; writes data and pictures.")
 def demo(
     out: Annotated[Path, typer.Option(help="Directory to write.")] = Path("demo"),
     units: Annotated[int, typer.Option(help="Number of individuals.")] = 1000,
@@ -128,7 +123,7 @@ def demo(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(short_help="Print and draw the causal graph of a model function.")
 def show(
     model: Annotated[str, typer.Argument(help="A model function, as module:function or path.py:function.")],
     lm: Annotated[str | None, typer.Option(help="Language model directory or hub id; default: embedded.")] = None,
@@ -153,7 +148,12 @@ def show(
         answer(sites=found.to_pandas(), edges=found.edges, mermaid=found.to_mermaid(), out=out)
 
 
-@app.command()
+app.command(short_help="Write a benchmark: data sets with their true effects.")(generate)
+app.command(short_help="Score estimators of effects on a benchmark.")(evaluate)
+app.command(short_help="Measure the effect of an attribute on a decision.")(audit)
+
+
+@app.command(short_help="List the language models that load.")
 def models() -> None:
     """List the language models that load, on which weights they were tried, and which are refused."""
     from ..models.known_models import rows as known_model_rows

@@ -12,7 +12,7 @@ from ..checks import instance, one_of
 from ..dsl.worlds.worlds import world_label
 from ..engine.simulation import Simulation
 from ..errors import EffectError, SiteError
-from ..page.forms import Form, Shown
+from ..page.forms import Form, Shown, counted
 from .effect import Effect, effect, parse_level, position
 from .estimate import Estimate
 from .query import Query
@@ -71,7 +71,7 @@ class IndividualEffects(_BothWorlds):
         rows = zip(self.options, found.mean(0).tolist(), found.min(0).tolist(), found.max(0).tolist(), strict=True)
         headings = (self.outcome, "mean effect", "least", "greatest")
         facts = [("changed", f"{self.changed.mean():.1%} of the units have another outcome")]
-        return Form(f"IndividualEffects: {self._change}, {len(found):,} units", facts, headings, list(rows))
+        return Form(f"IndividualEffects: {self._change}, {counted(len(found), 'unit')}", facts, headings, list(rows))
 
 
 def ite(source: Any, treatment: str, outcome: str, low: Any = None, high: Any = None) -> IndividualEffects:
@@ -204,11 +204,12 @@ class Contrast(_BothWorlds):
             facts.append(("naive difference", f"not known: {self.reason}"))
         if self.lms:
             facts.append(("language model", "; ".join(self.lms)))
-        headings = (self.outcome, "do(low)", "do(high)", "ATE", "95% interval", "to", "naive difference")
+        worlds = (f"do({level})" for level in (self.low, self.high))
+        headings = (self.outcome, *worlds, "ATE", "95% interval", "to", "naive difference")
         numbers = table.to_numpy(float).tolist()
         rows = [[option, *row] for option, row in zip(self.options, numbers, strict=True)]
         intervals = [(row[2], row[3], row[4]) for row in numbers]
-        return Form(f"Contrast: {self._change}, {units:,} units", facts, headings, rows, intervals=intervals)
+        return Form(f"Contrast: {self._change}, {counted(units, 'unit')}", facts, headings, rows, intervals=intervals)
 
     @property
     def individual(self) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError
 from ..models.int8 import numbers
 from ..models.language_model import LanguageModel
-from ..page.forms import Form, Shown
+from ..page.forms import Form, Shown, counted
 from .counts import Counts
 from .forward import token_bytes
 from .memory import default_memory
@@ -74,7 +74,8 @@ class Plan(Shown):
         rows = [
             [str(site), *map(float, row)] for site, row in zip(self.sites.index, self.sites.to_numpy(), strict=True)
         ]
-        return Form(f"Plan: {self.units:,} units, {self.worlds} worlds", facts, ("site", *self.sites.columns), rows)
+        title = f"Plan: {counted(self.units, 'unit')}, {counted(self.worlds, 'world')}"
+        return Form(title, facts, ("site", *self.sites.columns), rows)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a site: see ``sites``."""
@@ -127,9 +128,12 @@ def plan(
     memory = default_memory(lms)
     sampled = min(run.rows, SAMPLED)
     counting = Staged(run, program, min(sampled, ROWS), memory, scorer=Counting, writer=CountingWriter)
-    counting(np.arange(sampled // 2))
+    # One row has no halves, and nothing is extrapolated from it.
+    first = max(1, sampled // 2)
+    counting(np.arange(first))
     half = dict(counting.by_visit)
-    counting(np.arange(sampled // 2, sampled))
+    if first < sampled:
+        counting(np.arange(first, sampled))
     figures: dict[str, dict[str, float]] = {}
     for name, visit in program.visits.items():
         counts = _extrapolated(visit, half[name], counting.by_visit[name], sampled, run)

@@ -106,8 +106,8 @@ def simulate(
         a ``Simulation`` of ``n * draws`` rows.
 
     Raises:
-        InterventionError, EvidenceError, OptionError, ContextLengthError, SiteError, …: bad input is
-            found before the language model is run; impossible evidence, when it has been.
+        InterventionError, EvidenceError, OptionError, ContextLengthError, SiteError: bad input is, as every other
+            ``SDSCMError``, found before the language model is run; impossible evidence, when it has been.
         ResumeError: ``out`` holds another run (the message says in what it differs), or a damaged part; a file of
             ``store`` is damaged.
 

@@ -17,7 +17,8 @@ from ..dsl.analysis.graph import Graph
 from ..dsl.language.text_phrase import TextPhrase
 from ..dsl.worlds.worlds import World
 from ..errors import SDSCMError, SiteError, install
-from ..page.forms import Form, Shown, few
+from ..page.forms import Form, Shown, counted, few
+from .arviz_groups import arviz_groups
 from .columns import add_tokens, indexed, labelled, log_prob_column, texts
 from .kept import KeptArrays, KeptRun
 from .side_by_side import SideBySide, side_by_side
@@ -101,7 +102,7 @@ class Simulation(Shown):
         return len(next(iter(self.values.values()))) if self.values else 0
 
     def _form(self) -> Form:
-        units = f"{len(self) // self.draws:,} units"
+        units = counted(len(self) // self.draws, "unit")
         rows_of_each = "" if self.draws == 1 else f" of {self.draws} rows each"
         facts = [("worlds", few([world or "factual" for world in self.worlds], 4))]
         if self.evidence:
@@ -109,8 +110,8 @@ class Simulation(Shown):
         if lms := self.provenance.get("language_models"):
             facts.append(("language model", "; ".join(lms)))
         drawn = self.graph._form()
-        title = f"Simulation: {units}{rows_of_each}, {len(self.values)} sites, {len(self.worlds)} worlds"
-        return replace(drawn, title=title, facts=facts)
+        sites, worlds = counted(len(self.values), "site"), counted(len(self.worlds), "world")
+        return replace(drawn, title=f"Simulation: {units}{rows_of_each}, {sites}, {worlds}", facts=facts)
 
     def world(self, label: str | int) -> int:
         """Number of a world, from its label.
@@ -266,6 +267,19 @@ class Simulation(Shown):
             values, _ = self._kept.part(part)
         own = {name: array[place, numbers] for name, array in values.items()}
         return side_by_side(self.graph, number, [self.worlds[w] for w in numbers], own)
+
+    def to_arviz(self) -> Any:
+        """``to_xarray`` in the groups that ArviZ reads (extra ``arviz``): an ``InferenceData``, from ArviZ 1 on a tree.
+
+        Its group is ``prior``, with a draw for each unit; with evidence it is ``posterior``, with the ``draws`` of each
+        ``unit``, beside ``observed_data``. All have an axis ``chain`` of length 1 and, but for what is observed, the
+        axis ``world``. (What NumPyro's MCMC finds in a tabulated program is ``arviz.from_numpyro``'s to convert.)
+
+        Raises:
+            ImportError: arviz is not installed; the message has the command.
+            SiteError: a site is called as an axis is: ``row``, ``world``, ``chain``, ``draw`` or ``unit``.
+        """
+        return arviz_groups(self.to_xarray(), self.evidence)
 
     def text(self, unit: int, world: str | int = 0) -> str:
         """The text of one unit: its sentences in program order, joined by spaces."""

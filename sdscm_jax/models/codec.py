@@ -110,7 +110,7 @@ class Codec:
         Raises:
             TemplateError: the language model has no embedding of one of them.
         """
-        tokens: Tokens = tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        tokens: Tokens = tuple(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
         for token in tokens:
             if self._beyond(token):
                 raise TemplateError(f"{text!r} has {self._missing(token)}")

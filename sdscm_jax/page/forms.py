@@ -70,6 +70,15 @@ def few(names: Iterable[Any], most: int = 6) -> str:
     return ", ".join(listed[:most]) + ending or "none"
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "world"), counted(2000, "unit")
+    ('1 world', '2,000 units')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def as_text(form: Form) -> str:
     r"""At most 15 lines of at most 120 columns.
 
@@ -142,7 +151,7 @@ def as_html(form: Form) -> str:
     return f'<div class="sdscm-form">{"".join(parts)}</div>'
 
 
-_LEFT, _RIGHT = "text-align:left;vertical-align:top", "text-align:right"
+_LEFT, _RIGHT = (f"text-align:{side};vertical-align:top;padding:0.1em 0.6em" for side in ("left", "right"))
 
 
 def _html(text: Any) -> str:
@@ -154,15 +163,17 @@ def _table(form: Form) -> str:
     drawn = list(form.intervals)[: len(rows)]
     heads = [*form.headings, *([""] if drawn else [])]
     limits = [x for interval in drawn for x in (*interval, 0.0) if abs(x) < float("inf")]
+    sides = [_RIGHT if any(map(_is_number, column)) else _LEFT for column in zip(*rows, strict=True)]
     body = []
     for i, row in enumerate(rows):
-        cells = [f'<td style="{_RIGHT if _is_number(v) else _LEFT}">{_html(_cell(v))}</td>' for v in row]
+        cells = [f'<td style="{side}">{_html(_cell(v))}</td>' for v, side in zip(row, sides, strict=True)]
         if drawn:
             cells.append(f"<td>{_bar(drawn[i], min(limits), max(limits))}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     if left := len(form.rows) + form.more - len(rows):
         body.append(f'<tr><td colspan="{len(heads)}" style="{_LEFT}">… {left:,} more</td></tr>')
-    head = "".join(f'<th style="{_LEFT}">{_html(name)}</th>' for name in heads)
+    sides += [_LEFT] * (len(heads) - len(sides))
+    head = "".join(f'<th style="{side}">{_html(name)}</th>' for name, side in zip(heads, sides, strict=True))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sdscm_jax.cli import app
+
+from ..needs import ROOT
 
 runner = CliRunner()
 
@@ -24,6 +27,13 @@ def test_demo(tmp_path: Path) -> None:
     assert (tmp_path / "effects.png").stat().st_size > 10_000
     for words in ("true ATE", "naive difference", "propensity P(PD-L1 level=high)"):
         assert words in result.output
+
+
+def test_help_lists_the_commands_as_the_readme_does() -> None:
+    listed = runner.invoke(app, ["--help"]).output.partition("Commands:")[2]
+    said = (ROOT / "README.md").read_text().partition("The command line:")[2].partition(".\n")[0]
+    assert re.findall(r"^  (\w+)  ", listed, re.MULTILINE) == re.findall(r"(\w+)`", said)
+    assert "..." not in listed
 
 
 def test_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,38 @@ def test_xarray_is_asked_for_by_its_extra(data: sd.Simulation, monkeypatch: pyte
         data.to_xarray()
 
 
+def test_arviz_is_asked_for_by_its_extra(data: sd.Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("xarray")
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    with pytest.raises(ImportError, match=r"pip install '\.\[arviz\]'"):
+        data.to_arviz()
+
+
+# ArviZ 0.23 says at its import that there will be another.
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:\nArviZ is undergoing:FutureWarning")
+def test_arviz_reads_units_as_draws_and_evidence_as_observed(lm: sd.LanguageModel, data: sd.Simulation) -> None:
+    arviz = needs("arviz")
+    drawn = data.to_arviz()["prior"]
+    assert dict(drawn.sizes) == {"chain": 1, "draw": 20, "world": 2, "x option": 2, "y option": 2}
+    np.testing.assert_array_equal(drawn["y"].sel(world="factual", chain=0), data.values["y"][:, 0])
+
+    seen = sd.simulate(program, 7, 3, lm, evidence={"y": ["a", "b", "a"]}, worlds=[{"x": "low"}], draws=40)
+    tree = seen.to_arviz()
+    found = tree["posterior"]
+    assert found["x"].dims == ("chain", "draw", "world", "unit")
+    assert found["x"].dtype == np.int32
+    for unit in range(3):
+        rows = slice(40 * unit, 40 * unit + 40)
+        np.testing.assert_array_equal(found["x"].sel(chain=0, unit=unit).to_numpy(), seen.values["x"][rows])
+        logp = found["logp(y)"].sel({"chain": 0, "unit": unit, "y option": "b"})
+        np.testing.assert_array_equal(logp.to_numpy(), seen.log_probs["y"][rows, :, 1])
+    assert tree["observed_data"]["y"].to_numpy().tolist() == [0, 1, 0]
+    # ArviZ's own function takes it: its mean of the draws of a unit is theirs.
+    table = arviz.summary(tree, var_names=["x"], kind="stats", round_to="none")
+    assert table.loc["x[factual, 1]", "mean"] == pytest.approx(seen.values["x"][40:80, 0].mean())
+
+
 def test_a_data_set_of_xarray(data: sd.Simulation) -> None:
     needs("xarray")
     found = data.to_xarray()

@@ -5,6 +5,7 @@ The truth is ``tokenizers`` on the file.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,18 @@ def test_words_as_tokens(tmp_path: Path) -> None:
         tmp_path, described, {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<e>", "unk_token": "<unk>"}
     )
     assert sd.load_lm(tmp_path).codec.encode("The tumor exhibits high levels.") == (2, 3, 4, 6, 7, 9)
+
+
+def test_loading_warns_of_no_text_that_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Transformers counts the texts that a tokenizer is tried on: they may be longer than what the model reads."""
+    told = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<e>", "model_max_length": 8}
+    written(tmp_path, byte_level(("<e>",)), told)
+    with caplog.at_level("WARNING"):
+        logger = logging.getLogger("transformers")
+        logger.addHandler(caplog.handler)
+        try:
+            lm = sd.load_lm(tmp_path)
+            assert len(lm.codec.encode("The tumor exhibits low levels of everything.")) > 8
+        finally:
+            logger.removeHandler(caplog.handler)
+    assert caplog.messages == []

@@ -195,6 +195,21 @@ def test_numbers_are_those_of_the_result(shown: dict[str, Any]) -> None:
                 one[wrong]
 
 
+def test_columns_of_worlds_are_of_the_levels(shown: dict[str, Any]) -> None:
+    """Of a person's income, "do(low)" would be another world than the one that was asked for."""
+    headings = shown["Contrast"]._form().headings
+    assert headings[1:3] == (f"do({LOW})", f"do({HIGH})")
+
+
+def test_one_is_no_plural() -> None:
+    lm = mock_lm(program)
+    data, cost = sd.simulate(program, 0, 1, lm), sd.plan(program, 1, lm, measure=False)
+    assert repr(data).splitlines()[0] == "Simulation: 1 unit, 3 sites, 1 world"
+    assert repr(cost).splitlines()[0] == "Plan: 1 unit, 1 world"
+    # One unit has one context of each site.
+    assert cost.sites["contexts"].tolist() == [1, 1, 1]
+
+
 def test_rows_of_one_unit_are_one_observation(shown: dict[str, Any]) -> None:
     """Each unit twice tells as much as once."""
     found = shown["Contrast"]
