@@ -142,3 +142,41 @@ def test_what_cannot_be_audited() -> None:
     long = replace(spec.variable("reason"), written=replace(spec.variable("reason").written, max_tokens=9000))
     with pytest.raises(AuditError, match="positions"):
         audit(replace(spec, variables=(long, spec.variable("answer"))), {"it": mock_lm()})
+
+
+@pytest.mark.slow
+def test_reasons_beside_a_legitimate_mediator() -> None:
+    """Of two mediators one is a text that reads the other; against sums over all that may be said."""
+    content = {**CONTENT, "mediators": {"legitimate": ["score"], "not_legitimate": ["reason"]}}
+    score = {"name": "score", "options": ["low", "high"], "templates": ["Score: {}."], "parents": ["name"]}
+    reason = {**CONTENT["variables"][0], "parents": ["name", "score"]}
+    answer = {**CONTENT["variables"][1], "parents": ["name", "score", "reason"]}
+    content["variables"] = [score, reason, answer]
+    content["text"] = {"template": "They add: {}.", "max_tokens": 3}
+    spec = AuditSpec.from_dict(content)
+    names = tuple(name for level in NAMES.values() for name in level)
+    level = np.repeat([0, 1], [len(texts) for texts in NAMES.values()])
+    rng = np.random.default_rng(0)
+    laws = [rng.dirichlet(np.ones(2), shape) for shape in [(2,), (2, 2), (2, 2, 2)]]
+    twin = (
+        FamilyVariable("name", names, spec.proxies[0].templates, uniform=True),
+        replace(spec.variable("score")),
+        FamilyVariable("reason", ("a", "b"), spec.variable("reason").templates, ("name", "score")),
+        spec.variable("answer"),
+    )
+    probs = dict(zip(("score", "reason", "answer"), (law[level] for law in laws), strict=True))
+    lm = mock_lm(Family("twin", twin).member(0), probs=probs)
+    result = audit(spec, {"it": lm}, draws=600, pairs=1, margin=0, progress=False)
+    assert [len(pair.notes) for pair in result.pairs] == [2]
+    s, r, y = laws
+
+    def mean(answer: int, score: int, reason: int) -> float:
+        """P(yes) where each of the three sees a level of its own."""
+        return float(np.einsum("s,sr,sr->", s[score], r[reason], y[answer][..., 1]))
+
+    before, after, alone = mean(0, 0, 0), mean(1, 1, 1), float(np.einsum("s,sr,sr->", s[0], r[0], y[1][..., 1]))
+    unfair = mean(1, 0, 1)
+    truth = {"total": after - before, "direct": alone - before, "unfair": unfair - before, "legitimate": after - unfair}
+    found = result.effects.set_index("effect")["value"]
+    for effect, value in truth.items():
+        assert abs(found[effect] - value) < 4 * 0.5 / np.sqrt(1800), effect
