@@ -33,6 +33,7 @@ def chats_table(lms: Mapping[str, LanguageModel]) -> pd.DataFrame | None:
             "user, to a sentence that follows none": chat.alone,
             "variables of the chat template": json.dumps(dict(chat.variables)) if chat.variables else None,
             "day that the chat template is told": chat.today,
+            "thought before an answer": chat.thought,
             "all that is read": lm.codec.transcript(BEFORE, OWN),
             "all that is read, of a sentence that follows none": lm.codec.transcript("", OWN),
         }

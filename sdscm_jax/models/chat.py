@@ -22,6 +22,8 @@ from .codec import Codec, Tokens, common_prefix
 
 # Stand for what the user and the assistant say: no template gives them a meaning, or takes a part of them away.
 _SAID, _ANSWER = "Qsaidq", "Qanswerq"
+# A thought that is begun where an answer is asked for; and one of nothing, before an answer.
+_OPENED, _EMPTY = re.compile(r"\s*<(\w+)>\s*"), re.compile(r"<(\w+)>(\n?)(\s*</\1>\s*)")
 # A text that goes on with any of these shows which of its tokens stay.
 _PROBES = ("The", "a", "25", "(", '"', "é", "한")
 
@@ -36,6 +38,8 @@ class Chat:
         system: the system text; None: what the chat template says by itself.
         variables: that the chat template reads besides, such as ``{"enable_thinking": False}``: JSON values.
         today: the day that a chat template which writes the date is told, such as ``"2024-07-26"``.
+        thought: what a model that thinks before it answers is taken to have thought, ``""``: nothing. None: the chat
+            template asks for no thought.
 
     Raises:
         TemplateError: the user's words have no blank, or several; a variable is no JSON value; the day is none.
@@ -49,10 +53,12 @@ class Chat:
     system: str | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     today: str | None = None
+    thought: str | None = None
 
     def __post_init__(self) -> None:
-        for what, said in (("user", self.user), ("alone", self.alone), ("system", self.system)):
-            if what != "system" or said is not None:
+        said_of = {name: getattr(self, name) for name in ("user", "alone", "system", "thought")}
+        for what, said in said_of.items():
+            if what in ("user", "alone") or said is not None:
                 checks.text(said, f"Chat({what}=...)", TemplateError, empty=True)
         if not isinstance(self.today, str | None):
             raise TemplateError(f"Chat(today=...) is a day such as '2024-07-26', got {checks.told(self.today)}")
@@ -78,12 +84,14 @@ class _Conversation:
         asked: the same up to where the template asks for an answer; white space at most is missing.
         end: what stands after an answer.
         kept: tokens that stay whatever follows, and that the site's own tokens are counted from.
+        shown: ``text`` as the template writes it once there is an answer: without what was thought, say.
     """
 
     text: str
     asked: str
     end: str
     kept: Tokens
+    shown: str
 
     @property
     def lead(self) -> str:
@@ -128,7 +136,7 @@ class ChatCodec(Codec):
         self.chat = chat
         self._writer = ConversationWriter(tokenizer, chat.system, chat.variables, chat.today)
         self._special = tuple(t.content for t in tokenizer.added_tokens_decoder.values() if t.special)
-        for text in (chat.system or "", chat.user, chat.alone):
+        for text in (chat.system or "", chat.user, chat.alone, chat.thought or ""):
             self._refuse_special(text, LoadError)
         before, after = chat.user.split("{}")
         self._said, self._closing, end = self._parts(before, after)
@@ -137,12 +145,15 @@ class ChatCodec(Codec):
         self.end = tokenizer.convert_tokens_to_ids(max(ends, key=len)) if ends else self.end
         for said in (before + _SAID + after, chat.alone):
             self._writer.refuse_clock(said, _ANSWER)
-        settings = json.dumps(asdict(chat), sort_keys=True)
+        told = {name: value for name, value in asdict(chat).items() if name != "thought" or value is not None}
+        settings = json.dumps(told, sort_keys=True)
         content = f"{self.fingerprint} {self._writer.template} {settings} {self._said} {self._closing}"
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
         self._opening = self._steady(self._said)
         self._given = self._conversation(before + _SAID + after, self.parse(self._said + "x"))
         self._alone = self._conversation(chat.alone, None)
+        # Behind what the template writes there stands what was thought.
+        self._shown, self._closing = self._closing, self._given.text[len(self._said) + 1 :]
         if self.parse(self._given.text)[: len(self._given.kept)] != self._given.kept:
             raise LoadError(
                 f"this tokenizer does not split between a given text and {self._closing[:20]!r} after it; begin what "
@@ -183,7 +194,8 @@ class ChatCodec(Codec):
         for *texts, answer in combinations((*given, own)):
             told = " ".join(texts)
             named = f"{told!r} and {answer!r}" if texts else repr(answer)
-            ours = self._whole(told, answer) + (self._given if texts else self._alone).end
+            before = self._said + told + self._shown if texts else self._alone.shown
+            ours = before + answer + (self._given if texts else self._alone).end
             try:
                 written = self._writer.write(self.chat.user.replace("{}", told) if texts else self.chat.alone, answer)
             except LoadError as error:
@@ -212,10 +224,12 @@ class ChatCodec(Codec):
         return said, closing, end
 
     def _conversation(self, said: str, kept: Tokens | None) -> _Conversation:
-        text, _, end = self._writer.write(said, _ANSWER).partition(_ANSWER)
+        shown, _, end = self._writer.write(said, _ANSWER).partition(_ANSWER)
         asked = self._writer.write(said)
-        more = text[len(asked) :].strip() if text.startswith(asked) else "another text"
-        if more and asked == self._writer.write(said, ask=False):
+        text, more = shown, shown[len(asked) :].strip() if shown.startswith(asked) else "another text"
+        if self.chat.thought is not None:
+            asked = text = self._after_thought(asked, shown, self.chat.thought)
+        elif more and asked == self._writer.write(said, ask=False):
             # It knows no way to ask.
             asked = text
         elif more:
@@ -223,10 +237,40 @@ class ChatCodec(Codec):
             raise LoadError(
                 f"the chat template asks for an answer with {there}, and writes an answer after {here}: what it asks "
                 "for is no plain answer, but a thought, say. Where the template has a switch for that, set it, as in "
-                "Chat(variables={'enable_thinking': False})"
+                "Chat(variables={'enable_thinking': False}); or say what was thought: Chat(thought='') is nothing"
             )
-        text, asked = text.replace(_SAID, "x"), asked.replace(_SAID, "x")
-        return _Conversation(text, asked, end, self._steady(text) if kept is None else kept)
+        shown, text, asked = (x.replace(_SAID, "x") for x in (shown, text, asked))
+        return _Conversation(text, asked, end, self._steady(text) if kept is None else kept, shown)
+
+    def _after_thought(self, asked: str, shown: str, thought: str) -> str:
+        """The conversation up to an answer, with a thought before it.
+
+        Args:
+            asked: as the template asks for an answer.
+            shown: what it writes before an answer that is there.
+            thought: what was thought.
+        """
+        same = common_prefix(tuple(map(ord, asked)), tuple(map(ord, shown)))
+        left, bridge = asked[same:], shown[same:]
+        opened, empty = _OPENED.fullmatch(left), _EMPTY.search(bridge)
+        if opened is not None and not bridge.strip():
+            # It opens a thought, and shows none of an answer that is there.
+            begun, closed = asked, f"\n</{opened[1]}>\n\n"
+        elif not left.strip() and empty is not None:
+            begun, closed = shown[: same + empty.end(2)], bridge[empty.start(3) :]
+        elif not left.strip() and bridge.strip() and not thought:
+            # It says in other words that an answer comes, such as the name of a channel.
+            return shown
+        else:
+            there, here = (repr(x[-40:].replace(_SAID, "…")) for x in (asked, shown))
+            raise LoadError(
+                f"Chat(thought={checks.told(thought)}): the chat template asks for an answer with {there}, and writes "
+                f"one after {here}, so there is no place for a thought; leave it out"
+            )
+        tag = closed.strip().split(">")[0] + ">"
+        if tag in thought:
+            raise LoadError(f"Chat(thought={checks.told(thought)}) ends where it has {tag!r}, which ends a thought")
+        return begun + thought + closed
 
     def _refuse_special(self, text: str, error: type[Exception] = TemplateError) -> None:
         for name in self._special:

@@ -243,6 +243,7 @@ PUBLIC: dict[str, Call] = {
         system=a(None, m.or_none(m.text)),
         variables=a({}, m.mapping(m.text, m.anything, empty=True)),
         today=a(None, m.or_none(m.text)),
+        thought=a(None, m.or_none(m.either(m.text))),
     ),
     # -- runs --
     "simulate": _with(

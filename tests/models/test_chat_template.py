@@ -161,6 +161,58 @@ def test_a_template_that_asks_for_a_thought(variables: dict[str, Any]) -> None:
         assert talking.decode(asked) == expected
 
 
+# R1 and its like open a thought where they ask; gpt-oss names the channel of an answer.
+THINKS = R1.replace(ASK, ASK.replace("{% endif %}", "<think>\n{% endif %}"))
+CHANNELS = turns(answer="{{ '<|final|>' + m.content }}")
+
+
+@pytest.mark.parametrize(
+    ("template", "thought", "before"),
+    [
+        (THINKS, "", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+        (THINKS, "It is low, so", "<|im_start|>assistant\n<think>\nIt is low, so\n</think>\n\n"),
+        (QWEN3, "", "<|im_start|>assistant\n<think>\n\n</think>\n\n"),
+        (QWEN3, "Low.", "<|im_start|>assistant\n<think>\nLow.\n</think>\n\n"),
+        (CHANNELS, "", "<|im_start|>assistant\n<|final|>"),
+    ],
+)
+def test_a_model_that_thinks_before_it_answers(template: str, thought: str, before: str) -> None:
+    """Its thought is told, and an answer stands behind it, be it an option or free text."""
+    with pytest.raises(sd.LoadError, match=r"no plain answer.*Chat\(thought=''\)"):
+        codec(template)
+    talking = codec(template, Chat(thought=thought))
+    assert codec(template, Chat(thought=thought)).fingerprint == talking.fingerprint
+    for given in (("It is low.",), ()):
+        asked = rendered_question(template, talking.chat, given).partition("<|im_start|>assistant\n")[0] + before
+        whole = talking.transcript(" ".join(given), "Yes it is")
+        assert whole == asked + "Yes it is"
+        first = not given
+        start = talking.opening(first) + (talking.encode_first(given[0]) if given else ())
+        assert talking.decode(start + talking.before_generated("", first)) == asked
+        assert talking.decode(start + talking.encode_own("Yes it is", first)) == whole
+        assert talking.parse(whole) == start + talking.encode_own("Yes it is", first)
+
+
+def rendered_question(template: str, chat: Chat, given: tuple[str, ...]) -> str:
+    made = tokenizer("", "gpt2")
+    said = messages(chat, list(given))
+    return str(made.apply_chat_template(said, tokenize=False, chat_template=template, add_generation_prompt=True))
+
+
+def test_a_thought_that_has_no_place() -> None:
+    with pytest.raises(sd.LoadError, match="no place for a thought"):
+        codec(turns(), Chat(thought=""))
+    with pytest.raises(sd.LoadError, match="no place for a thought"):
+        codec(CHANNELS, Chat(thought="Low."))
+    with pytest.raises(sd.LoadError, match="ends a thought"):
+        codec(THINKS, Chat(thought="Low.</think>"))
+    with pytest.raises(sd.LoadError, match="special token"):
+        codec(THINKS, Chat(thought="Low.<|im_end|>"))
+    # What is no thought is not taken for one: the switch does the same.
+    off = codec(QWEN3, Chat(variables={"enable_thinking": False}))
+    assert off.transcript("It is low.", "Yes") == codec(QWEN3, Chat(thought="")).transcript("It is low.", "Yes")
+
+
 def test_a_template_that_does_not_ask() -> None:
     """Without a generation prompt, an answer begins where the template writes one."""
     talking = codec(turns().removesuffix(ASK))
