@@ -71,7 +71,17 @@ encode_rows = jax.jit(lambda lm, *arguments: lm.decoder.encode_rows(*arguments))
 
 
 def test_golden_families_are_all_that_golden_has_not() -> None:
-    assert {*GOLDEN, "gpt2", "llama", "gemma3", "llama4"} == set(FAMILIES)
+    assert {
+        *GOLDEN,
+        "gpt2",
+        "llama",
+        "gemma3",
+        "llama4",
+        "gemma3n",
+        "gemma4",
+        "gemma4_unified",
+        "gemma4_unified_text",
+    } == set(FAMILIES)
     windows = {family: golden(family)[0].config.windows for family in GOLDEN}
     assert {SHORT} <= {w for of_layers in windows.values() for w in of_layers}
     named = {MODELS[name][0] for name in GOLDEN_NAMES if "windows" in name} | {"mistral", "gemma2", "gemma3_text"}
@@ -138,6 +148,15 @@ FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
     ("llama4_text", {"growth": (0.6, 4.0, 0, True)}),
     ("llama4_text", {"growth": (0.6, 4.0, 1, False)}),
     ("llama4_text", {"experts": {"inside": False}}),
+    ("gemma4_text", {"value_norm": False}),
+    ("gemma4_text", {"windows": ()}),
+    ("gemma4_text", {"rope": {"still": 0}}),
+    ("gemma4_text", {"rope": {"linear": 1.0}}),
+    ("gemma4_text", {"logit_cap": None}),
+    ("gemma3n_text", {"spreads": (None,) * 5}),
+    ("gemma3n_text", {"streams": {"scaled": False}}),
+    ("gemma3n_text", {"streams": {"active": 0}}),
+    ("gemma3n_text", {"layer_inputs": {"vocabulary": 69}}),
     ("gpt_oss", {"experts": {"alpha": 1.702}}),
     ("gpt_oss", {"rope": {"yarn": (3.0, 64.0, 2.0, 0.25, True)}}),
 ]
@@ -149,8 +168,9 @@ def test_a_forgotten_switch_shows(family: str, change: dict[str, Any]) -> None:
     lm, tokens, expected = golden(family)
     if change.get("rope") == "the first layer's":
         change = {"rope": lm.config.rope[:1] * lm.config.layers}
-    elif "experts" in change:
-        change = {"experts": replace(lm.config.experts, **change["experts"])}
+    elif part := {"experts", "streams", "layer_inputs"} & {*change}:
+        (part,) = part
+        change = {part: replace(getattr(lm.config, part), **change[part])}
     elif "rope" in change:
         change = {"rope": tuple(replace(rope, **change["rope"]) for rope in lm.config.rope)}
     other = load(FAMILIES_GOLDEN / family, config=replace(lm.config, **change))

@@ -23,7 +23,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"sliding_window": 128}, "sliding_window = 128"),
     ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config"),
     ("llama", {"auto_map": {"AutoModelForCausalLM": "modeling.Other"}}, "auto_map"),
-    ("llama", {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4, "factor": 2.0}}, "'proportional'"),
+    ("llama", {"rope_parameters": {"rope_type": "axial", "rope_theta": 1e4}}, "'axial'"),
     ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True"),
     ("opt", {"do_layer_norm_before": False}, "norms behind the layers"),
     ("opt", {"word_embed_proj_dim": 512}, "embeddings of another width"),
@@ -58,6 +58,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("minimax_m2", {"scoring_func": "softmax"}, "scoring_func = 'softmax'"),
     ("gemma", {"hidden_activation": "silu"}, "hidden_activation = 'silu'"),
     ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+    ("gemma4_text", {"use_bidirectional_attention": "all"}, "use_bidirectional_attention = 'all'"),
+    ("gemma4_text", {"num_kv_shared_layers": 1}, "num_kv_shared_layers = 1"),
+    ("gemma4_text", {"vocab_size_per_layer_input": 9}, "vocab_size_per_layer_input = 9"),
+    (
+        "gemma4_text",
+        {"per_layer_config": {1: {"head_dim": 512, "sliding_window": 8}}},
+        "sliding_window of single layers",
+    ),
+    ("gemma3n_text", {"intermediate_size": [8, 16], "num_kv_shared_layers": 0}, "intermediate_size = [8, 16]"),
+    ("gemma3n_text", {"altup_active_idx": 4, "num_kv_shared_layers": 0}, "altup_active_idx = 4"),
     ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
 ]
 
