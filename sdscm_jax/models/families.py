@@ -286,7 +286,7 @@ def read_config(config: Any) -> DecoderConfig:
     family = find_family(config.model_type)
     options = [Options(config, family.fixed)]
     if family.inside is not None:
-        options.append(Options(getattr(options[0], family.inside)))
+        options.append(Options(getattr(options[0], family.inside), family.fixed))
         if options[0].tie_word_embeddings != options[1].tie_word_embeddings:
             raise LoadError(f"tie_word_embeddings is not the same in {family.inside} as outside of it")
     values = {name: value(options[-1]) if callable(value) else value for name, value in family.switches.items()}

@@ -5,6 +5,7 @@ Without torch, logits are compared with those kept in ``golden_families/``; with
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
@@ -187,6 +188,23 @@ def test_saved_as_published(family: str, tmp_path: Path) -> None:
     chex.assert_trees_all_equal(
         load_file(tmp_path / "model.safetensors"), {k: v for part in published for k, v in part.items()}, strict=True
     )
+
+
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text"])
+def test_the_text_model_of_a_whole_checkpoint(family: str, tmp_path: Path) -> None:
+    """With the other parts' tensors, and keys and values of layers that have none, as published files do."""
+    lm = golden(family)[0]
+    files = [load_file(path) for path in (FAMILIES_GOLDEN / family).glob("*.safetensors")]
+    inside = {f"model.language_model.{k.removeprefix('model.')}": v for part in files for k, v in part.items()}
+    last = f"model.language_model.layers.{lm.config.layers - 1}.self_attn"
+    others = dict.fromkeys((f"{last}.k_proj.weight", f"{last}.v_norm.weight", "model.vision_tower.x"), np.ones(2))
+    save_file(inside | others | {"model.embed_audio.x": np.ones(2)}, tmp_path / "model.safetensors")
+    text = json.loads((FAMILIES_GOLDEN / family / "config.json").read_text())
+    whole = {"model_type": family.removesuffix("_text"), "text_config": text, "vision_config": {}, "audio_config": None}
+    (tmp_path / "config.json").write_text(json.dumps(whole | {"tie_word_embeddings": text["tie_word_embeddings"]}))
+    found = load(tmp_path)
+    assert found.config == replace(lm.config, family=whole["model_type"])
+    chex.assert_trees_all_equal(found.params, lm.params, strict=True)
 
 
 def test_soft_prompts_are_scaled_as_tokens_are(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -163,6 +163,21 @@ def test_switches_of_published_configurations(tmp_path: Path) -> None:
     assert [rope is None for rope in scout.rope[:4]] == [False, False, False, True]
     assert scout.max_positions == 2**20
     assert published("MiniMax-M2", tmp_path).rope[0].rotary_dim == 64  # type: ignore[union-attr]
+    edge, sparse = published("gemma-4-E2B-it", tmp_path), published("gemma-4-26B-A4B-it", tmp_path)
+    own = {name: [(kept.layers, kept.heads, kept.size) for kept in pages] for name, pages in edge.kept.items()}
+    assert own == {"sliding": [(12, 1, 256)] * 2, "full": [(3, 1, 512)] * 2}
+    assert edge.doubled == tuple(range(15, 35))
+    assert {len(mixer.layers) for name, mixer in edge.mixers if "reading" in name} == {16, 4}
+    turning = {(r.theta, r.rotary_dim // 2 - r.still) for r in edge.rope if r is not None}
+    assert turning == {(1e4, 128), (1e6, 64)}
+    own = {name: [(kept.layers, kept.heads, kept.size) for kept in pages] for name, pages in sparse.kept.items()}
+    assert own == {"sliding": [(25, 8, 256)] * 2, "full": [(5, 2, 512)] * 2}
+    assert sparse.experts is not None
+    assert (sparse.experts.count, sparse.experts.apart, sparse.layer_inputs) == (128, True, None)
+    nano = published("gemma-3n-E4B-it", tmp_path)
+    assert [round(spread or 0, 4) for spread in nano.spreads] == [1.6449] * 10 + [0.0] * 25
+    assert {name: kept.keys.layers for name, kept in nano.kept.items()} == {"sliding": 16, "full": 4}
+    assert {r.theta for r in nano.rope if r is not None} == {1e4, 1e6}
     yarn = published("Qwen2.5-7B-Instruct, with YaRN", tmp_path).rope[0]
     assert yarn is not None
     assert yarn.yarn == (4.0, 32768.0, 32.0, 1.0, True)
