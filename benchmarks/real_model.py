@@ -1,6 +1,7 @@
 """A real language model in the guide: the clinic, and the audit of a hiring decision, on Gemma 3 270M.
 
     python benchmarks/real_model.py --lm model.gguf [--only clinic quick whole]    # writes results/real_model.{json,md}
+    python benchmarks/real_model.py --lm model.gguf --only whole --keep DIR        # goes on where a killed run was
 
 The language model is not in this repository (Gemma's terms of use); any other that ``load_lm`` reads does as well.
 """
@@ -79,9 +80,11 @@ def clinic(path: str) -> dict[str, Any]:
     }
 
 
-def audited(arguments: list[str], path: str) -> dict[str, Any]:
-    """One audit as a user runs it."""
-    with tempfile.TemporaryDirectory() as out:
+def audited(arguments: list[str], path: str, keep: Path | None) -> dict[str, Any]:
+    """One audit as a user runs it; kept in a directory, it goes on where a killed one was (whose time is lost)."""
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) if keep is None else keep / "-".join(x.strip("-") for x in arguments)
+        resumed = out.exists() and any(out.iterdir()) and keep is not None
         before, started = spent(), time.perf_counter()
         command = [Path(sys.executable).parent / "sdscm", "audit", *arguments, "--lm", path, "--out", out]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -91,6 +94,7 @@ def audited(arguments: list[str], path: str) -> dict[str, Any]:
     kept = ["proxy", "effect", "value", "lower", "upper", "detectable", "q", "discovery"]
     return {
         "command": " ".join(["sdscm audit", *arguments]),
+        "resumed": resumed,
         "cpu_seconds": spent() - before,
         "seconds": time.perf_counter() - started,
         "memory_gib": most_memory(),
@@ -126,9 +130,12 @@ def page(report: dict[str, Any]) -> str:
         if not (found := report.get(name)):
             continue
         low, middle, high = found["p_reference"]
+        resumed = (
+            "; the last of several runs, each of which went on where the one before was" if found["resumed"] else ""
+        )
         parts.append(
             f"\n## `{found['command']}`\n\n{found['tokens']:,} tokens in {found['cells']} wordings, "
-            f"{found['cpu_seconds']:.0f} CPU-seconds ({found['seconds']:.0f} s in all on two cores), at most "
+            f"{found['cpu_seconds']:.0f} CPU-seconds ({found['seconds']:.0f} s in all{resumed}), at most "
             f"{found['memory_gib']:.1f} GiB. The probability of the reported outcome at the reference level is "
             f"{low:.3f} to {high:.3f} over wordings (median {middle:.3f}).\n\n"
             "| conveyed by | effect | value | interval | finds | q | discovery |\n" + "|---" * 7 + "|\n"
@@ -150,13 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lm", required=True, help="GGUF file or directory")
     parser.add_argument("--only", nargs="+", choices=["clinic", "quick", "whole"], default=["clinic", "quick", "whole"])
+    parser.add_argument("--keep", type=Path, help="a directory for what audits keep; default: a temporary one")
     options = parser.parse_args()
     report = json.loads(PAGE.read_text()) if PAGE.exists() else {}
     report["provenance"] = provenance() | {"command": "python benchmarks/real_model.py --lm model.gguf"}
     runs = {
         "clinic": lambda: clinic(options.lm),
-        "quick": lambda: audited(QUICK, options.lm),
-        "whole": lambda: audited(WHOLE, options.lm),
+        "quick": lambda: audited(QUICK, options.lm, options.keep),
+        "whole": lambda: audited(WHOLE, options.lm, options.keep),
     }
     for name in options.only:
         report[name] = runs[name]()

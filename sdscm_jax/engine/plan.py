@@ -178,9 +178,11 @@ def _flops(lm: LanguageModel, tokens: float, reads: float, length: int) -> float
     head = c.vocab_size * c.width
     body: float = sum(
         numbers(x)
-        for name in ("blocks", "dense", "sparse", *dict(c.mixers))
+        for name in ("blocks", *c.feeds, "streams", *dict(c.mixers))
         for x in jax.tree.leaves(lm.params.get(name, {}))
     )
+    # (Of the vectors for each layer, half are looked up.)
+    body += sum(numbers(x) for x in jax.tree.leaves(lm.params.get("layer_inputs", {}).get("projection", {})))
     if c.experts is not None:
         # A token goes through some of them only.
         stack = lm.params["blocks"] if c.dense is None else lm.params.get("sparse", {})

@@ -82,7 +82,8 @@ class SoftPrompt(Adapter):
         embedding: float32 ``[length, width]``.
 
     Raises:
-        SDSCMError: the length is not positive, or ``init`` has more tokens.
+        SDSCMError: the length is not positive, or ``init`` has more tokens; tokens of the model have vectors for each
+            layer beside their embeddings (Gemma 3n and 4), which a virtual token has not.
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> lm = load_lm()
@@ -93,6 +94,11 @@ class SoftPrompt(Adapter):
 
     def __init__(self, lm: LanguageModel, length: int, *, init: str = "", rngs: nnx.Rngs | int = 0):
         tokens = _checked(lm).codec.encode(text(init, "init", empty=True))
+        if lm.config.layer_inputs is not None:
+            raise SDSCMError(
+                f"SoftPrompt: a token of {lm.config.family} has a vector for each layer beside its embedding, which a "
+                "virtual token has not; use LowRank, or another language model"
+            )
         length = count(length, "length", least=max(1, len(tokens)), most=lm.config.max_positions)
         # Real embeddings: what the layers are used to, in scale and in direction.
         rows = jax.random.randint(as_rngs(rngs, "rngs").params(), (length,), 0, lm.config.vocab_size)

@@ -200,10 +200,9 @@ def _find_tensors(
                 f"{name} differs from {table[0]}, and config.json says that they are one (tie_word_embeddings); where "
                 "the model has a head of its own, say false there, otherwise take it out of the file"
             )
-    # Layers that predict further tokens.
-    behind = [f"{family.prefixes[0]}layers.{i}." for i in range(config.layers, config.layers + family.further_layers)]
+    passed_over = family.passed_over(config)
     for name in sorted(set(files.entries) - used - tied_copies):
-        if not name.endswith(family.ignored) and not name.startswith((*family.other_parts, *behind)):
+        if not name.endswith(family.ignored) and not name.startswith(passed_over):
             problems.append(f"unexpected {name}")
     if problems:
         raise LoadError(f"{files.place} does not fit its configuration ({config.family}):\n  " + "\n  ".join(problems))
@@ -267,7 +266,8 @@ def _places(path: str, shape: tuple[int, ...], config: DecoderConfig) -> Iterato
     """Layer and expert of each tensor that a parameter is stored as; ``shape`` is of its leading axes."""
     layers = config.layers_of(path)
     for place in np.ndindex(shape):
-        yield (0 if layers is None else layers[place[0]]), (place[-1] if len(place) > 1 else 0)
+        of_expert = place if layers is None else place[1:]
+        yield (0 if layers is None else layers[place[0]]), (of_expert[0] if of_expert else 0)
 
 
 def usual_name(family: Family, tensor: Tensor, layer: int = 0, expert: int = 0) -> str:

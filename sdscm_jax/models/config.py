@@ -37,6 +37,7 @@ class Rope:
         divisors: each frequency is divided by its own (LongRoPE, Ding et al. 2024, arXiv 2402.13753), one for each
             rotated pair; empty: none is.
         amplitude: factor of the cosine and the sine.
+        still: how many of the pairs, the last ones, do not turn (``"proportional"``).
     """
 
     theta: float
@@ -46,6 +47,7 @@ class Rope:
     yarn: tuple[float, float, float, float, bool] | None = field(default=None, metadata=_LATER)
     divisors: tuple[float, ...] = field(default=(), metadata=_LATER)
     amplitude: float = field(default=1.0, metadata=_LATER)
+    still: int = field(default=0, metadata=_LATER)
 
     def __repr__(self) -> str:
         return _told(self)
@@ -74,6 +76,8 @@ class Experts:
         shared_width: of the other MLP's hidden layer; 0: ``mlp_width``.
         inside: shares multiply what experts read, not what they give.
         more: what normalised shares add up to is divided by this more.
+        apart: experts and the other MLP have norms of their own, before and behind, and the router one without weights;
+            shares are multiplied by a number of each expert (Gemma 4).
     """
 
     count: int
@@ -94,6 +98,7 @@ class Experts:
     shared_width: int = field(default=0, metadata=_LATER)
     inside: bool = field(default=False, metadata=_LATER)
     more: float = field(default=0.0, metadata=_LATER)
+    apart: bool = field(default=False, metadata=_LATER)
 
     def __repr__(self) -> str:
         return _told(self)
@@ -116,6 +121,36 @@ class Latent:
     plain: int
     turned: int
     value: int
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """A vector of each token for each layer; see ``layer_inputs``.
+
+    Attributes:
+        vocabulary: tokens of the table that they are looked up in; others are its first.
+        size: of a vector.
+    """
+
+    vocabulary: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Several states of each token (AltUp), and a second residual (LAuReL); see ``altup``.
+
+    Attributes:
+        count: how many there are.
+        active: the one that layers compute.
+        scaled: what is added to the others is of the active one times a weight.
+        rank: of the second residual.
+    """
+
+    count: int
+    active: int
+    scaled: bool
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -156,6 +191,15 @@ class DecoderConfig:
         first_position: row of the table of positions that the first one has.
         attention_cap, logit_cap: attention logits and output logits are ``cap * tanh(x / cap)``
             (None: as they are).
+        value_norm: values are normed over ``head_dim``, without weights.
+        one_projection: values are what keys are before norm and rotation.
+        layer_scale: what a layer gives is multiplied by a number of its own.
+        layer_inputs: layers add something of a vector that each token has for them; None: they do not.
+        streams: tokens have several states; None: they have one.
+        spreads: for each layer, by how many standard deviations a gate's input is above their mean where it is not
+            nothing (None: all are as they are); empty: all layers have none.
+        doubled: numbers of the layers whose MLP is twice as wide, where layers differ in this; MLPs are then a stack
+            for each kind (``single``, ``double``). None: they do not.
         experts: a mixture of them stands in place of the MLP; None: there is none.
         sinks: each head has a score that takes a share of attention and gives nothing (gpt-oss).
         qkv_clip: queries, keys and values are kept within this of zero (None: as they are).
@@ -208,6 +252,13 @@ class DecoderConfig:
     residual_scale: float = field(default=1.0, metadata=_LATER)
     logit_scale: float = field(default=1.0, metadata=_LATER)
     first_position: int = field(default=0, metadata=_LATER)
+    value_norm: bool = field(default=False, metadata=_LATER)
+    one_projection: bool = field(default=False, metadata=_LATER)
+    layer_scale: bool = field(default=False, metadata=_LATER)
+    layer_inputs: LayerInputs | None = field(default=None, metadata=_LATER)
+    streams: Streams | None = field(default=None, metadata=_LATER)
+    spreads: tuple[float | None, ...] = field(default=(), metadata=_LATER)
+    doubled: tuple[int, ...] | None = field(default=None, metadata=_LATER)
     experts: Experts | None = field(default=None, metadata=_LATER)
     sinks: bool = field(default=False, metadata=_LATER)
     qkv_clip: float | None = field(default=None, metadata=_LATER)
@@ -234,7 +285,8 @@ class DecoderConfig:
         """Sizes of what is kept of a token: a pytree of ``Kept``, as pages are one of arrays."""
         if not self.mixers:
             return self.key_values(self.layers)
-        return {name: mixer.kept(self.of(mixer)) for name, mixer in self.mixers}
+        found = {name: mixer.kept(self.of(mixer)) for name, mixer in self.mixers}
+        return {name: kept for name, kept in found.items() if kept is not None}
 
     def of(self, mixer: Mixer) -> DecoderConfig:
         """The switches of a mixer's layers."""
@@ -250,13 +302,22 @@ class DecoderConfig:
         """Products that attention takes of a token in one layer, if it sees so many."""
         return self.heads * (self.head_dim + (self.head_dim if self.latent is None else self.latent.rank)) * seen
 
+    @property
+    def feeds(self) -> dict[str, tuple[int, ...]]:
+        """Stacks of what stands behind attention, where layers differ in it, and the layers of each."""
+        if self.dense is None and self.doubled is None:
+            return {}
+        some, names = (self.doubled, ("double", "single")) if self.dense is None else (self.dense, ("dense", "sparse"))
+        others = tuple(i for i in range(self.layers) if i not in (some or ()))
+        return dict(zip(names, (some or (), others), strict=True))
+
     def layers_of(self, path: str) -> tuple[int, ...] | None:
         """The layers that a parameter has a part of each for; None: it is of none of them."""
         stack = path.split(".", 1)[0]
         if stack == "blocks":
             return tuple(range(self.layers))
-        if stack in ("dense", "sparse"):
-            return tuple(i for i in range(self.layers) if (i in (self.dense or ())) == (stack == "dense"))
+        if stack in self.feeds:
+            return self.feeds[stack]
         return next((mixer.layers for name, mixer in self.mixers if name == stack), None)
 
     def __repr__(self) -> str:

@@ -23,6 +23,7 @@ _HARMLESS = {
     *("aux_loss_alpha", "ep_size", "num_mtp_layers", "num_nextn_predict_layers", "qk_head_dim", "seq_aux"),
     *(
         "init_std",
+        "audio_config",
         "interleave_moe_layer_step",
         "layerdrop",
         "prefix",
@@ -32,7 +33,7 @@ _HARMLESS = {
     ),
 }
 _HARMLESS_BEGINNINGS = ("_", "output_", "summary_", "transformers", "unsloth_")
-_HARMLESS_ENDINGS = ("_token_id", "_token_ids", "_token_index", "dropout", "_pdrop")
+_HARMLESS_ENDINGS = ("_token_id", "_token_ids", "_token_index", "_soft_tokens_per_image", "dropout", "_pdrop")
 
 # Options that some files say twice; the second must then agree with the first.
 _ECHOES = {
@@ -71,12 +72,20 @@ class Options:
         defaults = type(self._config)().to_dict()
         found = []
         for name in sorted(self._config.to_dict()):
+            if name in self._of_layers():
+                continue
             value, default = getattr(self._config, name, None), defaults.get(name)
             settled = name in self._read or value == default or (_off(value) and _off(default))
             settled = settled or (name in self._fixed and value == self._fixed[name])
             if not settled and not _harmless(name) and not self._echoed(name, value):
                 found.append((name, value, default))
         return found
+
+    def _of_layers(self) -> set[str]:
+        """Options that single layers have, where those are read."""
+        if "per_layer_config" not in self._read:
+            return set()
+        return {name for own in (self._config.to_dict().get("per_layer_config") or {}).values() for name in own}
 
     def _echoed(self, name: str, value: Any) -> bool:
         first = _ECHOES.get(name)

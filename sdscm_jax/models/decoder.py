@@ -11,6 +11,7 @@ Shapes: ``...`` are any batch dimensions, T the tokens of this call, S the cache
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,10 +21,12 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from .altup import StreamEnds
 from .attention import capped, precision_of
 from .block import Block
 from .config import DecoderConfig
 from .feed import Feed
+from .layer_inputs import LayerEmbeddings
 from .mixed_layers import MixedLayers, make_mixer
 from .norms import make_norm
 from .pages import Pages
@@ -84,9 +87,14 @@ class Decoder(nnx.Module):
         self.blocks = _stack(partial(Block, config, dtype), config.layers, rngs)
         for name, mixer in config.mixers:
             setattr(self, name, _stack(partial(make_mixer, config, mixer, dtype), len(mixer.layers), rngs))
-        for name in ("dense", "sparse") if config.dense is not None else ():
-            if count := len(config.layers_of(name) or ()):
-                setattr(self, name, _stack(partial(Feed, config, name == "sparse", dtype), count, rngs))
+        for name, layers in config.feeds.items():
+            if layers:
+                of = replace(config, mlp_width=2 * config.mlp_width) if name == "double" else config
+                setattr(self, name, _stack(partial(Feed, of, name == "sparse", dtype), len(layers), rngs))
+        if config.layer_inputs is not None:
+            self.layer_inputs = LayerEmbeddings(config, config.layer_inputs, dtype, rngs)
+        if config.streams is not None:
+            self.streams = StreamEnds(config, config.streams, dtype, rngs)
         self.final_norm = make_norm(config, config.width, dtype, rngs)
         if not config.tied:
             self.head = nnx.Param(table(rngs.params(), (config.vocab_size, config.width), dtype))
@@ -154,6 +162,7 @@ class Decoder(nnx.Module):
         if c.positions == "learned":
             x = x + jnp.take(self.position_embedding.embedding[...], positions + c.first_position, axis=0, mode="clip")
         graph, layers = nnx.split(self.blocks)
+        kept_of = x.shape[:-1]
 
         frequencies, same_rope = layer_frequencies(c)
         angles, amplitudes = angles_at(positions), [1.0 if rope is None else rope.amplitude for rope in c.rope]
@@ -171,10 +180,16 @@ class Decoder(nnx.Module):
         growth = None if c.growth is None else _growth(c.growth, positions)
         if c.turned_norm or (c.growth is not None and c.growth[3]):
             per_layer["rotates"] = jnp.asarray([rope is not None for rope in c.rope])
-        if c.dense is not None:
-            sparse = np.array([i not in c.dense for i in range(c.layers)])
-            per_layer["sparse"] = jnp.asarray(sparse)
-            per_layer["place"] = jnp.asarray(np.where(sparse, sparse.cumsum(), (~sparse).cumsum()) - 1, jnp.int32)
+        if c.feeds:
+            kinds = np.array([[i in own for own in c.feeds.values()] for i in range(c.layers)])
+            per_layer["feed"] = jnp.asarray(kinds.argmax(1), jnp.int32)
+            per_layer["place"] = jnp.asarray((kinds.cumsum(0) * kinds).sum(1) - 1, jnp.int32)
+        if c.spreads:
+            per_layer["spread"] = jnp.asarray([-np.inf if s is None else s for s in c.spreads], jnp.float32)
+        if c.layer_inputs is not None:
+            per_layer["inputs"] = self.layer_inputs(tokens, x)
+        if c.streams is not None:
+            x = self.streams.begin(x)
         mixed = None
         if c.mixers:
             mixed = MixedLayers(c, {name: getattr(self, name) for name, _ in c.mixers})
@@ -187,7 +202,9 @@ class Decoder(nnx.Module):
             if turned is not None and "amplitude" in constants:
                 turned = turned.times(constants["amplitude"])
             window = constants.get("window")
-            behind = None if c.dense is None else partial(self._behind, constants["sparse"], constants["place"])
+            behind = partial(block.mlp, spread=constants["spread"]) if c.spreads else None
+            if c.feeds:
+                behind = partial(self._behind, constants["feed"], constants["place"])
             grown = growth
             if growth is not None and c.growth is not None and c.growth[3]:
                 grown = jnp.where(constants["rotates"], 1.0, growth)
@@ -204,29 +221,33 @@ class Decoder(nnx.Module):
                 found, *rest = mixed(normed, constants["mixed"], lent, seen)
                 return found, tuple(rest)
 
-            x, (new, lent) = block(x, mix, behind)
+            x, (new, lent) = block(x, mix, behind, constants.get("inputs"))
             return (x, lent), new
 
         inputs = layers, per_layer, of_layers
-        start = x, ({} if mixed is None else mixed.lent(x.shape[:-1], x.dtype))
+        start = x, ({} if mixed is None else mixed.lent(kept_of, x.dtype))
         if most is not None and most < c.layers:
             # (What is kept is not asked for.)
             (x, _), new = jax.lax.scan(layer, start, jax.tree.map(lambda leaf: leaf[:most], inputs))
-            return x, new
+            return x if c.streams is None else x[c.streams.active], new
         (x, _), new = jax.lax.scan(layer, start, inputs)
+        x = x if c.streams is None else self.streams.end(x)
         return self.final_norm(x).astype(x.dtype), new if mixed is None else mixed.of_layers(new)
 
-    def _behind(self, sparse: Array, place: Array, x: Array) -> Array:
+    def _behind(self, kind: Array, place: Array, x: Array) -> Array:
         """What stands behind a layer's attention, of the stack of its kind."""
 
         def of(stack: Feed) -> Callable[[Array], Array]:
             graph, params = nnx.split(stack)
-            own = jax.tree.map(lambda p: jax.lax.dynamic_index_in_dim(p, place, keepdims=False), params)
-            return lambda x: nnx.merge(graph, own).mlp(x)
 
-        if not hasattr(self, "dense") or not hasattr(self, "sparse"):
-            return of(self.sparse if hasattr(self, "sparse") else self.dense)(x)
-        return jax.lax.cond(sparse, lambda x: of(self.sparse)(x), lambda x: of(self.dense)(x), x)
+            def run(x: Array) -> Array:
+                own = jax.tree.map(lambda p: jax.lax.dynamic_index_in_dim(p, place, keepdims=False), params)
+                return nnx.merge(graph, own).mlp(x)
+
+            return run
+
+        stacks = [of(getattr(self, name)) for name, layers in self.config.feeds.items() if layers]
+        return stacks[0](x) if len(stacks) == 1 else jax.lax.switch(kind, stacks, x)
 
     @property
     def _table(self) -> Array:

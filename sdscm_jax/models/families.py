@@ -47,6 +47,8 @@ from .family_switches import (
     windows,
 )
 from .feed import ACTIVATIONS, XIELU
+from .gemma_switches import GEMMA3N, GEMMA3N_FIXED, GEMMA4, GEMMA4_UNIFIED
+from .gemma_tensors import GEMMA3N_TENSORS, GEMMA4_TENSORS, UNREAD
 from .hybrid_switches import LFM2, LFM2_MOE, QWEN3_5, QWEN3_5_MOE, QWEN3_NEXT
 from .hybrid_tensors import (
     LFM2_MOE_TENSORS,
@@ -57,6 +59,7 @@ from .hybrid_tensors import (
     QWEN_EXPERTS_TOGETHER,
 )
 from .mixed_switches import DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE, LLAMA4, MINIMAX_M2, MINIMAX_M2_FIXED, code_of
+from .mixer_config import Heads
 from .refused_models import REFUSED
 from .rope import EXACT_POSITIONS
 from .rope_options import rope_by_layer_type, rope_in_some_layers, rope_in_windows_if_any
@@ -131,12 +134,22 @@ class Family:
             return self.tensors | dict(self.latent_queries)
         return self.tensors
 
+    def passed_over(self, config: DecoderConfig) -> tuple[str, ...]:
+        """Beginnings of the names of tensors that published files have beside those of the model."""
+        layers = f"{self.prefixes[0]}layers."
+        behind = [f"{layers}{i}." for i in range(config.layers, config.layers + self.further_layers)]
+        reading = [i for _, own in config.mixers if isinstance(own, Heads) and own.reads for i in own.layers]
+        return (*self.other_parts, *behind, *(f"{layers}{i}.self_attn.{name}." for i in reading for name in UNREAD))
+
 
 # -- the table ----------------------------------------------------------------------------------
 
 _MASKS = (".attn.bias", ".attn.masked_bias")
 _NEOX_MASKS = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 _GEMMA3_FAMILY = Family(GEMMA3, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | QK_NORM_TENSORS)
+_SENSES = ("model.vision", "model.audio", "model.embed_vision.", "model.embed_audio.")
+_GEMMA3N = Family(GEMMA3N, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | GEMMA3N_TENSORS, fixed=GEMMA3N_FIXED)
+_GEMMA4 = Family(GEMMA4, LLAMA_TENSORS | OUTPUT_NORM_TENSORS | GEMMA4_TENSORS)
 _MINISTRAL3 = Family(LLAMA | NO_BIAS | {"windows": window_everywhere, "growth": ministral_growth}, LLAMA_TENSORS)
 _LLAMA4 = Family(LLAMA4, LLAMA_TENSORS | LLAMA4_TENSORS)
 # Beside layers that predict further tokens, which stand apart.
@@ -233,6 +246,18 @@ FAMILIES: dict[str, Family] = {
         inside="text_config",
         other_parts=("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."),
     ),
+    "gemma3n_text": _GEMMA3N,
+    "gemma3n": replace(_GEMMA3N, prefixes=("model.language_model.",), inside="text_config", other_parts=_SENSES),
+    "gemma4_text": _GEMMA4,
+    "gemma4": replace(_GEMMA4, prefixes=("model.language_model.",), inside="text_config", other_parts=_SENSES),
+    "gemma4_unified_text": replace(_GEMMA4, switches=GEMMA4_UNIFIED),
+    "gemma4_unified": replace(
+        _GEMMA4,
+        switches=GEMMA4_UNIFIED,
+        prefixes=("model.language_model.",),
+        inside="text_config",
+        other_parts=_SENSES,
+    ),
 }
 
 
@@ -261,7 +286,7 @@ def read_config(config: Any) -> DecoderConfig:
     family = find_family(config.model_type)
     options = [Options(config, family.fixed)]
     if family.inside is not None:
-        options.append(Options(getattr(options[0], family.inside)))
+        options.append(Options(getattr(options[0], family.inside), family.fixed))
         if options[0].tie_word_embeddings != options[1].tie_word_embeddings:
             raise LoadError(f"tie_word_embeddings is not the same in {family.inside} as outside of it")
     values = {name: value(options[-1]) if callable(value) else value for name, value in family.switches.items()}
@@ -302,6 +327,9 @@ _TINY = {
     "qk_rope_head_dim": 4,
     "v_head_dim": 6,
     "max_position_embeddings": 256,
+    "hidden_size_per_layer_input": 6,
+    "num_kv_shared_layers": 0,
+    "laurel_rank": 5,
     "tie_word_embeddings": True,
 }
 
@@ -319,6 +347,10 @@ def tiny_config(family: str = "llama", vocab_size: int = 128, **changes: Any) ->
     known = (default if inside is None else getattr(default, inside)).to_dict()
     settings: dict[str, Any] = {name: size for name, size in _TINY.items() if name in known}
     settings["vocab_size"] = vocab_size
+    if "vocab_size_per_layer_input" in known:
+        settings["vocab_size_per_layer_input"] = vocab_size
+    if "per_layer_config" in known:
+        settings["global_head_dim"] = 12
     if "kv_lora_rank" in settings:
         settings |= {"num_key_value_heads": settings["num_attention_heads"], "head_dim": settings["qk_rope_head_dim"]}
     whole = settings if inside is None else {inside: settings, "tie_word_embeddings": settings["tie_word_embeddings"]}

@@ -16,6 +16,7 @@ from .config import DecoderConfig
 from .experts import ExpertMLPs, How, route
 from .int4 import Int4Linear
 from .int8 import INT4, INT8, Int8Linear
+from .norms import make_norm, unweighted
 
 # Twice the factor inside the tanh.
 _GELU = 2 * math.sqrt(2 / math.pi)
@@ -60,6 +61,16 @@ class Xielu(nnx.Module):
         above = jax.nn.softplus(alpha_p) * y * y
         below = (jnp.expm1(jnp.minimum(y, eps)) - y) * (beta + jax.nn.softplus(alpha_n))
         return (jnp.where(y > 0, above, below) + beta * y).astype(x.dtype)
+
+
+def sparsely(x: Array, spread: Array) -> Array:
+    """What of a gate's inputs ``[..., size]`` is above their mean by ``spread`` standard deviations, less that (Gemma
+    3n: a share of them if they are Gaussian); -inf: they stay."""
+    y = x.astype(jnp.float32)
+    mean = y.mean(-1, keepdims=True)
+    deviation = jnp.sqrt(jnp.square(y - mean).mean(-1, keepdims=True))
+    some = jax.nn.relu(y - (mean + deviation * jnp.where(jnp.isfinite(spread), spread, 0)))
+    return jnp.where(jnp.isfinite(spread), some, y).astype(x.dtype)
 
 
 _ROUNDED = {INT8: Int8Linear, INT4: Int4Linear}
@@ -109,6 +120,11 @@ class Feed(nnx.Module):
             if experts.corrected:
                 self.correction = nnx.Param(jnp.zeros(experts.count, jnp.float32))
             self.experts = ExpertMLPs(experts, c.width, c.weights, dtype, rngs)
+            if experts.apart:
+                self.router_scale = nnx.Param(jnp.ones(c.width, dtype))
+                self.expert_scale = nnx.Param(jnp.ones(experts.count, dtype))
+                for name in ("expert_norm", "expert_output_norm", "dense_norm", "dense_output_norm"):
+                    setattr(self, name, make_norm(c, c.width, dtype, rngs))
             if experts.shared_gate:
                 self.shared_gate = plain_linear(c.width, 1, False, dtype, rngs)
             if not experts.shared:
@@ -119,14 +135,21 @@ class Feed(nnx.Module):
         if c.gated:
             self.gate = linear(c, "gate", c.width, width, c.mlp_bias, dtype, rngs)
 
-    def mlp(self, x: Array) -> Array:
-        """What is added ``[..., T, width]``, before norms."""
+    def mlp(self, x: Array, spread: Array | None = None) -> Array:
+        """What is added ``[..., T, width]``, before norms.
+
+        Args:
+            x: what is read, ``[..., T, width]``.
+            spread: see ``DecoderConfig.spreads``; None: all layers have none.
+        """
         experts = self.config.experts
         if experts is None or not self.sparse:
-            return self._dense(x)
+            return self._dense(x, spread)
         precision = precision_of(x.dtype)
         processor = jax.default_backend() == "cpu"
         how = How(experts, ACTIVATIONS[self.config.activation], precision, self.config.expert_mesh, processor)
+        if experts.apart:
+            return self._apart(how, x)
         scores = self.router(x.astype(jnp.float32) if experts.exact else x)
         added = self.experts(how, x, *route(experts, scores, self.correction[...] if experts.corrected else None))
         if not experts.shared:
@@ -134,9 +157,20 @@ class Feed(nnx.Module):
         shared = self._dense(x)
         return added + (jax.nn.sigmoid(self.shared_gate(x)) * shared if experts.shared_gate else shared)
 
-    def _dense(self, x: Array) -> Array:
+    def _apart(self, how: How, x: Array) -> Array:
+        """Experts and an MLP, which read the same ``x`` behind norms of their own."""
+        c, experts = self.config, how.experts
+        read = unweighted(x, c.norm_eps) * self.router_scale[...] * jnp.asarray(c.width**-0.5, x.dtype)
+        chosen, shares = route(experts, self.router(read))
+        shares = shares * self.expert_scale[...].astype(jnp.float32)[chosen]
+        added = self.experts(how, self.expert_norm(x).astype(x.dtype), chosen, shares)
+        beside = self._dense(self.dense_norm(x).astype(x.dtype))
+        return (self.expert_output_norm(added) + self.dense_output_norm(beside)).astype(x.dtype)
+
+    def _dense(self, x: Array, spread: Array | None = None) -> Array:
         own = self.config.activation == XIELU
         activation = self.activation if own else ACTIVATIONS[self.config.activation]
         if self.config.gated:
-            return self.down(activation(self.gate(x)) * self.up(x))
+            gate = self.gate(x)
+            return self.down(activation(gate if spread is None else sparsely(gate, spread)) * self.up(x))
         return self.down(activation(self.up(x)))

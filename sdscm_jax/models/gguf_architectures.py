@@ -1,8 +1,7 @@
 """What llama.cpp calls an architecture, as the configuration and the tensors that this package's families have.
 
 A GGUF file has no ``config.json``: its metadata say the same under other names, some of it is constant in llama.cpp's
-code, and some tensors are stored in another order. Each architecture is one row here. Metadata of the architecture that
-no row reads must be known to change nothing, as in ``config_options``.
+code, and some tensors are stored in another order. Each architecture is one row here.
 
 Sources: llama.cpp's ``convert_hf_to_gguf.py`` and ``src/llama-model.cpp`` (what it reads, and its constants).
 """
@@ -17,78 +16,11 @@ import numpy as np
 
 from ..checks import told
 from ..errors import LoadError
-from .tensors import GPT_OSS_APART, Tensor
+from .gguf_metadata import Metadata
+from .tensors import GPT_OSS_APART, GRANITE_MOE_APART, Tensor
 
-Shapes = Mapping[str, tuple[int, ...]]
 # A tensor of the family's, by its name there, whose shape is that -> where the file has its rows, or None: in order.
-Rows = Callable[["Metadata", str, int], np.ndarray | None]
-
-# Changes nothing here: sizes that are stated twice, how the file was made, what llama.cpp does with memory.
-_HARMLESS = (
-    "vocab_size",
-    "tensor_data_layout",
-    "attention.value_length",
-    "rope.dimension_count",
-    "rope.scaling.finetuned",
-    "embedding_length_out",
-)
-
-
-class Metadata:
-    """Metadata of one architecture, which remember what was read.
-
-    >>> m = Metadata({"llama.block_count": 2, "llama.pooling_type": 1}, "llama", {})
-    >>> m("block_count"), m.unread()
-    (2, ['pooling_type'])
-    """
-
-    def __init__(self, metadata: Mapping[str, Any], architecture: str, shapes: Shapes):
-        self.architecture, self.shapes = architecture, shapes
-        self._values = {
-            key.removeprefix(f"{architecture}."): value
-            for key, value in metadata.items()
-            if key.startswith(f"{architecture}.")
-        }
-        self._read: set[str] = set()
-
-    def __call__(self, key: str, default: Any = None) -> Any:
-        """A value; one that is given by layer must be the same in all.
-
-        Raises:
-            LoadError: it is not there and has no default, or differs between layers.
-        """
-        self._read.add(key)
-        value = self._values.get(key, default)
-        if value is None:
-            raise LoadError(f"its metadata have no {self.architecture}.{key}")
-        if isinstance(value, list) and len(set(value)) == 1:
-            return value[0]
-        if isinstance(value, list):
-            raise LoadError(f"{self.architecture}.{key} differs between layers, which is not supported: {told(value)}")
-        return value
-
-    def optional(self, key: str) -> Any:
-        """A value, or None."""
-        self._read.add(key)
-        return self._values.get(key)
-
-    def has(self, tensor: str) -> bool:
-        """Is there such a tensor, under llama.cpp's name?"""
-        return tensor in self.shapes
-
-    @property
-    def head_dim(self) -> int:
-        """Dimensions of a head, of keys as of values."""
-        size = self.optional("attention.key_length") or self("embedding_length") // self("attention.head_count")
-        values = self.optional("attention.value_length")
-        if values not in (None, size):
-            raise LoadError(f"keys have {size} dimensions and values {values}, which is not supported")
-        return int(size)
-
-    def unread(self) -> list[str]:
-        """What no row of this table reads, and may matter."""
-        known = self._read | {*_HARMLESS, "attention.causal"}
-        return [k for k, v in self._values.items() if k not in known and v not in (0, False, 0.0)]
+Rows = Callable[[Metadata, str, int], np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -281,6 +213,31 @@ def _gpt_oss(m: Metadata) -> dict[str, Any]:
     }
 
 
+def _granite(m: Metadata) -> dict[str, Any]:
+    _whole_head(m)
+    # For other architectures it says how the model was made; of these llama.cpp reads whether they rotate at all.
+    if m.optional("rope.scaling.finetuned") is False:
+        raise LoadError(f"{m.architecture}.rope.scaling.finetuned is false: no layer rotates, which is not supported")
+    found = _rms(m) | {"hidden_act": "silu", "rope_parameters": _rope(m), "attention_bias": m.has("blk.0.attn_q.bias")}
+    if found.pop("head_dim") * found["num_attention_heads"] != found["hidden_size"]:
+        raise LoadError("the heads do not make up the width, which is not supported here")
+    # llama.cpp: an attention scale of 0 is that of the heads; the others are factors that are not 0.
+    return found | {
+        "attention_multiplier": m.optional("attention.scale") or m.head_dim**-0.5,
+        "embedding_multiplier": m.optional("embedding_scale") or 1.0,
+        "residual_multiplier": m.optional("residual_scale") or 1.0,
+        "logits_scaling": m.optional("logit_scale") or 1.0,
+    }
+
+
+def _granite_dense(m: Metadata) -> dict[str, Any]:
+    return _granite(m) | {"mlp_bias": m.has("blk.0.ffn_up.bias")}
+
+
+def _granite_moe(m: Metadata) -> dict[str, Any]:
+    return _granite(m) | _experts(m, "num_local_experts")
+
+
 def _gemma(m: Metadata) -> dict[str, Any]:
     _whole_head(m)
     return _rms(m) | {"hidden_act": "gelu_pytorch_tanh", "rope_parameters": _rope(m)}
@@ -365,6 +322,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3moe": Architecture("qwen3_moe", _qwen3_moe),
     "olmoe": Architecture("olmoe", _olmoe),
     "gpt-oss": Architecture("gpt_oss", _gpt_oss, renamed=GPT_OSS_APART),
+    "granite": Architecture("granite", _granite_dense, _interleaved),
+    "granitemoe": Architecture("granitemoe", _granite_moe, _interleaved, renamed=GRANITE_MOE_APART),
     "gemma": Architecture("gemma", _gemma, offset=1.0),
     "gemma2": Architecture("gemma2", _gemma2, offset=1.0),
     "gemma3": Architecture("gemma3_text", _gemma3, offset=1.0),

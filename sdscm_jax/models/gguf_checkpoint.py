@@ -11,8 +11,9 @@ from ..checks import told
 from ..errors import LoadError
 from .checkpoint import usual_name
 from .families import FAMILIES
-from .gguf_architectures import ROPE_FACTORS, Architecture, Metadata, find_architecture, llama3_scaling
+from .gguf_architectures import ROPE_FACTORS, Architecture, find_architecture, llama3_scaling
 from .gguf_file import Block, GGUFFile
+from .gguf_metadata import Metadata
 from .sound_config import check_raw
 
 

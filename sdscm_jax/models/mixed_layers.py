@@ -26,7 +26,7 @@ from .short_conv import GatedConvolution
 def make_mixer(config: DecoderConfig, mixer: Mixer, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
     """The module of one layer's mixer."""
     if isinstance(mixer, Heads):
-        return SelfAttention(config.of(mixer), dtype, rngs)
+        return SelfAttention(config.of(mixer), dtype, rngs, reads=mixer.reads is not None)
     return _MODULES[type(mixer)](config, mixer, dtype, rngs)
 
 
@@ -47,9 +47,11 @@ class MixedLayers:
         of_layer = [tuple(name for name, own in config.mixers if i in own.layers) for i in range(config.layers)]
         self.kinds = list(dict.fromkeys(of_layer))
         self.lenders = {own.reads for _, own in config.mixers if isinstance(own, Heads) and own.reads}
-        places = {name: np.zeros(config.layers, np.int32) for name, _ in config.mixers}
+        places = {}
         for name, own in config.mixers:
-            places[name][list(own.layers)] = np.arange(len(own.layers))
+            # (Of another layer: the last one before it, which it may read.)
+            has = np.isin(np.arange(config.layers), own.layers)
+            places[name] = np.maximum(has.cumsum() - 1, 0).astype(np.int32)
         self.constants: dict[str, Any] = {
             "kind": jnp.asarray([self.kinds.index(names) for names in of_layer], jnp.int32),
             "places": {name: jnp.asarray(place) for name, place in places.items()},
@@ -86,9 +88,10 @@ class MixedLayers:
                     (graph, params), place = self.parts[name], constants["places"][name]
                     own = jax.tree.map(lambda p, at=place: jax.lax.dynamic_index_in_dim(p, at, keepdims=False), params)
                     mixer = dict(self.config.mixers)[name]
-                    here = seen(name, place)
-                    if isinstance(mixer, Heads) and mixer.reads:
-                        here = here._replace(lent=lent[mixer.reads])
+                    lender = mixer.reads if isinstance(mixer, Heads) else None
+                    here = seen(name, place) if lender is None else seen(lender, constants["places"][lender])
+                    if lender is not None:
+                        here = here._replace(lent=lent[lender])
                     found, pages = nnx.merge(graph, own).mix(x, here)
                     added.append(found)
                     if pages is not None:

@@ -32,6 +32,8 @@ def inverse_frequencies(rope: Rope | None, rotary_dim: int) -> np.ndarray:
         return np.zeros(rotary_dim // 2)
     frequency = rope.theta ** -(np.arange(0, rope.rotary_dim, 2, dtype=np.float64) / rope.rotary_dim)
     frequency = frequency / rope.linear
+    if rope.still:
+        frequency = np.where(np.arange(len(frequency)) < len(frequency) - rope.still, frequency, 0)
     if rope.divisors:
         frequency = frequency / np.asarray(rope.divisors, np.float64)
     if rope.yarn is not None:
@@ -85,7 +87,13 @@ def layer_frequencies(config: DecoderConfig) -> tuple[np.ndarray | None, bool]:
     rotary = max((r.rotary_dim for r in config.rope if r is not None), default=0)
     if not rotary:
         return None, True
-    frequencies = np.stack([turns(inverse_frequencies(r, rotary)) for r in config.rope])
+
+    def of_layer(rope: Rope | None) -> np.ndarray:
+        # Heads of some layers may be smaller: what they do not have stands still.
+        own = inverse_frequencies(rope, rotary)
+        return turns(np.pad(own, (0, rotary // 2 - len(own))))
+
+    frequencies = np.stack([of_layer(r) for r in config.rope])
     same = {None if rope is None else rope.amplitude for rope in config.rope}
     return frequencies, len(same) == 1 and bool((frequencies == frequencies[0]).all())
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import LoadError
 from .config import Rope
 
-KINDS = ("default", "linear", "llama3", "dynamic", "yarn", "longrope")
+KINDS = ("default", "linear", "llama3", "dynamic", "yarn", "longrope", "proportional")
 
 
 def head_dim(c: Any) -> int:
@@ -25,6 +25,8 @@ def read_rope(parameters: dict[str, Any], c: Any, partial: bool = False) -> Rope
     given = {name: value for name, value in parameters.items() if value is not None and name != "type"}
     kind, theta = given.pop("rope_type", "default"), float(given.pop("rope_theta"))
     share = given.pop("partial_rotary_factor", 1.0)
+    if kind == "proportional":
+        return _proportional(theta, share, given, c)
     if share != 1 and not partial:
         raise LoadError(f"partial_rotary_factor = {share!r} is not supported here (only 1 is)")
     rope = Rope(theta, int(head_dim(c) * share))
@@ -47,6 +49,17 @@ def read_rope(parameters: dict[str, Any], c: Any, partial: bool = False) -> Rope
     if given:
         raise LoadError(f"rotary scaling {kind!r} does not have the options {given}")
     return rope
+
+
+def _proportional(theta: float, share: float, given: dict[str, Any], c: Any) -> Rope:
+    """The first pairs of the whole head turn as if all did, the others stand still."""
+    size = head_dim(c)
+    turning, factor = int(share * size // 2), float(given.pop("factor", 1.0))
+    if given or not 0 <= turning <= size // 2:
+        raise LoadError(
+            f"proportional rotation: {share:g} of a head of {size}, with the options {given}, is not supported"
+        )
+    return Rope(theta, size, linear=factor, still=size // 2 - turning)
 
 
 def _yarn(rope: Rope, given: dict[str, Any], c: Any) -> Rope:

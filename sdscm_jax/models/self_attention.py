@@ -57,10 +57,11 @@ class SelfAttention(nnx.Module):
     Args:
         config: the switches.
         dtype, rngs: of the parameters.
+        reads: are keys and values those of another layer?
     """
 
-    def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs):
-        self.config = config
+    def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs, reads: bool = False):
+        self.config, self.reads = config, reads
         self._make_projections(dtype, rngs)
         self._make_head_norms(dtype, rngs)
 
@@ -68,8 +69,10 @@ class SelfAttention(nnx.Module):
         c = self.config
         if c.latent is None:
             self.query = linear(c, "query", c.width, c.heads * c.head_dim, c.qkv_bias, dtype, rngs)
-            self.key = linear(c, "key", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
-            self.value = linear(c, "value", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
+            if not self.reads:
+                self.key = linear(c, "key", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
+            if not self.reads and not c.one_projection:
+                self.value = linear(c, "value", c.width, c.kv_heads * c.head_dim, c.qkv_bias, dtype, rngs)
             self.out = linear(c, "out", c.heads * c.head_dim, c.width, c.out_bias, dtype, rngs)
         else:
             self.latent = LatentProjections(c, c.latent, dtype, rngs)
@@ -84,45 +87,50 @@ class SelfAttention(nnx.Module):
         c = self.config
         if c.qk_norm or c.qk_norm_whole:
             self.query_norm = make_norm(c, c.head_dim * (c.heads if c.qk_norm_whole else 1), dtype, rngs)
-            self.key_norm = make_norm(c, c.head_dim * (c.kv_heads if c.qk_norm_whole else 1), dtype, rngs)
+            if not self.reads:
+                self.key_norm = make_norm(c, c.head_dim * (c.kv_heads if c.qk_norm_whole else 1), dtype, rngs)
 
-    def project(self, x: Array, angles: Angles | None, turns: Turns) -> tuple[Array, Array, Array]:
-        """Queries ``[..., heads, T, head_dim]``, and keys and values ``[..., kv_heads, T, head_dim]``."""
+    def project(self, x: Array, angles: Angles | None, turns: Turns) -> tuple[Array, Any, Any]:
+        """Queries ``[..., heads, T, head_dim]``, and keys and values ``[..., kv_heads, T, head_dim]`` or None."""
         c = self.config
         if c.latent is not None:
             return self.latent(x, angles)
 
         def heads(y: Array) -> Array:  # [..., T, n * head_dim] -> [..., n, T, head_dim]
+            y = y if c.qkv_clip is None else jnp.clip(y, -c.qkv_clip, c.qkv_clip)
             return jnp.swapaxes(y.reshape(*y.shape[:-1], -1, c.head_dim), -2, -3)
 
-        q, k, v = self.query(x), self.key(x), self.value(x)
-        if c.qk_norm_whole:
-            q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
-        if c.qkv_clip is not None:
-            q, k, v = (jnp.clip(y, -c.qkv_clip, c.qkv_clip) for y in (q, k, v))
-        q, k, v = heads(q), heads(k), heads(v)
-        if c.qk_norm:
-            q, k = self.query_norm(q).astype(x.dtype), self.key_norm(k).astype(x.dtype)
-        if angles is not None:
-            if c.interleaved:
-                # Products of queries and keys do not depend on the order of the dimensions that both have.
-                q, k = halves(q, 2 * angles.cos.shape[-1]), halves(k, 2 * angles.cos.shape[-1])
-            q, k = rotate(q, *angles), rotate(k, *angles)
-        if turns.rotates is not None:
-            q, k = (jnp.where(turns.rotates, unweighted(y, c.norm_eps), y) for y in (q, k))
+        def placed(y: Array, name: str) -> Array:
+            y = heads(getattr(self, name)(y).astype(x.dtype) if c.qk_norm_whole else y)
+            y = getattr(self, name)(y).astype(x.dtype) if c.qk_norm else y
+            if angles is not None:
+                # (Other layers may have larger heads.)
+                cos, sin = (a[..., : c.head_dim // 2] for a in angles)
+                if c.interleaved:
+                    # Products of queries and keys do not depend on the order of the dimensions that both have.
+                    y = halves(y, 2 * cos.shape[-1])
+                y = rotate(y, cos, sin)
+            return y if turns.rotates is None else jnp.where(turns.rotates, unweighted(y, c.norm_eps), y)
+
+        q = placed(self.query(x), "query_norm")
         if turns.growth is not None:
             q = (q * turns.growth[..., None, :, None]).astype(x.dtype)
-        return q, k, v
+        if self.reads:
+            return q, None, None
+        key = self.key(x)
+        v = heads(key if c.one_projection else self.value(x))
+        return q, placed(key, "key_norm"), unweighted(v, c.norm_eps) if c.value_norm else v
 
-    def mix(self, x: Array, seen: Seen) -> tuple[Array, KeyValues]:
-        """What the tokens take from others ``[..., T, width]``, and their keys and values.
+    def mix(self, x: Array, seen: Seen) -> tuple[Array, KeyValues | None]:
+        """What the tokens take from others ``[..., T, width]``, and their keys and values, if they are the layer's own.
 
         Args:
             x: the layer's input, ``[..., T, width]``.
             seen: what the layer sees.
         """
         c = self.config
-        q, k, v = self.project(x, seen.angles, seen.turns)
+        q, *own = self.project(x, seen.angles, seen.turns)
+        k, v = seen.lent if self.reads else own
         sinks = self.sinks[...] if c.sinks else None
         attended = attend(c, seen.sight, q, k, v, seen.window, sinks, seen.stored)
         if c.latent is not None:
@@ -130,4 +138,4 @@ class SelfAttention(nnx.Module):
         mixed = jnp.swapaxes(attended, -2, -3).reshape(*x.shape[:-1], -1)
         if c.gated_output:
             mixed = mixed * jax.nn.sigmoid(self.output_gate(x))
-        return self.out(mixed), KeyValues(k, v)
+        return self.out(mixed), None if self.reads else KeyValues(k, v)

@@ -33,7 +33,7 @@ TENSOR = "tensor"
 # Projection -> the size that counts what a device gets whole: a head is never cut in two.
 _COLUMNS = {"query": "heads", "key": "kv_heads", "value": "kv_heads", "gate": "mlp_width", "up": "mlp_width"}
 _ROWS = {"out": "heads", "down": "mlp_width"}
-_VOCABULARY = ("embedding.embedding", "head")
+_VOCABULARY = ("embedding.embedding", "head", "layer_inputs.table.embedding")
 _EXPERTS = ("blocks.experts.", "sparse.experts.")
 
 
@@ -108,6 +108,7 @@ def _split_axis(path: str, shape: tuple[int, ...], config: DecoderConfig) -> tup
     if path in _VOCABULARY:
         return 0, shape[0]
     *_, module, kind = ("", *path.split("."))
+    config = next((config.of(mixer) for name, mixer in config.mixers if path.startswith(f"{name}.")), config)
     # What is split of an expert is its own hidden layer.
     hidden = None if config.experts is None or not path.startswith(_EXPERTS) else config.experts.width
     if module == "latent" or ".latent." in path:

@@ -96,15 +96,16 @@ def check_switches(config: DecoderConfig) -> None:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
             raise LoadError(f"{name} is an integer of at least 1, got {told(value)}")
-    if config.latent is not None:
-        for name in ("rank", "plain", "turned", "value"):
-            value = getattr(config.latent, name)
+    for part, what, names in (
+        (config.latent, "latent attention", ("rank", "plain", "turned", "value")),
+        (config.experts, "experts", ("count", "chosen", "width")),
+        (config.layer_inputs, "vectors for each layer", ("vocabulary", "size")),
+        (config.streams, "streams", ("count", "rank")),
+    ):
+        for name in names if part is not None else ():
+            value = getattr(part, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-                raise LoadError(f"{name} of latent attention is an integer of at least 1, got {told(value)}")
-    for name in ("count", "chosen", "width") if config.experts is not None else ():
-        value = getattr(config.experts, name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-            raise LoadError(f"{name} of experts is an integer of at least 1, got {told(value)}")
+                raise LoadError(f"{name} of {what} is an integer of at least 1, got {told(value)}")
     if config.experts is not None and config.experts.chosen > config.experts.count:
         raise LoadError(f"{config.experts.chosen} of {config.experts.count} experts cannot be chosen")
     for name, mixer in config.mixers:
@@ -112,8 +113,9 @@ def check_switches(config: DecoderConfig) -> None:
             value = getattr(mixer, size.name)
             if size.type == "int" and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST):
                 raise LoadError(f"{size.name} of {name} is an integer of at least 1, got {told(value)}")
-    if config.heads % config.kv_heads:
-        raise LoadError(f"{config.heads} heads do not share {config.kv_heads} keys and values")
+    for own in (config, *(config.of(mixer) for _, mixer in config.mixers)):
+        if not 1 <= own.head_dim <= MOST or not 1 <= own.kv_heads <= MOST or own.heads % own.kv_heads:
+            raise LoadError(f"{own.heads} heads do not share {own.kv_heads} keys and values, of {own.head_dim} numbers")
     scales = {"norm_eps": config.norm_eps, "query_scale": config.query_scale, "embedding_scale": config.embedding_scale}
     caps = {"attention_cap": config.attention_cap, "logit_cap": config.logit_cap, "qkv_clip": config.qkv_clip}
     if config.experts is not None:
@@ -126,7 +128,8 @@ def check_switches(config: DecoderConfig) -> None:
     for window in config.windows:
         if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
             raise LoadError(f"a window is an integer of at least 1, got {told(window)}")
-    for count, what in ((len(config.rope), "rotations"), (len(config.windows), "windows")):
+    per_layer = {"rotations": config.rope, "windows": config.windows, "spreads": config.spreads}
+    for what, count in ((what, len(of_layers)) for what, of_layers in per_layer.items()):
         if count not in (0, config.layers):
             raise LoadError(f"there are {count} {what} for {config.layers} layers")
     for rope in dict.fromkeys(config.rope):

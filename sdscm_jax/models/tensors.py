@@ -233,7 +233,8 @@ GRANITE_MOE_TENSORS = {
     "blocks.experts.up.kernel": Tensor(f"{_GRANITE_MOE}.input_linear.weight", transpose=True, part=(1, 2)),
     "blocks.experts.down.kernel": Tensor(f"{_GRANITE_MOE}.output_linear.weight", transpose=True),
 }
-# As llama.cpp's files have them.
+# As llama.cpp's files have them: the gates of all experts are a tensor, as their other matrices are.
+GRANITE_MOE_APART = _expert_names("block_sparse_moe.experts", "w1", "w3", "w2")
 GPT_OSS_APART = {
     path: replace(tensor, transpose=path.endswith("kernel"))
     for name in ("gate", "up", "down")
@@ -256,7 +257,7 @@ def in_stack(names: dict[str, Tensor], stack: str) -> dict[str, Tensor]:
     return {path.replace("blocks.", f"{stack}.", 1): tensor for path, tensor in names.items()}
 
 
-def _mlp_names(source: str) -> dict[str, Tensor]:
+def mlp_names(source: str) -> dict[str, Tensor]:
     names: dict[str, Tensor] = {}
     for name in ("gate", "up", "down"):
         names |= linear_names(f"blocks.{name}", f"layers.{{i}}.{source}.{name}_proj")
@@ -264,11 +265,11 @@ def _mlp_names(source: str) -> dict[str, Tensor]:
 
 
 # Where some layers have an MLP in place of experts.
-MIXED_TENSORS = in_stack(_mlp_names("mlp"), "dense")
+MIXED_TENSORS = in_stack(mlp_names("mlp"), "dense")
 QWEN_MIXED_TENSORS = MIXED_TENSORS | in_stack(QWEN_MOE_TENSORS, "sparse")
 QWEN_SHARED_MIXED_TENSORS = QWEN_MIXED_TENSORS | in_stack(SHARED_EXPERT_TENSORS, "sparse")
 SHARED_EXPERTS_TENSORS = QWEN_MIXED_TENSORS | in_stack(
-    _mlp_names("mlp.shared_experts") | {"blocks.correction": Tensor("layers.{i}.mlp.gate.e_score_correction_bias")},
+    mlp_names("mlp.shared_experts") | {"blocks.correction": Tensor("layers.{i}.mlp.gate.e_score_correction_bias")},
     "sparse",
 )
 _ATTENTION = "layers.{i}.self_attn"
@@ -290,8 +291,8 @@ MINIMAX_M2_TENSORS = MIXTRAL_TENSORS | {
 }
 _FEED = "layers.{i}.feed_forward"
 LLAMA4_TENSORS = {
-    **in_stack(_mlp_names("feed_forward"), "dense"),
-    **in_stack(_mlp_names("feed_forward.shared_expert"), "sparse"),
+    **in_stack(mlp_names("feed_forward"), "dense"),
+    **in_stack(mlp_names("feed_forward.shared_expert"), "sparse"),
     "sparse.router.kernel": Tensor(f"{_FEED}.router.weight", transpose=True),
     "sparse.experts.gate.kernel": Tensor(f"{_FEED}.experts.gate_up_proj", part=(0, 2)),
     "sparse.experts.up.kernel": Tensor(f"{_FEED}.experts.gate_up_proj", part=(1, 2)),

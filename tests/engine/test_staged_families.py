@@ -58,7 +58,14 @@ def test_program(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
 
 # One of each kind in CI; what is left is looked at where its logits alone are not enough.
 IN_CI = ("mistral", "gemma3_text", "mixtral, windows", "deepseek_v3", "llama4_text, windows", "qwen3_next")
-BESIDE = ("gemma2", "gpt_oss, windows", "deepseek_v2, groups", "lfm2_moe")
+BESIDE = (
+    "gemma2",
+    "gpt_oss, windows",
+    "deepseek_v2, groups",
+    "lfm2_moe",
+    "gemma4_text, windows",
+    "gemma3n_text, windows",
+)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,8 @@ def test_live_program(
     """The scores are those that PyTorch's logits give."""
     needs("torch")
     family, settings = MODELS[name]
-    settings = settings | {"vocab_size": len(tiny_tokenizer)}
+    sizes = {"vocab_size", "vocab_size_per_layer_input"} & {"vocab_size", *settings}
+    settings = settings | dict.fromkeys(sizes, len(tiny_tokenizer))
     model = random_model(family, settings, 5)
     model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)

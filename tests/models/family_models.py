@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 import sdscm_jax as sd
+from sdscm_jax.models import feed
 from sdscm_jax.models.pages import Pages, length
 
 from .make_golden import random_model
@@ -108,6 +109,52 @@ _GEMMA3 = _WIDE | {
     "query_pre_attn_scalar": 7,
     "tie_word_embeddings": True,
 }
+
+_SLIDING, _FULL = "sliding_attention", "full_attention"
+_GEMMA4 = _WIDE | {
+    "rope_parameters": {
+        _SLIDING: _ROPE,
+        _FULL: {"rope_type": "proportional", "rope_theta": 2000.0, "partial_rotary_factor": 0.6, "factor": 2.0},
+    },
+    "global_head_dim": 14,
+    "num_hidden_layers": 4,
+    "layer_types": [_SLIDING, _FULL, _SLIDING, _FULL],
+    "sliding_window": SHORT,
+    "vocab_size_per_layer_input": 100,
+    "hidden_size_per_layer_input": 6,
+    "hidden_activation": "silu",
+}
+# Two layers of each kind, the last ones of which read the keys and values of earlier ones.
+_READING = {
+    "num_hidden_layers": 7,
+    "num_kv_shared_layers": 3,
+    "layer_types": [_FULL, _SLIDING, _SLIDING, _FULL, _SLIDING, _SLIDING, _FULL],
+}
+# Not computed, and in the files.
+_SENSES = {
+    "vision_config": {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 16,
+    },
+    "audio_config": None,
+}
+_GEMMA3N = _GEMMA4 | {
+    "num_hidden_layers": 5,
+    "layer_types": [_FULL, _SLIDING, _SLIDING, _FULL, _SLIDING],
+    "num_kv_shared_layers": 2,
+    "rope_parameters": {_SLIDING: _ROPE, _FULL: {**_LINEAR, "rope_theta": 2000.0}},
+    "vocab_size_per_layer_input": 70,
+    "final_logit_softcapping": 9.0,
+    "altup_num_inputs": 3,
+    "altup_active_idx": 1,
+    "laurel_rank": 5,
+    "activation_sparsity_pattern": [0.9, 0.0, 0.7, 0.0, 0.6],
+}
+del _GEMMA3N["global_head_dim"]
 
 # Name -> (model_type, configuration).
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -664,6 +711,37 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "gemma3_text": ("gemma3_text", _GEMMA3 | {"final_logit_softcapping": 5.0}),
+    "gemma4_text, windows": (
+        "gemma4_text",
+        _GEMMA4 | _READING | {"use_double_wide_mlp": True, "final_logit_softcapping": 9.0},
+    ),
+    "gemma4_text, experts, windows": (
+        "gemma4_text",
+        _GEMMA4
+        | {
+            "attention_bias": True,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+            "enable_moe_block": True,
+            "num_experts": 5,
+            "top_k_experts": 3,
+            "moe_intermediate_size": 16,
+            "hidden_size_per_layer_input": 0,
+            "use_bidirectional_attention": "vision",
+            "tie_word_embeddings": False,
+        },
+    ),
+    "gemma4, windows": (
+        "gemma4",
+        {"text_config": _GEMMA4 | {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "pad_token_id": 0}}
+        | _SENSES,
+    ),
+    "gemma4_unified_text, windows": (
+        "gemma4_unified_text",
+        {name: value for name, value in _GEMMA4.items() if "per_layer_input" not in name}
+        | {"attention_k_eq_v": True, "num_global_key_value_heads": 1, "final_logit_softcapping": 9.0},
+    ),
+    "gemma3n_text, windows": ("gemma3n_text", _GEMMA3N),
     "gemma3": (
         "gemma3",
         {
@@ -716,6 +794,8 @@ GOLDEN_NAMES = (
     "glm4_moe",
     "minimax_m2",
     "llama4_text, windows",
+    "gemma4_text, windows",
+    "gemma3n_text, windows",
 )
 
 
@@ -776,3 +856,28 @@ WAYS: dict[str, Callable[[sd.LanguageModel, np.ndarray], np.ndarray]] = {
 def relative(actual: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference of two logits, over the largest logit there is."""
     return float(np.abs(actual - expected).max() / np.abs(expected).max())
+
+
+def choices(lm: sd.LanguageModel, tokens: np.ndarray) -> np.ndarray:
+    """Which experts tokens ``[B, T]`` go through: int ``[layers, B, T, k]``, of the layers that have some, sorted."""
+    found: list[np.ndarray] = []
+    route = feed.route
+
+    def seen(*arguments: Any) -> tuple[Array, Array]:
+        chosen, shares = route(*arguments)
+        jax.debug.callback(lambda x: found.append(np.sort(x, axis=-1)), chosen, ordered=True)
+        return chosen, shares
+
+    feed.route = seen
+    try:
+        jax.jit(lambda lm: lm.logits(tokens))(lm).block_until_ready()
+        jax.effects_barrier()
+    finally:
+        feed.route = route
+    return np.stack(found)
+
+
+def unparted(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Tokens ``[B, T]`` that go through the same experts in both, as all before them do, whose keys they see."""
+    same = (some == others).all((0, -1))
+    return np.logical_and.accumulate(same, axis=1)

@@ -65,6 +65,13 @@ _SAID = {
 _WIDE = {"head_dim": 10}
 _SAID_WIDE = {"attention.key_length": 10, "attention.value_length": 10, "rope.dimension_count": 10}
 _ROPE = {"rope_type": "default", "rope_theta": 300.0}
+_GRANITE = {
+    "attention_multiplier": 0.3,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.7,
+    "logits_scaling": 2.5,
+}
+_SAID_GRANITE = {"attention.scale": 0.3, "embedding_scale": 3.0, "residual_scale": 0.7, "logit_scale": 2.5}
 _LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 500000.0,
@@ -144,6 +151,18 @@ TINY: dict[str, Tiny] = {
         "olmoe",
         _SIZES | {"num_key_value_heads": 4, "rope_parameters": _ROPE, "num_experts": 4, "num_experts_per_tok": 3},
         _SAID | {"attention.head_count_kv": 4, "rope.freq_base": 300.0, "expert_count": 4, "expert_used_count": 3},
+    ),
+    "granite": Tiny(
+        "granite",
+        "granite",
+        _SIZES | {"rope_parameters": _ROPE, "mlp_bias": True, **_GRANITE},
+        _SAID | {"rope.freq_base": 300.0, **_SAID_GRANITE},
+    ),
+    "granitemoe": Tiny(
+        "granitemoe",
+        "granitemoe",
+        _SIZES | {"rope_parameters": _ROPE, "num_local_experts": 4, "num_experts_per_tok": 3, **_GRANITE},
+        _SAID | {"rope.freq_base": 300.0, "expert_count": 4, "expert_used_count": 3, **_SAID_GRANITE},
     ),
     "gpt-oss": Tiny(
         "gpt-oss",
@@ -307,9 +326,13 @@ TINY: dict[str, Tiny] = {
 # -- tensors ------------------------------------------------------------------------------------------
 
 
+# Architectures in whose files the dimensions that rotate together stand beside one another.
+INTERLEAVED = ("llama", "smollm3", "granite", "granitemoe")
+
+
 def converted(tiny: Tiny, name: str, values: np.ndarray) -> np.ndarray:
     """A tensor of the family's as the converter stores it."""
-    if tiny.architecture in ("llama", "smollm3") and (".q_proj." in name or ".k_proj." in name):
+    if tiny.architecture in INTERLEAVED and (".q_proj." in name or ".k_proj." in name):
         heads = tiny.config["num_attention_heads" if ".q_proj." in name else "num_key_value_heads"]
         pairs = values.reshape(heads, 2, values.shape[0] // heads // 2, *values.shape[1:])
         return pairs.swapaxes(1, 2).reshape(values.shape)
@@ -360,9 +383,14 @@ def write_gguf(path: Path, tiny: Tiny, tensors: Mapping[str, np.ndarray], vocabu
 
 
 def _apart(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """gpt-oss's experts as the converter stores them: gate and up apart, outputs first."""
+    """gpt-oss's and Granite's experts as the converter stores them: gate and up apart, outputs first."""
     found: dict[str, np.ndarray] = {}
     for name, values in tensors.items():
+        if name.endswith(".block_sparse_moe.input_linear.weight"):
+            before = name.removesuffix("input_linear.weight")
+            for own, value in zip(("w1", "w3"), np.split(values, 2, axis=-2), strict=True):
+                found[f"{before}experts.{own}.weight"] = value
+            continue
         before, experts, part = name.partition(".experts.")
         if part not in ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"):
             found[name] = values

@@ -21,6 +21,8 @@ OFFSET_NORMS = (
     *("gemma", "gemma2", "gemma3", "gemma3_text"),
     *("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"),
 )
+# Their queries are scaled by the weights of a norm alone.
+SCALED_BY_NORMS = ("gemma3n", "gemma3n_text", "gemma4", "gemma4_text", "gemma4_unified_text")
 
 _GPT2 = {
     "vocab_size": VOCABULARY,
@@ -97,7 +99,9 @@ def random_model(
             is_norm = any(part in name for part in ("norm", "ln_")) and name.endswith("weight")
             # Gemma's norms multiply by 1 + their weight, and Qwen's but for those behind a recurrence.
             offset = model_type in OFFSET_NORMS and "linear_attn" not in name
-            center = 1.0 if is_norm and not offset else 0.0
+            center = 1.0 if (is_norm or "scale" in name) and not offset else 0.0
+            if name.endswith("q_norm.weight") and model_type in SCALED_BY_NORMS:
+                center = 0.3
             is_table = any(part in name for part in ("embed_tokens", "embed_in", "wte", "wpe"))
             parameter.normal_(center, embeddings if is_table and embeddings is not None else spread)
             if name.endswith(("A_log", "dt_bias")):  # states that fade within a token, and ones that hardly do
@@ -105,6 +109,8 @@ def random_model(
         for name, buffer in model.named_buffers():
             if name.endswith(("correction_bias", "expert_bias")):  # of experts' scores
                 buffer.normal_(0, spread)
+            if name.endswith("layer_scalar"):
+                buffer.normal_(1, spread)
     return model
 
 

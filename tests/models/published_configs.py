@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+
+def _gemma4(**text: Any) -> dict[str, Any]:
+    """What all Gemma 4 have, and what a text model has of its own."""
+    rope = {"sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}
+    rope["full_attention"] = {"rope_type": "proportional", "rope_theta": 1000000.0, "partial_rotary_factor": 0.25}
+    common = {"final_logit_softcapping": 30.0, "head_dim": 256, "global_head_dim": 512, "rope_parameters": rope}
+    return {
+        "model_type": "gemma4",
+        "architectures": ["Gemma4ForConditionalGeneration"],
+        "text_config": {"model_type": "gemma4_text", **common, **text},
+        "vision_config": {"model_type": "gemma4_vision"},
+        "vision_soft_tokens_per_image": 280,
+    }
+
+
 PUBLISHED: dict[str, dict[str, Any]] = {
     "pythia-160m": {
         "model_type": "gpt_neox",
@@ -625,6 +640,77 @@ PUBLISHED: dict[str, dict[str, Any]] = {
             "router_aux_loss_coef": 0.001,
             "use_qk_norm": True,
             "vocab_size": 202048,
+        },
+    },
+    "gemma-4-E2B-it": _gemma4(
+        hidden_size=1536,
+        hidden_size_per_layer_input=256,
+        intermediate_size=6144,
+        num_hidden_layers=35,
+        layer_types=(["sliding_attention"] * 4 + ["full_attention"]) * 7,
+        num_attention_heads=8,
+        num_key_value_heads=1,
+        num_kv_shared_layers=20,
+        use_double_wide_mlp=True,
+        sliding_window=512,
+        max_position_embeddings=131072,
+    ),
+    "gemma-4-26B-A4B-it": _gemma4(
+        hidden_size=2816,
+        hidden_size_per_layer_input=0,
+        intermediate_size=2112,
+        num_hidden_layers=30,
+        layer_types=(["sliding_attention"] * 5 + ["full_attention"]) * 5,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        num_global_key_value_heads=2,
+        attention_k_eq_v=True,
+        use_bidirectional_attention="vision",
+        enable_moe_block=True,
+        num_experts=128,
+        top_k_experts=8,
+        moe_intermediate_size=704,
+        sliding_window=1024,
+        max_position_embeddings=262144,
+    ),
+    "gemma-3n-E4B-it": {
+        "model_type": "gemma3n",
+        "architectures": ["Gemma3nForConditionalGeneration"],
+        "audio_config": {"model_type": "gemma3n_audio"},
+        "audio_soft_tokens_per_image": 188,
+        "vision_config": {"model_type": "gemma3n_vision"},
+        "vision_soft_tokens_per_image": 256,
+        "text_config": {
+            "model_type": "gemma3n_text",
+            "activation_sparsity_pattern": [0.95] * 10 + [0.0] * 25,
+            "altup_active_idx": 0,
+            "altup_coef_clip": 120.0,
+            "altup_correct_scale": True,
+            "altup_lr_multiplier": 1.0,
+            "altup_num_inputs": 4,
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "final_logit_softcapping": 30.0,
+            "head_dim": 256,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "hidden_size": 2048,
+            "hidden_size_per_layer_input": 256,
+            "intermediate_size": [16384] * 35,
+            "laurel_rank": 64,
+            "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 7,
+            "max_position_embeddings": 32768,
+            "num_attention_heads": 8,
+            "num_hidden_layers": 35,
+            "num_key_value_heads": 2,
+            "num_kv_shared_layers": 15,
+            "query_pre_attn_scalar": 256,
+            "rms_norm_eps": 1e-06,
+            "rope_local_base_freq": 10000.0,
+            "rope_scaling": None,
+            "rope_theta": 1000000.0,
+            "sliding_window": 512,
+            "vocab_size": 262400,
+            "vocab_size_per_layer_input": 262144,
         },
     },
 }

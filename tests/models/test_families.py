@@ -5,6 +5,7 @@ Without torch, logits are compared with those kept in ``golden_families/``; with
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 import sdscm_jax as sd
@@ -71,7 +72,17 @@ encode_rows = jax.jit(lambda lm, *arguments: lm.decoder.encode_rows(*arguments))
 
 
 def test_golden_families_are_all_that_golden_has_not() -> None:
-    assert {*GOLDEN, "gpt2", "llama", "gemma3", "llama4"} == set(FAMILIES)
+    assert {
+        *GOLDEN,
+        "gpt2",
+        "llama",
+        "gemma3",
+        "llama4",
+        "gemma3n",
+        "gemma4",
+        "gemma4_unified",
+        "gemma4_unified_text",
+    } == set(FAMILIES)
     windows = {family: golden(family)[0].config.windows for family in GOLDEN}
     assert {SHORT} <= {w for of_layers in windows.values() for w in of_layers}
     named = {MODELS[name][0] for name in GOLDEN_NAMES if "windows" in name} | {"mistral", "gemma2", "gemma3_text"}
@@ -138,6 +149,15 @@ FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
     ("llama4_text", {"growth": (0.6, 4.0, 0, True)}),
     ("llama4_text", {"growth": (0.6, 4.0, 1, False)}),
     ("llama4_text", {"experts": {"inside": False}}),
+    ("gemma4_text", {"value_norm": False}),
+    ("gemma4_text", {"windows": ()}),
+    ("gemma4_text", {"rope": {"still": 0}}),
+    ("gemma4_text", {"rope": {"linear": 1.0}}),
+    ("gemma4_text", {"logit_cap": None}),
+    ("gemma3n_text", {"spreads": (None,) * 5}),
+    ("gemma3n_text", {"streams": {"scaled": False}}),
+    ("gemma3n_text", {"streams": {"active": 0}}),
+    ("gemma3n_text", {"layer_inputs": {"vocabulary": 69}}),
     ("gpt_oss", {"experts": {"alpha": 1.702}}),
     ("gpt_oss", {"rope": {"yarn": (3.0, 64.0, 2.0, 0.25, True)}}),
 ]
@@ -149,8 +169,9 @@ def test_a_forgotten_switch_shows(family: str, change: dict[str, Any]) -> None:
     lm, tokens, expected = golden(family)
     if change.get("rope") == "the first layer's":
         change = {"rope": lm.config.rope[:1] * lm.config.layers}
-    elif "experts" in change:
-        change = {"experts": replace(lm.config.experts, **change["experts"])}
+    elif part := {"experts", "streams", "layer_inputs"} & {*change}:
+        (part,) = part
+        change = {part: replace(getattr(lm.config, part), **change[part])}
     elif "rope" in change:
         change = {"rope": tuple(replace(rope, **change["rope"]) for rope in lm.config.rope)}
     other = load(FAMILIES_GOLDEN / family, config=replace(lm.config, **change))
@@ -167,6 +188,23 @@ def test_saved_as_published(family: str, tmp_path: Path) -> None:
     chex.assert_trees_all_equal(
         load_file(tmp_path / "model.safetensors"), {k: v for part in published for k, v in part.items()}, strict=True
     )
+
+
+@pytest.mark.parametrize("family", ["gemma3n_text", "gemma4_text"])
+def test_the_text_model_of_a_whole_checkpoint(family: str, tmp_path: Path) -> None:
+    """With the other parts' tensors, and keys and values of layers that have none, as published files do."""
+    lm = golden(family)[0]
+    files = [load_file(path) for path in (FAMILIES_GOLDEN / family).glob("*.safetensors")]
+    inside = {f"model.language_model.{k.removeprefix('model.')}": v for part in files for k, v in part.items()}
+    last = f"model.language_model.layers.{lm.config.layers - 1}.self_attn"
+    others = dict.fromkeys((f"{last}.k_proj.weight", f"{last}.v_norm.weight", "model.vision_tower.x"), np.ones(2))
+    save_file(inside | others | {"model.embed_audio.x": np.ones(2)}, tmp_path / "model.safetensors")
+    text = json.loads((FAMILIES_GOLDEN / family / "config.json").read_text())
+    whole = {"model_type": family.removesuffix("_text"), "text_config": text, "vision_config": {}, "audio_config": None}
+    (tmp_path / "config.json").write_text(json.dumps(whole | {"tie_word_embeddings": text["tie_word_embeddings"]}))
+    found = load(tmp_path)
+    assert found.config == replace(lm.config, family=whole["model_type"])
+    chex.assert_trees_all_equal(found.params, lm.params, strict=True)
 
 
 def test_soft_prompts_are_scaled_as_tokens_are(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

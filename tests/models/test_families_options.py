@@ -23,7 +23,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"sliding_window": 128}, "sliding_window = 128"),
     ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config"),
     ("llama", {"auto_map": {"AutoModelForCausalLM": "modeling.Other"}}, "auto_map"),
-    ("llama", {"rope_parameters": {"rope_type": "proportional", "rope_theta": 1e4, "factor": 2.0}}, "'proportional'"),
+    ("llama", {"rope_parameters": {"rope_type": "axial", "rope_theta": 1e4}}, "'axial'"),
     ("stablelm", {"qk_layernorm": True}, "qk_layernorm = True"),
     ("opt", {"do_layer_norm_before": False}, "norms behind the layers"),
     ("opt", {"word_embed_proj_dim": 512}, "embeddings of another width"),
@@ -58,6 +58,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("minimax_m2", {"scoring_func": "softmax"}, "scoring_func = 'softmax'"),
     ("gemma", {"hidden_activation": "silu"}, "hidden_activation = 'silu'"),
     ("gemma", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+    ("gemma4_text", {"use_bidirectional_attention": "all"}, "use_bidirectional_attention = 'all'"),
+    ("gemma4_text", {"num_kv_shared_layers": 1}, "num_kv_shared_layers = 1"),
+    ("gemma4_text", {"vocab_size_per_layer_input": 9}, "vocab_size_per_layer_input = 9"),
+    (
+        "gemma4_text",
+        {"per_layer_config": {1: {"head_dim": 512, "sliding_window": 8}}},
+        "sliding_window of single layers",
+    ),
+    ("gemma3n_text", {"intermediate_size": [8, 16], "num_kv_shared_layers": 0}, "intermediate_size = [8, 16]"),
+    ("gemma3n_text", {"altup_active_idx": 4, "num_kv_shared_layers": 0}, "altup_active_idx = 4"),
     ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
 ]
 
@@ -153,6 +163,21 @@ def test_switches_of_published_configurations(tmp_path: Path) -> None:
     assert [rope is None for rope in scout.rope[:4]] == [False, False, False, True]
     assert scout.max_positions == 2**20
     assert published("MiniMax-M2", tmp_path).rope[0].rotary_dim == 64  # type: ignore[union-attr]
+    edge, sparse = published("gemma-4-E2B-it", tmp_path), published("gemma-4-26B-A4B-it", tmp_path)
+    own = {name: [(kept.layers, kept.heads, kept.size) for kept in pages] for name, pages in edge.kept.items()}
+    assert own == {"sliding": [(12, 1, 256)] * 2, "full": [(3, 1, 512)] * 2}
+    assert edge.doubled == tuple(range(15, 35))
+    assert {len(mixer.layers) for name, mixer in edge.mixers if "reading" in name} == {16, 4}
+    turning = {(r.theta, r.rotary_dim // 2 - r.still) for r in edge.rope if r is not None}
+    assert turning == {(1e4, 128), (1e6, 64)}
+    own = {name: [(kept.layers, kept.heads, kept.size) for kept in pages] for name, pages in sparse.kept.items()}
+    assert own == {"sliding": [(25, 8, 256)] * 2, "full": [(5, 2, 512)] * 2}
+    assert sparse.experts is not None
+    assert (sparse.experts.count, sparse.experts.apart, sparse.layer_inputs) == (128, True, None)
+    nano = published("gemma-3n-E4B-it", tmp_path)
+    assert [round(spread or 0, 4) for spread in nano.spreads] == [1.6449] * 10 + [0.0] * 25
+    assert {name: kept.keys.layers for name, kept in nano.kept.items()} == {"sliding": 16, "full": 4}
+    assert {r.theta for r in nano.rope if r is not None} == {1e4, 1e6}
     yarn = published("Qwen2.5-7B-Instruct, with YaRN", tmp_path).rope[0]
     assert yarn is not None
     assert yarn.yarn == (4.0, 32768.0, 32.0, 1.0, True)

@@ -23,8 +23,9 @@ from transformers import AutoConfig
 import sdscm_jax as sd
 from sdscm_jax.models.checkpoint import abstract_decoder, load_parameters, parameter_paths, save_parameters
 from sdscm_jax.models.families import read_config
-from sdscm_jax.models.gguf_architectures import ARCHITECTURES, Metadata
+from sdscm_jax.models.gguf_architectures import ARCHITECTURES
 from sdscm_jax.models.gguf_file import GGUFFile
+from sdscm_jax.models.gguf_metadata import Metadata
 from sdscm_jax.models.tensor_files import TensorFiles
 from sdscm_jax.models.tokenizer import _PROBES
 
@@ -308,3 +309,17 @@ def test_the_rotation_of_gpt_oss() -> None:
     assert (config.rope[0].theta, config.rope[0].yarn) == (150000.0, (32.0, 4096.0, 32.0, 1.0, False))
     assert config.rope[0].amplitude == pytest.approx(0.1 * np.log(32) + 1)
     assert config.windows == (5, None, 5)
+
+
+@pytest.mark.parametrize("name", ["granite", "granitemoe"])
+def test_granite_as_it_is_and_without_a_rotation(name: str) -> None:
+    """What a file does not say of Granite's factors changes nothing; that no layer rotates is read and refused."""
+    factors = ("attention.scale", "embedding_scale", "residual_scale", "logit_scale")
+    said = {f"{name}.{key}": value for key, value in TINY[name].metadata.items() if key not in factors}
+    shapes = {"token_embd.weight": (400, 32)}
+    config = read_config(AutoConfig.for_model(name, **ARCHITECTURES[name].options(Metadata(said, name, shapes))))
+    assert (config.query_scale, config.embedding_scale) == (8**-0.5, 1.0)
+    assert (config.residual_scale, config.logit_scale) == (1.0, 1.0)
+    still = Metadata(said | {f"{name}.rope.scaling.finetuned": False}, name, shapes)
+    with pytest.raises(sd.LoadError, match="no layer rotates"):
+        ARCHITECTURES[name].options(still)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,7 @@ def eight_devices(directory: Path) -> None:
             np.testing.assert_array_equal(gather(batch), TOKENS)
             assert place(TOKENS, replicated(mesh)).is_fully_replicated
     int8_weights(directory)
+    several_kinds(sd.load_lm(directory / "few_heads").tokenizer)
     one_axis_only(directory / "many_heads", lm=sd.load_lm(directory / "many_heads"))
     rounded = sd.load_lm(directory / "gpt2", dtype="bfloat16")
     mesh = jax.make_mesh((2, 4), ("data", "tensor"))
@@ -235,6 +237,29 @@ def int8_weights(directory: Path) -> None:
     assert (parts["blocks.up.a"], parts["blocks.up.b"]) == ((2, 32, 4), (2, 4, 12))
     assert (parts["blocks.down.a"], parts["blocks.down.b"]) == ((2, 12, 4), (2, 4, 32))
     check_logits(adapted, mesh, np.asarray(logits(adapter(lm), TOKENS)))
+
+
+def several_kinds(tokenizer: Any) -> None:
+    """Layers of several kinds, whose keys have as many heads as divide the devices in one of them only."""
+    kinds = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+    sizes = {"num_hidden_layers": 4, "layer_types": kinds, "num_kv_shared_layers": 2, "sliding_window": 4}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_global_key_value_heads": 1, "head_dim": 8}
+    wide = {"global_head_dim": 12, "attention_k_eq_v": True, "use_double_wide_mlp": True}
+    small = {"hidden_size_per_layer_input": 6, "vocab_size_per_layer_input": 512, "vocab_size": 512}
+    config = AutoConfig.for_model("gemma4_text", **_LLAMA | heads | wide | small | sizes)
+    lm = sd.random_lm(read_config(config), tokenizer, 1)
+    leaves, tree = jax.tree.flatten(lm.params)
+    rng = np.random.default_rng(2)
+    lm = replace(lm, params=jax.tree.unflatten(tree, [x + 0.1 * rng.standard_normal(x.shape) for x in leaves]))
+    expected = np.asarray(logits(lm, TOKENS))
+    assert expected.std() > 0.1
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"))
+    sharded = shard_lm(lm, mesh)
+    parts = {p: x.addressable_shards[0].data.shape[-1] for p, x in parameter_paths(sharded.params).items()}
+    assert (parts["sliding.key.kernel"], parts["full.key.kernel"]) == (8, 12)
+    assert (parts["sliding_reading.query.kernel"], parts["full_reading.query.kernel"]) == (16, 24)
+    assert (parts["single.up.kernel"], parts["double.up.kernel"]) == (24, 48)
+    check_logits(sharded, mesh, expected)
 
 
 def check_layout(name: str, lm: sd.LanguageModel, size: int) -> None:
