@@ -23,7 +23,7 @@ from ..models.on_mesh import mesh_of
 from ..models.sharding import data_axis_size, over_data, place, replicated
 from .forward import token_bytes
 from .memory import exhausted, with_less
-from .run import PerUnit, Progress, Run, Shared, joined, noise_given_evidence, under, unit_key
+from .run import Explained, PerUnit, Progress, Run, Shared, joined, noise_given_evidence, under, unit_key
 from .traced_tokens import traced_tokens
 
 # Rows that go together where no language model limits them.
@@ -71,7 +71,8 @@ class InGraph:
         leaves, treedef = jax.tree.flatten(self._inputs(np.zeros(self._together, int)))
         placed = self._mesh is not None
         shapes = tuple((jnp.shape(x), jnp.result_type(x), x.sharding if placed else None) for x in leaves)
-        program = _compiled(self.run.model, self.run.kept, self.run.sites, treedef, shapes)
+        run = self.run
+        program = _compiled(run.model, run.kept, run.sites, run.particles, treedef, shapes)
         self.compile_seconds += time.perf_counter() - started
         return program
 
@@ -93,8 +94,8 @@ class InGraph:
             jax.tree.unflatten(treedef, args),
         )
 
-    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, np.ndarray]:
-        """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
+    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, Explained]:
+        """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and how they explain their evidence."""
         parts, start = [], 0
         while start < len(rows):
             own = rows[start : start + self._together]
@@ -129,7 +130,9 @@ class InGraph:
         return hashlib.sha256(self._program.lowered.text.encode()).hexdigest()
 
 
-def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], treedef: Any, shapes: tuple) -> Compiled:
+def _compiled(
+    model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], particles: int, treedef: Any, shapes: tuple
+) -> Compiled:
     """The program of some rows, compiled for inputs of these shapes."""
 
     def silent(*args: Any) -> None:
@@ -138,9 +141,9 @@ def _compiled(model: Callable, kept: tuple[str, ...], sites: tuple[Site, ...], t
     def row(key: Any, unit: Any, draw: Any, of_unit: PerUnit, shared: Shared, args: tuple) -> Any:
         key = unit_key(key, unit, draw)
         fn = under(silent, shared.regime, of_unit.regime)
-        found = noise_given_evidence(fn, of_unit, shared, key, sites, args)
+        found = noise_given_evidence(fn, of_unit, shared, key, sites, args, particles)
         worlds = shared.worlds.of_unit(of_unit.worlds)
-        return run_worlds(fn, key, worlds, args, log_probs=kept, noise=found.noise), found.log_prob
+        return run_worlds(fn, key, worlds, args, log_probs=kept, noise=found.noise), Explained(*found[1:])
 
     def run(key: Any, units: Any, draws: Any, per_unit: PerUnit, shared: Shared, args: tuple) -> Any:
         return jax.vmap(row, in_axes=(None, 0, 0, 0, None, None))(key, units, draws, per_unit, shared, args)
@@ -170,7 +173,8 @@ def rows_in_memory(
     if not lms:
         return ROWS
     # Runs of a row that are in memory together: its worlds, and the values of unobserved causes.
-    runs = worlds + (0 if not observed else AT_ONCE if latent_causes(list(observed), sites) else 1)
+    causes = [site.name for site in latent_causes(list(observed), sites)] if observed else []
+    runs = worlds + (0 if not observed else AT_ONCE if causes else 1)
     lm = lms[0]
     phrases = [site.phrase for site in sites if site.phrase is not None]
     tokens = sum(longest_tokens(phrase, lm.codec, False, False) for phrase in phrases)
@@ -180,7 +184,10 @@ def rows_in_memory(
     def distributions(site: Site) -> int:
         if site.kind == "text":
             # Abducing a text keeps those of all its tokens, with their noise.
-            return 4 * (site.shape[-1] if site.name in observed else 1)
+            whole = (
+                site.name in observed or site.name in causes or (site.coupling is not None and site.coupling.relative)
+            )
+            return 4 * (site.shape[-1] if whole else 1)
         return sum(len(lm.codec.encode(option)) for option in site.options)
 
     scored = 4 * lm.config.vocab_size * max(map(distributions, sites), default=1)

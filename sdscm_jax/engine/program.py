@@ -16,11 +16,12 @@ from numpyro.ops.provenance import eval_provenance
 from ..dsl.analysis.structure import Site
 from ..dsl.handlers.external_scores import Visit, asked, is_language_model, language_models
 from ..dsl.noise.streams import as_key
+from ..dsl.worlds.abduction import LEAST_PARTICLES
 from ..dsl.worlds.do import do
 from ..dsl.worlds.run_worlds import WorldResults, run_once
 from ..models.executable import Lowered, executable
 from ..models.language_model import LanguageModel
-from .run import PerUnit, Run, Shared, noise_given_evidence, under, unit_key
+from .run import Explained, PerUnit, Run, Shared, noise_given_evidence, under, unit_key
 
 # Names of visits begin with where they are made, names of sources with what they are.
 _EVIDENCE, _WORLD = "evidence ", "world "
@@ -32,12 +33,12 @@ class Outputs(NamedTuple):
 
     Attributes:
         results: values and log-probabilities, right where all answers are in.
-        log_evidence: float32.
+        evidence: how it is explained.
         contexts: visit -> int32 ``[*shape, m]``, or ``[worlds, *shape, m]`` where worlds differ.
     """
 
     results: WorldResults
-    log_evidence: Array
+    evidence: Explained
     contexts: dict[str, Array]
 
 
@@ -164,7 +165,9 @@ def _row(of: _Description, visits: dict[str, Visit], in_worlds: frozenset[str] |
             return {name.removeprefix(prefix): x for name, x in answers.items() if name.startswith(prefix)}
 
         seen = asked(silent, models, named(_EVIDENCE))
-        found = noise_given_evidence(under(seen, shared.regime, of_unit.regime), of_unit, shared, key, of.sites, args)
+        # (Particles are not asked here.)
+        regime = under(seen, shared.regime, of_unit.regime)
+        found = noise_given_evidence(regime, of_unit, shared, key, of.sites, args, LEAST_PARTICLES)
         visits.update({_EVIDENCE + name: visit for name, visit in seen.visits.items()})
         contexts = {_EVIDENCE + name: x for name, x in seen.contexts.items()}
         worlds = shared.worlds.of_unit(of_unit.worlds)
@@ -184,7 +187,7 @@ def _row(of: _Description, visits: dict[str, Visit], in_worlds: frozenset[str] |
             results, asked_in = jax.tree.map(lambda x: jnp.asarray(x)[None], one({}, {}, own))
         # Where worlds agree, one of them speaks for all.
         contexts |= {name: x if in_worlds is None or name in in_worlds else x[0] for name, x in asked_in.items()}
-        return Outputs(results, found.log_prob, contexts)
+        return Outputs(results, Explained(*found[1:]), contexts)
 
     return row
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..dsl.analysis.structure import Site
 from ..dsl.language.fit import check_marks
 from ..dsl.noise.streams import chosen_key, fold_in, stream
-from ..dsl.worlds.abduction import Abduction, abduce
+from ..dsl.worlds.abduction import PARTICLES, Abduction, abduce, latent_texts
 from ..dsl.worlds.do import do
 from ..dsl.worlds.run_worlds import WorldResults
 from ..dsl.worlds.worlds import Regime, Worlds
@@ -25,6 +25,17 @@ class Shared(NamedTuple):
     regime: Regime
     worlds: Worlds
     evidence: dict[str, Any]
+
+
+class Explained(NamedTuple):
+    """How rows explain their evidence; see ``Abduction``.
+
+    Attributes:
+        log_prob, ess: float32 ``[R]``.
+    """
+
+    log_prob: Any
+    ess: Any
 
 
 class PerUnit(NamedTuple):
@@ -48,6 +59,7 @@ class Run:
         shared, per_unit: interventions, worlds and evidence.
         units: number of units.
         draws: rows for each of them.
+        particles: how many there are for each row, where free text is an unobserved cause of evidence.
     """
 
     model: Callable
@@ -59,6 +71,7 @@ class Run:
     per_unit: PerUnit
     units: int
     draws: int
+    particles: int = PARTICLES
 
     @property
     def rows(self) -> int:
@@ -75,6 +88,11 @@ class Run:
     def observed(self) -> tuple[str, ...]:
         """Sites that there is evidence on."""
         return (*self.shared.evidence, *self.per_unit.evidence)
+
+    @property
+    def latent_texts(self) -> tuple[str, ...]:
+        """Free texts that are unobserved causes of the evidence."""
+        return latent_texts(self.observed, self.sites)
 
     def check_set(self, values: Mapping[str, np.ndarray]) -> None:
         """Refuse values that interventions gave and that their sites cannot take.
@@ -118,13 +136,13 @@ def unit_key(key: Any, unit: Any, draw: Any) -> Any:
 
 
 def noise_given_evidence(
-    fn: Callable, of_unit: PerUnit, shared: Shared, key: Any, sites: tuple[Site, ...], args: tuple
+    fn: Callable, of_unit: PerUnit, shared: Shared, key: Any, sites: tuple[Site, ...], args: tuple, particles: int
 ) -> Abduction:
     """Noise of a row; nothing is known of it where there is no evidence."""
     evidence = {**shared.evidence, **of_unit.evidence}
     if not evidence:
-        return Abduction({}, jnp.float32(0.0))
-    return abduce(fn, evidence, key, sites, args)
+        return Abduction({}, jnp.float32(0.0), jnp.float32(jnp.nan))
+    return abduce(fn, evidence, key, sites, args, particles=particles)
 
 
 def joined(parts: Sequence[Any]) -> Any:
@@ -149,7 +167,7 @@ class Executor(Protocol):
     size: int
     memory: int
 
-    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, np.ndarray]:
+    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, Explained]:
         """Run rows.
 
         Args:
@@ -157,7 +175,7 @@ class Executor(Protocol):
             progress: told now and then how much of it is done.
 
         Returns:
-            results as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of the evidence.
+            results as NumPy arrays ``[R, worlds, ...]``, and what is known of the evidence.
         """
 
     def stats(self) -> dict[str, float]:

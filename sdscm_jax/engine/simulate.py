@@ -19,7 +19,14 @@ from ..dsl.analysis.structure import structure
 from ..dsl.handlers.external_scores import NotSeparable, language_models
 from ..dsl.noise.streams import as_key
 from ..dsl.tables.look_up import check_known
-from ..dsl.worlds.abduction import check_counterfactual, check_evidence, check_possible
+from ..dsl.worlds.abduction import (
+    PARTICLES,
+    check_counterfactual,
+    check_evidence,
+    check_explained,
+    check_possible,
+    parse_particles,
+)
 from ..dsl.worlds.worlds import World, as_regime, as_worlds, told
 from ..errors import SDSCMError, SiteError, nearest
 from .columns import check_columns
@@ -57,6 +64,7 @@ def simulate(
     evidence: Mapping[str, Any] | None = None,
     draws: int = 1,
     logp: Sequence[str] | None = None,
+    particles: int = PARTICLES,
     execution: str | None = None,
     memory: int | None = None,
     store: str | Path | None = None,
@@ -81,6 +89,8 @@ def simulate(
         draws: draws of the noise for each unit, which then has that many rows; draw 0 is the one of
             ``draws=1``.
         logp: choice sites whose option log-probabilities are kept; None: all.
+        particles: how many there are for each row, where free text is not observed and causes evidence. How many carry
+            the weight is in ``stats``: ``ess_least`` of the worst row, and ``ess_mean``.
         execution: ``"staged"``: site by site over many rows; contexts that units and worlds share are
             scored once, each distinct token is computed once, free texts of all of them are written together.
             ``"in_graph"``: all in one jitted function. None: staged where the program allows it (evidence on
@@ -126,7 +136,9 @@ def simulate(
     memory = None if memory is None else count(memory, "memory, a number of bytes,")
     chunk = None if chunk is None else count(chunk, "chunk, a number of rows,")
     execution = None if execution is None else parse_execution(execution)
+    particles = parse_particles(particles)
     run, labels = prepare(model, key, n, args, do, worlds, evidence, draws, logp)
+    run = replace(run, particles=particles)
     warn_of_foreign_subject(language_models(run.args), texts_of(run.sites))
     interventions = ({}, *(told(world, run.sites, n) for world in worlds or ()))
     started = time.perf_counter()
@@ -136,13 +148,13 @@ def simulate(
     memory, chunk = memory or there.get("memory"), chunk or there.get("chunk")
     execution = execution or ("in_graph" if there.get("execution") == "in_graph" else None)
     executor = _executor(run, execution, memory, store, chunk)
-    cpu_started = time.process_time()
+    cpu_started, ess = time.process_time(), list[np.ndarray]()
     with progress_bar("units", run.rows, progress) as bar:
         if out is None:
-            found = joined([_part(run, executor, rows, bar, False, labels) for rows in _parts(run, executor)])
+            found = joined([_part(run, executor, rows, bar, False, labels, ess) for rows in _parts(run, executor)])
             result = _simulation(run, labels, found)
         else:
-            kept = _keep(out, run, executor, labels, bar)
+            kept = _keep(out, run, executor, labels, bar, ess)
             result = _described(run, labels, kept.values, kept.log_probs)
     executor.finish()
     figures = executor.stats()
@@ -153,6 +165,9 @@ def simulate(
         "cpu_seconds": time.process_time() - cpu_started,
         **figures,
     }
+    if run.latent_texts and ess:
+        every = np.concatenate(ess)
+        stats |= {"particles": particles, "ess_least": float(every.min()), "ess_mean": float(every.mean())}
     return replace(result, stats=stats, interventions=interventions, provenance=provenance_of(run, labels))
 
 
@@ -161,7 +176,9 @@ def _parts(run: Run, executor: Executor) -> list[range]:
     return [range(x, min(x + executor.size, run.rows)) for x in range(0, run.rows, executor.size)]
 
 
-def _keep(out: str | Path, run: Run, executor: Executor, labels: tuple[str, ...], bar: Progress) -> KeptRun:
+def _keep(
+    out: str | Path, run: Run, executor: Executor, labels: tuple[str, ...], bar: Progress, ess: list[np.ndarray]
+) -> KeptRun:
     """Write the parts of a run that are not there; never are two of them in memory."""
     ranges = _parts(run, executor)
     with open_parts(out, run, executor, labels, len(ranges)) as parts:
@@ -172,7 +189,7 @@ def _keep(out: str | Path, run: Run, executor: Executor, labels: tuple[str, ...]
                 # What is damaged is found now, whoever reads it later.
                 _simulation(run, labels, kept.part(number))
             else:
-                part = _part(run, executor, rows, bar, True, labels)
+                part = _part(run, executor, rows, bar, True, labels, ess)
                 parts.write(number, _simulation(run, labels, part).to_arrow())
                 del part
             bar(rows.stop)
@@ -180,17 +197,18 @@ def _keep(out: str | Path, run: Run, executor: Executor, labels: tuple[str, ...]
 
 
 def _part(
-    run: Run, executor: Executor, rows: range, progress: Progress, anew: bool, labels: tuple[str, ...]
+    run: Run, executor: Executor, rows: range, progress: Progress, anew: bool, labels: tuple[str, ...],
+    ess: list[np.ndarray],
 ) -> Both:  # fmt: skip
-    """Values and log-probabilities of rows; ``anew``: they do not depend on what was computed before."""
+    """Values and log-probabilities of rows, and their particles; ``anew``: nothing computed before matters."""
     if anew:
         executor.forget()
-    found, log_evidence = executor(
-        np.arange(rows.start, rows.stop), lambda done: progress(rows.start + done * len(rows))
-    )
+    found, explained = executor(np.arange(rows.start, rows.stop), lambda done: progress(rows.start + done * len(rows)))
     progress(rows.stop)
     if run.observed:
-        check_possible(log_evidence, "simulate", rows.start)
+        check_explained(explained, run.latent_texts, run.particles, "simulate", rows.start)
+        check_possible(explained.log_prob, "simulate", rows.start)
+        ess.append(explained.ess)
         check_counterfactual(found.values, run.sites, run.observed, labels, rows.start)
     if anew:
         # Before the part is there: a part that is computed again finds what it found the first time.

@@ -18,7 +18,7 @@ from ..dsl.language.text_query import Writing
 from ..dsl.worlds.run_worlds import WorldResults
 from .counts import Counts
 from .program import Outputs, Program, compiled, digest
-from .run import Progress, Run, joined
+from .run import Explained, Progress, Run, joined
 from .scorer import Scorer
 from .store import Store
 from .writer import Writer
@@ -80,8 +80,8 @@ class Staged:
             self._scorers[visit.lm].check(visit.question)
         self._writers = {i: writer(scorer) for i, scorer in self._scorers.items()}
 
-    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, np.ndarray]:
-        """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and log-probabilities of their evidence."""
+    def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, Explained]:
+        """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and how they explain their evidence."""
         self._done, self._all, self._progress = 0, max(1, len(rows) * len(self.program.levels)), progress
         parts = [self._chunk(rows[start : start + self.size]) for start in range(0, len(rows), self.size)]
         return joined(parts)
@@ -112,11 +112,11 @@ class Staged:
 
     # -- levels ---------------------------------------------------------------------------------
 
-    def _chunk(self, rows: np.ndarray) -> tuple[WorldResults, np.ndarray]:
+    def _chunk(self, rows: np.ndarray) -> tuple[WorldResults, Explained]:
         answers = {name: self._no_answers(visit, name, len(rows)) for name, visit in self.program.visits.items()}
         self._levels(rows, answers, np.arange(len(rows)), 0, self.size)
         found = self._outputs(rows, answers, np.arange(len(rows)), self.size)
-        return jax.tree.map(lambda x: np.asarray(x)[: len(rows)], (found.results, found.log_evidence))
+        return jax.tree.map(lambda x: np.asarray(x)[: len(rows)], (found.results, found.evidence))
 
     def _levels(self, rows: np.ndarray, answers: dict[str, np.ndarray], own: np.ndarray, level: int, size: int) -> None:
         """Answer the rows ``own`` from a level on."""

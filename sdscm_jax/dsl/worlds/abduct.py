@@ -13,7 +13,16 @@ from ..analysis.structure import structure
 from ..handlers.exogenous import exogenous
 from ..handlers.factual import visited
 from ..noise.streams import as_key
-from .abduction import Abduction, abduce, check_evidence, check_possible
+from .abduction import (
+    PARTICLES,
+    Abduction,
+    abduce,
+    check_evidence,
+    check_explained,
+    check_possible,
+    latent_texts,
+    parse_particles,
+)
 
 
 class abduct:
@@ -24,18 +33,19 @@ class abduct:
     observed choice is a truncated Gumbel vector (or, for ``"inverse_cdf"``, a uniform in the cell of
     the option); of free text the same for each token; of a NumPyro site its standardised residual or quantile.
     Unobserved causes of evidence are drawn from their posterior: exactly where they are discrete and
-    have at most 4096 joint values, by NUTS where some are continuous. Different keys give
-    different draws from the posterior.
+    have at most 4096 joint values, by NUTS where some are continuous, by particles where some are free text.
+    Different keys give different draws from the posterior.
 
     Args:
         fn: the model function, as it was when the evidence arose.
         evidence: site name -> value: a text, an option number, a number or an array.
         key: PRNG key, or an int seed; sites that the evidence says nothing about keep its noise.
+        particles: how many there are, where free text is an unobserved cause of evidence.
 
     Raises:
         EvidenceError: a site is unknown, deterministic or intervened on, cannot have the value, the
-            evidence is impossible, what causes it cannot be inferred, or what a value would have been where
-            its distribution is another one cannot be told.
+            evidence is impossible, what causes it cannot be inferred, too few particles explain it, or what a
+            value would have been where its distribution is another one cannot be told.
 
     >>> import jax, sdscm_jax as sd
     >>> lm = sd.load_lm()
@@ -49,8 +59,9 @@ class abduct:
     True
     """
 
-    def __init__(self, fn: Callable, evidence: Mapping[str, Any], key: Any):
+    def __init__(self, fn: Callable, evidence: Mapping[str, Any], key: Any, particles: int = PARTICLES):
         self.fn, self.evidence = function(fn, "the model of abduct"), evidence
+        self.particles = parse_particles(particles)
         self.key: Array = as_key(key)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -69,6 +80,7 @@ class abduct:
         """The noise itself, and the log-probability of the evidence."""
         sites = structure(self.fn, args, kwargs)
         evidence = {name: value for name, (value, _) in check_evidence(self.evidence, sites).items()}
-        found = abduce(self.fn, evidence, self.key, sites, args, kwargs)
+        found = abduce(self.fn, evidence, self.key, sites, args, kwargs, self.particles)
+        check_explained(found[1:], latent_texts(list(evidence), sites), self.particles, "abduct")
         check_possible(found.log_prob, "abduct")
         return found

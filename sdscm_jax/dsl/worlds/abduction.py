@@ -1,8 +1,8 @@
 """Abduction: the noise of a unit given evidence that the program did not generate.
 
-The values of unobserved sites that cause the evidence are drawn from their posterior first (exactly
-where they are discrete and few, by NumPyro's NUTS where some are continuous); then every value that
-is known gets noise that explains it, drawn from its exact posterior. What cannot be done is refused.
+The values of unobserved sites that cause the evidence are drawn from their posterior first (exactly where they are
+discrete and few, by NumPyro's NUTS where some are continuous, by particles where some are free text); then every value
+that is known gets noise that explains it, drawn from its exact posterior. What cannot be done is refused.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ...checks import told
+from ...checks import count, told
 from ...errors import EvidenceError, OptionError, nearest
 from ..analysis.causes import Runs, log_prob_of, posterior_values
 from ..analysis.graph import Graph
+from ..analysis.particles import particle_values
 from ..analysis.structure import Site
 from ..handlers.recovered_noise import Known, Residual, check_told, residual_noise, untold_values
 from ..language.mechanism import mechanism_of
@@ -27,6 +28,10 @@ from .worlds import site_value
 
 Evidence = Mapping[str, Any]
 
+# Particles for causes among which are free texts, unless somebody says how many; the least that there may be; and how
+# many must carry the weight.
+PARTICLES, LEAST_PARTICLES, LEAST_ESS = 256, 16, 2.0
+
 
 class Abduction(NamedTuple):
     """What is known of a unit after abduction.
@@ -34,11 +39,13 @@ class Abduction(NamedTuple):
     Attributes:
         noise: site name -> noise, for ``exogenous``.
         log_prob: float32 scalar, log-probability (density) of the evidence, where nothing that causes
-            it is continuous and unobserved; else NaN.
+            it is continuous and unobserved; else NaN. Where free text is, an estimate by particles.
+        ess: float32 scalar, how many particles of equal weight would be as good; NaN where there are none.
     """
 
     noise: dict[str, Any]
     log_prob: Array
+    ess: Array
 
 
 def check_evidence(
@@ -121,13 +128,12 @@ def latent_causes(evidence: Sequence[str], sites: Sequence[Site]) -> tuple[Site,
                 f"site {site.name!r} has a stochastic or soft intervention and causes what is observed; what it was "
                 "cannot be inferred. Observe it without do, or set it to a constant"
             )
-    for site in found:
-        if site.kind == "text":
-            raise EvidenceError(
-                f"site {site.name!r} is free text that is not observed and causes what is; free text cannot be "
-                "inferred. Give evidence on it too, or drop the evidence downstream"
-            )
     return tuple(found)
+
+
+def latent_texts(evidence: Sequence[str], sites: Sequence[Site]) -> tuple[str, ...]:
+    """Free texts among the unobserved causes of evidence."""
+    return tuple(site.name for site in latent_causes(evidence, sites) if site.kind == "text") if evidence else ()
 
 
 def abduce(
@@ -137,6 +143,7 @@ def abduce(
     sites: Sequence[Site],
     args: tuple,
     kwargs: Mapping[str, Any] | None = None,
+    particles: int = PARTICLES,
 ) -> Abduction:
     """Draw the noise of one unit given evidence.
 
@@ -146,13 +153,18 @@ def abduce(
         key: key of the unit; sites that are neither evidence nor causes of it keep its noise.
         sites: the structure of the model.
         args, kwargs: arguments of the model.
+        particles: how many there are where free text is an unobserved cause.
 
     Raises:
         EvidenceError: an unobserved cause cannot be inferred.
     """
     run = Runs(fn, dict(evidence), stream(key, "abduction"), args, kwargs or {})
     latent = latent_causes(list(evidence), sites)
-    values, log_prob = posterior_values(run, latent, sites) if latent else ({}, None)
+    values, log_prob, ess = {}, None, jnp.float32(jnp.nan)
+    if any(site.kind == "text" for site in latent):
+        values, log_prob, ess = particle_values(run, latent, particles)
+    elif latent:
+        values, log_prob = posterior_values(run, latent, sites)
     seen = run.messages(values)
     noise: dict[str, Known | Residual] = {}
     for name, value in {**evidence, **values}.items():
@@ -164,7 +176,44 @@ def abduce(
             noise[name] = residual_noise(site_fn, value, own)
     if log_prob is None:
         log_prob = log_prob_of(seen, list(evidence))
-    return Abduction(noise, log_prob)
+    return Abduction(noise, log_prob, ess)
+
+
+def parse_particles(value: Any) -> int:
+    """How many particles there are to be.
+
+    Raises:
+        EvidenceError: it is no number, or too small a one.
+    """
+    return count(value, "particles", EvidenceError, least=LEAST_PARTICLES)
+
+
+def check_explained(found: Any, texts: Sequence[str], particles: int, where: str, first: int = 0) -> None:
+    """Refuse draws from the posterior of free texts that too few particles stand for.
+
+    Args:
+        found: log-probability of the evidence and effective number of particles, or those of several units.
+        texts: the free texts among the causes.
+        particles: how many there are.
+        where: what the message calls the place.
+        first: number of the first of the units.
+
+    Raises:
+        EvidenceError: with the sites, the unit and the remedy; under tracing nothing can be checked.
+    """
+    ess = found[-1]
+    if isinstance(ess, jax.core.Tracer) or not texts:
+        return
+    few = np.flatnonzero(~(np.atleast_1d(np.asarray(ess)) >= LEAST_ESS))
+    if few.size:
+        which = f" (row {first + few[0]})" if np.ndim(ess) else ""
+        number = np.atleast_1d(np.asarray(ess))[few[0]]
+        named = " and ".join(map(repr, texts))
+        what = f"{number:.1f} carry the weight, too few" if number > 0 else "none explains it"
+        raise EvidenceError(
+            f"{where}: free text ({named}) is not observed and causes the evidence{which}, and of {particles} "
+            f"particles {what}. Give more with particles=, evidence on {named} too, or evidence that is less unlikely"
+        )
 
 
 def check_possible(log_prob: Any, where: str, first: int = 0) -> None:

@@ -23,7 +23,17 @@ from ..handlers.factual import Visited, visited
 from ..language.fit import check_marks
 from ..language.messages import from_loop, is_variable, set_value
 from ..noise.streams import fold_text, stream
-from .abduction import abduce, check_counterfactual, check_evidence, check_possible, latent_causes
+from .abduction import (
+    PARTICLES,
+    abduce,
+    check_counterfactual,
+    check_evidence,
+    check_explained,
+    check_possible,
+    latent_causes,
+    latent_texts,
+    parse_particles,
+)
 from .around import around, gives_values, sums_out
 from .do import do as intervene
 from .worlds import World, Worlds, as_worlds
@@ -34,6 +44,7 @@ def counterfactual(
     do: World | None = None,
     evidence: Mapping[str, Any] | None = None,
     worlds: Sequence[World] | None = None,
+    particles: int = PARTICLES,
 ) -> Callable:
     """Run a unit in the factual world and in others, with the same exogenous noise.
 
@@ -51,6 +62,7 @@ def counterfactual(
         evidence: site name -> observed value in the factual world.
         worlds: several interventions; each is one more world. Exactly one of ``do`` and ``worlds``
             is given.
+        particles: how many there are, where free text is an unobserved cause of what is observed or given.
 
     Returns:
         a function of the model's arguments that returns what ``fn`` returns in the counterfactual
@@ -77,6 +89,7 @@ def counterfactual(
     others: Sequence[World] = worlds if worlds is not None else [do] if do is not None else []
 
     function(fn, "the model of counterfactual")
+    particles = parse_particles(particles)
 
     def in_worlds(*args: Any, **kwargs: Any) -> Any:
         unit = unit_noise()
@@ -89,7 +102,7 @@ def counterfactual(
         observed = {
             name: value for name, (value, _) in check_evidence({} if evidence is None else evidence, sites).items()
         }
-        run = _Run(fn, observed, sites, prepared, key, noise, args, kwargs)
+        run = _Run(fn, observed, sites, prepared, key, noise, args, kwargs, particles)
         if sums_out():
             returned, values = run.unknown()
         else:
@@ -114,7 +127,9 @@ class _Run:
         noise: Mapping[str, Any],
         args: tuple,
         kwargs: dict[str, Any],
+        particles: int,
     ):
+        self.particles = particles
         self.plain, self.evidence, self.sites, self.worlds = fn, evidence, sites, worlds
         self.key, self.noise, self.args, self.kwargs = key, dict(noise), args, kwargs
         self.fn = numpyro.handlers.condition(fn, evidence) if evidence else fn
@@ -164,7 +179,8 @@ class _Run:
             raise EvidenceError("counterfactual infers causes of what is observed: put the plate inside of its model")
         values = {} if not given else self._hidden().sites
         evidence = {**self.evidence, **{name: values[name].value for name in given}}
-        found = abduce(self.plain, evidence, self.key, self.sites, self.args, self.kwargs)
+        found = abduce(self.plain, evidence, self.key, self.sites, self.args, self.kwargs, self.particles)
+        check_explained(found[1:], latent_texts(list(evidence), self.sites), self.particles, "counterfactual")
         check_possible(found.log_prob, "counterfactual")
         self.noise.update(found.noise)
 
