@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdscm_jax.audit.report.differing import differing
 from sdscm_jax.audit.report.graph_text import roles
 from sdscm_jax.audit.report.markdown import write_markdown
 from sdscm_jax.audit.report.page import write_report
 from sdscm_jax.audit.report.spoken import chance, change, probability
 from sdscm_jax.audit.report.words import SECTIONS
 from sdscm_jax.audit.result import AuditResult
+from sdscm_jax.page.differing import differing
 from sdscm_jax.page.graph_layers import layered
 
 from ..bench.test_report import Reader
