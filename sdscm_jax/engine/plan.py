@@ -185,7 +185,7 @@ def _flops(lm: LanguageModel, tokens: float, reads: float, length: int) -> float
     body += sum(numbers(x) for x in jax.tree.leaves(lm.params.get("layer_inputs", {}).get("projection", {})))
     if c.experts is not None:
         # A token goes through some of them only.
-        stack = lm.params["blocks"] if c.dense is None else lm.params.get("sparse", {})
+        stack = lm.params["sparse"] if "sparse" in lm.params else lm.params["blocks"]
         theirs = sum(numbers(x) for x in jax.tree.leaves(stack.get("experts", {})))
         body -= theirs * (1 - c.experts.chosen / c.experts.count)
     return tokens * 2 * (body + c.products(length / 2)) + reads * 2 * head

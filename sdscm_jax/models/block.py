@@ -31,7 +31,7 @@ class Block(SelfAttention, Feed):
             self.mlp_norm = make_norm(c, c.width, dtype, rngs)
         if not c.mixers:
             self._make_projections(dtype, rngs)
-        if not c.feeds:
+        if not c.feeds and not c.alone:
             self.sparse = c.experts is not None
             self._make(dtype, rngs)
         if not c.mixers:
@@ -50,7 +50,8 @@ class Block(SelfAttention, Feed):
     def _normed(self) -> bool:
         """Does a norm of the layer's stand before what is behind attention?"""
         c = self.config
-        return c.pre_norms and not c.one_norm and not (c.experts is not None and c.experts.apart)
+        apart = c.experts is not None and c.experts.apart
+        return c.pre_norms and not (c.one_norm or c.alone or apart)
 
     def __call__(
         self,
@@ -78,6 +79,8 @@ class Block(SelfAttention, Feed):
             other = normed if c.one_norm else self.mlp_norm(x).astype(x.dtype)
             return x + attended + mlp(other), kept
         x = x + self._scaled(attended)
+        if c.alone:
+            return x, kept
         added = mlp(self.mlp_norm(x).astype(x.dtype) if self._normed else x)
         if c.output_norms:
             added = self.mlp_output_norm(added).astype(x.dtype)

@@ -75,6 +75,8 @@ class Experts:
         exact: router and corrections are float32, whatever the model is.
         shared_width: of the other MLP's hidden layer; 0: ``mlp_width``.
         inside: shares multiply what experts read, not what they give.
+        plain: experts have no gate.
+        latent: size of what experts read and give, between projections of all of them; 0: the model's width.
         more: what normalised shares add up to is divided by this more.
         apart: experts and the other MLP have norms of their own, before and behind, and the router one without weights;
             shares are multiplied by a number of each expert (Gemma 4).
@@ -99,6 +101,8 @@ class Experts:
     inside: bool = field(default=False, metadata=_LATER)
     more: float = field(default=0.0, metadata=_LATER)
     apart: bool = field(default=False, metadata=_LATER)
+    plain: bool = field(default=False, metadata=_LATER)
+    latent: int = field(default=0, metadata=_LATER)
 
     def __repr__(self) -> str:
         return _told(self)
@@ -208,6 +212,8 @@ class DecoderConfig:
         latent: keys and values are projections of one vector, which is kept in their place: ``kv_heads`` is 1 and
             ``head_dim`` the size of what queries are compared with. None: they are not.
         gated_output: what heads take is multiplied by a sigmoid of a projection of the layer's input (Qwen3-Next).
+        mlp_factors: of what an MLP's gate and an MLP give; None: they are as they are.
+        alone: a layer is one mixer behind one norm, with no MLP behind it (which may be a layer by itself).
         mixers: what layers take from other tokens, where they differ in this: names of mixers, and their switches.
             Empty: all have the attention that the fields above describe.
         expert_mesh: the mesh over whose axis ``"expert"`` experts lie; None: over none.
@@ -268,6 +274,8 @@ class DecoderConfig:
     turned_norm: bool = field(default=False, metadata=_LATER)
     growth: tuple[float, float, int, bool] | None = field(default=None, metadata=_LATER)
     gated_output: bool = field(default=False, metadata=_LATER)
+    mlp_factors: tuple[float, float] | None = field(default=None, metadata=_LATER)
+    alone: bool = field(default=False, metadata=_LATER)
     mixers: tuple[tuple[str, Mixer], ...] = field(default=(), metadata=_LATER)
     # Where a model lies does not say which it is.
     expert_mesh: Mesh | None = field(default=None, repr=False)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -81,14 +81,16 @@ class ExpertLinear(nnx.Module):
 
 
 class ExpertMLPs(nnx.Module):
-    """Gated MLPs, of which each token goes through those that are chosen for it."""
+    """MLPs, of which each token goes through those that are chosen for it."""
 
     def __init__(self, experts: Experts, width: int, weights: str | None, dtype: Any, rngs: nnx.Rngs):
         def linear(inputs: int, outputs: int) -> ExpertLinear:
             return ExpertLinear(experts.count, inputs, outputs, experts.bias, weights, dtype, rngs)
 
-        self.gate, self.up = linear(width, experts.width), linear(width, experts.width)
-        self.down = linear(experts.width, width)
+        width = experts.latent or width
+        if not experts.plain:
+            self.gate = linear(width, experts.width)
+        self.up, self.down = linear(width, experts.width), linear(experts.width, width)
 
     def __call__(self, how: How, x: Array, chosen: Array, shares: Array) -> Array:
         """What the chosen experts add up to: ``[..., width]``, of ``x`` ``[..., width]``.
@@ -98,7 +100,7 @@ class ExpertMLPs(nnx.Module):
             x: what they read.
             chosen, shares: of ``route``.
         """
-        params = {name: getattr(self, name).parameters() for name in ("gate", "up", "down")}
+        params = {name: getattr(self, name).parameters() for name in ("gate", "up", "down") if hasattr(self, name)}
         return _mixture(how)(x, chosen, shares, params)
 
 
@@ -179,7 +181,7 @@ def _mixture(how: How) -> Callable[[Array, Array, Array, Parameters], Array]:
     # (``ragged_dot`` has no rule for the gradient's other axes.)
     @jax.custom_batching.sequential_vmap
     def back(x: Array, chosen: Array, shares: Array, params: Parameters, change: Array) -> tuple[Any, ...]:
-        if "scale" in params["gate"]:  # integers are not trained
+        if "scale" in params["up"]:  # integers are not trained
             return jax.vjp(lambda x, shares: plain(x, chosen, shares, params), x, shares)[1](change)
         return jax.vjp(lambda x, shares, params: plain(x, chosen, shares, params), x, shares, params)[1](change)
 
@@ -230,8 +232,11 @@ def _computed(how: How, count: int, x: Array, chosen: Array, shares: Array, para
     return jnp.where((chosen < count)[..., None], added, 0).sum(-2).astype(x.dtype)
 
 
-def _gated(how: How, gate: Array, up: Array) -> Array:
-    limit = how.experts.limit
+def _hidden(how: How, linear: Callable[[Mapping[str, Array]], Array], params: Parameters) -> Array:
+    """An expert's hidden layer; ``linear``: of its inputs."""
+    if how.experts.plain:
+        return how.activation(linear(params["up"]))
+    gate, up, limit = linear(params["gate"]), linear(params["up"]), how.experts.limit
     if limit is None:
         return how.activation(gate) * up
     # gpt-oss (OpenAI 2025, arXiv 2508.10925): clipped, and the linear part begins at 1.
@@ -249,7 +254,7 @@ def _grouped(how: How, tokens: Array, ends: Array, params: Parameters) -> Array:
         y = jax.lax.ragged_dot(x, kernel, sizes, precision=how.precision, preferred_element_type=jnp.float32)
         return _with_rest(y, own, of)
 
-    hidden = _gated(how, linear(tokens, params["gate"]), linear(tokens, params["up"]))
+    hidden = _hidden(how, partial(linear, tokens), params)
     return linear(hidden.astype(tokens.dtype), params["down"])
 
 
@@ -285,7 +290,7 @@ def _tiled(how: How, tokens: Array, ends: Array, params: Parameters) -> Array:
         expert = jnp.searchsorted(tiles_end, tile, side="right")
         at = starts[expert] + (tile - tiles_start[expert]) * size + jnp.arange(size)
         x = jnp.take(tokens, at, axis=0, mode="clip")
-        hidden = _gated(how, linear(x, params["gate"], expert), linear(x, params["up"], expert))
+        hidden = _hidden(how, lambda own: linear(x, own, expert), params)
         return linear(hidden.astype(x.dtype), params["down"], expert)
 
     def nothing(tile: Array) -> Array:

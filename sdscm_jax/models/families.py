@@ -49,10 +49,24 @@ from .family_switches import (
 from .feed import ACTIVATIONS, XIELU
 from .gemma_switches import GEMMA3N, GEMMA3N_FIXED, GEMMA4, GEMMA4_UNIFIED
 from .gemma_tensors import GEMMA3N_TENSORS, GEMMA4_TENSORS, UNREAD
-from .hybrid_switches import LFM2, LFM2_MOE, QWEN3_5, QWEN3_5_MOE, QWEN3_NEXT
+from .hybrid_switches import (
+    FALCON_H1,
+    GRANITE_HYBRID,
+    LFM2,
+    LFM2_MOE,
+    MAMBA2,
+    NEMOTRON_H,
+    QWEN3_5,
+    QWEN3_5_MOE,
+    QWEN3_NEXT,
+)
 from .hybrid_tensors import (
+    FALCON_H1_TENSORS,
+    GRANITE_HYBRID_TENSORS,
     LFM2_MOE_TENSORS,
     LFM2_TENSORS,
+    MAMBA2_TENSORS,
+    NEMOTRON_H_TENSORS,
     QWEN3_5_MOE_TENSORS,
     QWEN3_5_TENSORS,
     QWEN3_NEXT_TENSORS,
@@ -227,6 +241,10 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5": replace(_QWEN3_5, **_WITH_IMAGES),
     "qwen3_5_moe_text": _QWEN3_5_MOE,
     "qwen3_5_moe": replace(_QWEN3_5_MOE, **_WITH_IMAGES),
+    "granitemoehybrid": Family(GRANITE_HYBRID, GRANITE_HYBRID_TENSORS),
+    "falcon_h1": Family(FALCON_H1, FALCON_H1_TENSORS),
+    "mamba2": Family(MAMBA2, MAMBA2_TENSORS, prefixes=("backbone.", "")),
+    "nemotron_h": Family(NEMOTRON_H, NEMOTRON_H_TENSORS, prefixes=("backbone.", "model.", ""), other_parts=_FURTHER),
     "llama4_text": _LLAMA4,
     # With images: only the text model is read.
     "llama4": replace(

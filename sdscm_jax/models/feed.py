@@ -30,6 +30,7 @@ def _gelu_by_tanh(x: Array) -> Array:
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_new": _gelu_by_tanh,
     "gelu_pytorch_tanh": _gelu_by_tanh,
@@ -125,6 +126,9 @@ class Feed(nnx.Module):
                 self.expert_scale = nnx.Param(jnp.ones(experts.count, dtype))
                 for name in ("expert_norm", "expert_output_norm", "dense_norm", "dense_output_norm"):
                     setattr(self, name, make_norm(c, c.width, dtype, rngs))
+            if experts.latent:
+                self.inwards = plain_linear(c.width, experts.latent, c.mlp_bias, dtype, rngs)
+                self.outwards = plain_linear(experts.latent, c.width, c.mlp_bias, dtype, rngs)
             if experts.shared_gate:
                 self.shared_gate = plain_linear(c.width, 1, False, dtype, rngs)
             if not experts.shared:
@@ -151,7 +155,9 @@ class Feed(nnx.Module):
         if experts.apart:
             return self._apart(how, x)
         scores = self.router(x.astype(jnp.float32) if experts.exact else x)
-        added = self.experts(how, x, *route(experts, scores, self.correction[...] if experts.corrected else None))
+        routed = route(experts, scores, self.correction[...] if experts.corrected else None)
+        added = self.experts(how, self.inwards(x) if experts.latent else x, *routed)
+        added = self.outwards(added) if experts.latent else added
         if not experts.shared:
             return added
         shared = self._dense(x)
@@ -170,6 +176,9 @@ class Feed(nnx.Module):
     def _dense(self, x: Array, spread: Array | None = None) -> Array:
         own = self.config.activation == XIELU
         activation = self.activation if own else ACTIVATIONS[self.config.activation]
+        if self.config.mlp_factors is not None:
+            gate, given = (jnp.asarray(factor, x.dtype) for factor in self.config.mlp_factors)
+            return self.down(activation(self.gate(x) * gate) * self.up(x)) * given
         if self.config.gated:
             gate = self.gate(x)
             return self.down(activation(gate if spread is None else sparsely(gate, spread)) * self.up(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .tensors import (
+    GRANITE_MOE_TENSORS,
     LLAMA_TENSORS,
     QK_NORM_TENSORS,
     QWEN_MOE_TENSORS,
@@ -86,14 +87,20 @@ def _by_delta_kind(c: Any) -> tuple[int, tuple[int, ...]]:
 def _parts(stack: str, names: tuple[str, ...], source: str, cut: Cut) -> dict[str, Tensor]:
     """Projections that are parts of one tensor."""
     return {
-        f"{stack}.{name}.kernel": Tensor(f"{source}.weight", True, (i, len(names)), cut) for i, name in enumerate(names)
+        path: tensor
+        for i, name in enumerate(names)
+        for path, tensor in linear_names(f"{stack}.{name}", source, part=(i, len(names)), cut=cut).items()
     }
 
 
+_ATTENTION = {
+    path: tensor
+    for path, tensor in LLAMA_TENSORS.items()
+    if path.startswith(tuple(f"blocks.{name}." for name in ("query", "key", "value", "out")))
+}
 _DELTA = "layers.{i}.linear_attn"
 _GATED_ATTENTION = {
-    **{path: tensor for path, tensor in LLAMA_TENSORS.items() if path.startswith(("blocks.key", "blocks.value"))},
-    **{path: tensor for path, tensor in LLAMA_TENSORS.items() if path.startswith("blocks.out")},
+    **_ATTENTION,
     **QK_NORM_TENSORS,
     **linear_names("blocks.query", "layers.{i}.self_attn.q_proj", part=(0, 2), cut=_query_and_gate),
     **linear_names("blocks.output_gate", "layers.{i}.self_attn.q_proj", part=(1, 2), cut=_query_and_gate),
@@ -129,4 +136,70 @@ QWEN_EXPERTS_TOGETHER = {
     "blocks.experts.gate.kernel": Tensor("layers.{i}.mlp.experts.gate_up_proj", transpose=True, part=(0, 2)),
     "blocks.experts.up.kernel": Tensor("layers.{i}.mlp.experts.gate_up_proj", transpose=True, part=(1, 2)),
     "blocks.experts.down.kernel": Tensor("layers.{i}.mlp.experts.down_proj", transpose=True),
+}
+
+
+def _by_space_part(c: Any) -> tuple[int, tuple[int, ...]]:
+    """Gate, input, B, C and step."""
+    own = dict(c.mixers)["states"]
+    return 1, (own.inner, own.inner, *(own.groups * own.state,) * 2, own.heads)
+
+
+def _space_names(source: str) -> dict[str, Tensor]:
+    return {
+        **_parts("states", ("gate", "value", "key", "query", "step"), f"{source}.in_proj", _by_space_part),
+        "states.convolution.kernel": Tensor(f"{source}.conv1d.weight"),
+        "states.convolution.bias": Tensor(f"{source}.conv1d.bias"),
+        "states.step_bias": Tensor(f"{source}.dt_bias"),
+        "states.rate": Tensor(f"{source}.A_log"),
+        "states.direct": Tensor(f"{source}.D"),
+        "states.norm": Tensor(f"{source}.norm.weight"),
+        **linear_names("states.out", f"{source}.out_proj"),
+    }
+
+
+_SHARED = "layers.{i}.shared_mlp"
+GRANITE_HYBRID_TENSORS = {
+    **LLAMA_TENSORS,
+    **in_stack(_ATTENTION, "attention"),
+    **_space_names("layers.{i}.mamba"),
+    **GRANITE_MOE_TENSORS,
+    **linear_names("blocks.gate", f"{_SHARED}.input_linear", part=(0, 2)),
+    **linear_names("blocks.up", f"{_SHARED}.input_linear", part=(1, 2)),
+    **linear_names("blocks.down", f"{_SHARED}.output_linear"),
+}
+FALCON_H1_TENSORS = {
+    **LLAMA_TENSORS,
+    **norm_names("final_norm", "final_layernorm"),
+    **norm_names("blocks.mlp_norm", "layers.{i}.pre_ff_layernorm"),
+    **in_stack(_ATTENTION, "attention"),
+    **_space_names("layers.{i}.mamba"),
+    **linear_names("blocks.gate", f"{_FEED}.gate_proj"),
+    **linear_names("blocks.up", f"{_FEED}.up_proj"),
+    **linear_names("blocks.down", f"{_FEED}.down_proj"),
+}
+_MIXER = "layers.{i}.mixer"
+MAMBA2_TENSORS = {
+    "embedding.embedding": Tensor("embeddings.weight", also=("backbone.embedding.weight",)),
+    "head": LLAMA_TENSORS["head"],
+    **norm_names("final_norm", "norm_f"),
+    **norm_names("blocks.attention_norm", "layers.{i}.norm"),
+    **_space_names(_MIXER),
+}
+NEMOTRON_H_TENSORS = {
+    **MAMBA2_TENSORS,
+    **linear_names("attention.query", f"{_MIXER}.q_proj"),
+    **linear_names("attention.key", f"{_MIXER}.k_proj"),
+    **linear_names("attention.value", f"{_MIXER}.v_proj"),
+    **linear_names("attention.out", f"{_MIXER}.o_proj"),
+    **linear_names("dense.up", f"{_MIXER}.up_proj"),
+    **linear_names("dense.down", f"{_MIXER}.down_proj"),
+    **linear_names("sparse.up", f"{_MIXER}.shared_experts.up_proj"),
+    **linear_names("sparse.down", f"{_MIXER}.shared_experts.down_proj"),
+    **linear_names("sparse.inwards", f"{_MIXER}.fc1_latent_proj"),
+    **linear_names("sparse.outwards", f"{_MIXER}.fc2_latent_proj"),
+    "sparse.router.kernel": Tensor(f"{_MIXER}.gate.weight", transpose=True),
+    "sparse.correction": Tensor(f"{_MIXER}.gate.e_score_correction_bias"),
+    "sparse.experts.up.kernel": Tensor(f"{_MIXER}.experts.{{e}}.up_proj.weight", transpose=True),
+    "sparse.experts.down.kernel": Tensor(f"{_MIXER}.experts.{{e}}.down_proj.weight", transpose=True),
 }

@@ -84,6 +84,10 @@ _LOADED = (
     Known("qwen3_5_text", "Qwen 3.5, dense, the text model alone"),
     Known("qwen3_5_moe", "Qwen 3.5, with experts, without images"),
     Known("qwen3_5_moe_text", "Qwen 3.5, with experts, the text model alone"),
+    Known("granitemoehybrid", "Granite 4"),
+    Known("falcon_h1", "Falcon H1"),
+    Known("mamba2", "Mamba 2"),
+    Known("nemotron_h", "Nemotron H and Nano 2 and 3"),
     Known("lfm2", "LFM 2, dense"),
     Known("lfm2_moe", "LFM 2, with experts"),
 )

@@ -17,10 +17,23 @@ from jax import Array
 
 from .config import DecoderConfig
 from .delta_net import DeltaNet
-from .mixer_config import Convolution, Delta, Heads, Mixer
+from .feed import Feed
+from .mixer_config import Alone, Convolution, Delta, Heads, Mixer, StateSpace
 from .pages import Pages
 from .self_attention import Seen, SelfAttention
 from .short_conv import GatedConvolution
+from .state_space import StateSpaceLayer, times
+
+
+class FeedAlone(Feed):
+    """An MLP, or experts, in the place of a mixer."""
+
+    def __init__(self, config: DecoderConfig, own: Alone, dtype: Any, rngs: nnx.Rngs):
+        super().__init__(config, own.sparse, dtype, rngs)
+
+    def mix(self, x: Array, seen: Seen) -> tuple[Array, None]:
+        """What is added ``[..., T, width]``; nothing is kept."""
+        return self.mlp(x), None
 
 
 def make_mixer(config: DecoderConfig, mixer: Mixer, dtype: Any, rngs: nnx.Rngs) -> nnx.Module:
@@ -30,7 +43,12 @@ def make_mixer(config: DecoderConfig, mixer: Mixer, dtype: Any, rngs: nnx.Rngs) 
     return _MODULES[type(mixer)](config, mixer, dtype, rngs)
 
 
-_MODULES: dict[type, Callable[..., nnx.Module]] = {Convolution: GatedConvolution, Delta: DeltaNet}
+_MODULES: dict[type, Callable[..., nnx.Module]] = {
+    Convolution: GatedConvolution,
+    Delta: DeltaNet,
+    StateSpace: StateSpaceLayer,
+    Alone: FeedAlone,
+}
 
 
 class MixedLayers:
@@ -63,7 +81,7 @@ class MixedLayers:
         def empty(kept: Any) -> Array:
             return jnp.zeros((*tokens[:-1], kept.heads, tokens[-1], kept.size), kept.dtype(dtype))
 
-        return {name: jax.tree.map(empty, kept) for name, kept in self.config.kept.items() if kept is not None}
+        return {name: jax.tree.map(empty, kept) for name, kept in self.config.kept.items()}
 
     def lent(self, tokens: tuple[int, ...], dtype: Any) -> dict[str, Pages]:
         """What later layers read of earlier ones, before there is any."""
@@ -92,8 +110,9 @@ class MixedLayers:
                     here = seen(name, place) if lender is None else seen(lender, constants["places"][lender])
                     if lender is not None:
                         here = here._replace(lent=lent[lender])
-                    found, pages = nnx.merge(graph, own).mix(x, here)
-                    added.append(found)
+                    read, given = getattr(mixer, "factors", (1.0, 1.0))
+                    found, pages = nnx.merge(graph, own).mix(times(x, read), here)
+                    added.append(times(found, given))
                     if pages is not None:
                         kept[name] = pages
                         lent = {**lent, name: pages} if name in lent else lent

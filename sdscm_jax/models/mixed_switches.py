@@ -78,7 +78,8 @@ def _experts_v2(c: Any) -> Experts:
     )
 
 
-def _experts_v3(c: Any) -> Experts:
+def sigmoid_experts(c: Any) -> Experts:
+    """As DeepSeek V3 has them."""
     return Experts(
         c.n_routed_experts,
         c.num_experts_per_tok,
@@ -114,7 +115,7 @@ DEEPSEEK_V2 = (
 DEEPSEEK_V3 = DEEPSEEK_V2 | {
     "mlp_bias": False,
     "interleaved": lambda c: bool(c.rope_interleave),
-    "experts": _experts_v3,
+    "experts": sigmoid_experts,
 }
 
 
@@ -126,7 +127,7 @@ GLM4_MOE = (
         "qkv_bias": key("attention_bias"),
         "qk_norm": key("use_qk_norm"),
         "dense": _dense,
-        "experts": _experts_v3,
+        "experts": sigmoid_experts,
     }
 )
 

@@ -7,6 +7,7 @@ The parameters of a mixer are a stack of their own, of those layers only, and so
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,12 +34,14 @@ class Heads:
     Attributes:
         layers: numbers of the layers that have it.
         changes: switches of the configuration that are others here, and their values.
+        factors: of what the mixer reads, and of what it gives.
         reads: name of the mixer whose keys and values are read, those of its last layer before this one; this one then
             has none of its own and keeps nothing. None: it has its own.
     """
 
     layers: tuple[int, ...]
     changes: tuple[tuple[str, Any], ...] = ()
+    factors: tuple[float, float] = (1.0, 1.0)
     reads: str | None = None
 
     def kept(self, config: OfModel) -> Pages:
@@ -112,4 +115,83 @@ class Delta:
         return 2 * len(self.layers) * (self.key_heads * self.key_size + self.value_heads * self.value_size) * seen
 
 
-Mixer = Heads | Convolution | Delta
+@dataclass(frozen=True)
+class StateSpace:
+    """A Mamba 2 layer (Dao and Gu 2024, arXiv 2405.21060; see ``state_space``).
+
+    Attributes:
+        layers: numbers of the layers that have it.
+        heads, head_size: how many heads there are, and of what size their inputs are.
+        groups, state: how many keys (B) and queries (C) heads share, and their size.
+        size: over how many tokens the convolution goes.
+        bias, out_bias, convolution_bias: of the projections, of the last of them and of the convolution, is there one?
+        limit: within which steps are kept.
+        normed: is what comes of it normed, in groups?
+        gated_first: the gate is before that norm, not behind it.
+        activation: behind the convolution; None: the model's.
+        parts: factors of the projections: gate, input, B, C and step.
+        factors: of what the mixer reads, and of what it gives.
+    """
+
+    layers: tuple[int, ...]
+    heads: int
+    head_size: int
+    groups: int
+    state: int
+    size: int
+    bias: bool = False
+    out_bias: bool = False
+    convolution_bias: bool = True
+    limit: tuple[float, float] = (0.0, math.inf)
+    normed: bool = True
+    gated_first: bool = True
+    activation: str | None = None
+    parts: tuple[float, float, float, float, float] = (1.0,) * 5
+    factors: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def inner(self) -> int:
+        """Size of the inputs of all heads."""
+        return self.heads * self.head_size
+
+    @property
+    def channels(self) -> int:
+        """Of the convolution: inputs, B and C."""
+        return self.inner + 2 * self.groups * self.state
+
+    def kept(self, config: OfModel) -> Pages:
+        """Sizes of what is kept of a token."""
+        n = len(self.layers)
+        return Recurrent(
+            Kept(n, self.groups, self.state),
+            Kept(n, self.heads, self.head_size),
+            Kept(n, self.heads, 3, exact=True),
+            Kept(n, 1, self.channels),
+        )
+
+    def products(self, config: OfModel, seen: float) -> float:
+        """Products of numbers that a token takes, beside those with parameters, if it sees so many."""
+        return len(self.layers) * (self.groups * self.state + self.inner) * seen
+
+
+@dataclass(frozen=True)
+class Alone:
+    """An MLP, or experts, that are a layer by themselves (Nemotron-H).
+
+    Attributes:
+        layers: numbers of the layers that are.
+        sparse: are there experts?
+    """
+
+    layers: tuple[int, ...]
+    sparse: bool = False
+
+    def kept(self, config: OfModel) -> Pages:
+        """Nothing."""
+
+    def products(self, config: OfModel, seen: float) -> float:
+        """None beside those with parameters."""
+        return 0.0
+
+
+Mixer = Heads | Convolution | Delta | StateSpace | Alone

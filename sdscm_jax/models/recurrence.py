@@ -48,7 +48,7 @@ def running(sight: Sight, g: Array, stored: Array | None) -> Array:
     whole = jax.lax.stop_gradient(jnp.round(g))
     fine = jax.lax.stop_gradient(jnp.round((g - whole) / _UNIT) * _UNIT)
     sums = sight.sums(jnp.stack([whole, fine, g - whole - fine], -1))
-    before = jnp.zeros(2) if stored is None else sight.last(stored)
+    before = jnp.zeros(2) if stored is None else sight.last(stored)[..., :2]
     carried = jnp.round(sums[..., 1])
     part = sums[..., 1] - carried + (sums[..., 2] + before[..., 1])
     more = jax.lax.stop_gradient(jnp.round(part))
@@ -113,3 +113,29 @@ def delta_rule(
     like = jax.ShapeDtypeStruct((heads, 2 * size), jnp.float32)
     found = sight.by_text(of, (q, k, share, value, decay), part(stored, lambda pages: pages._replace(read=())), like)
     return found[..., :size], found[..., size:]
+
+
+def scan(sight: Sight, q: Array, k: Array, value: Array, decay: Array, stored: Pages) -> Array:
+    """Outputs of a state space whose additions are inputs times steps, float32 ``[..., H, T, size]``.
+
+    Args:
+        sight: which tokens each sees.
+        q, k: queries and keys (C and B), ``[..., n, T, state]``; H is a multiple of n.
+        value: inputs, ``[..., H, T, size]``.
+        decay: of ``running``, and then steps, ``[..., H, T, 3]``.
+        stored: the layer's pages of earlier tokens (``Recurrent``).
+    """
+    heads = value.shape[-3]
+
+    def of(together: Together, q: Array, k: Array, value: Array, decay: Array) -> Array:
+        def taken(keys: Array, values: Array, earlier: Array, seen: Array) -> Array:
+            left = decayed(decay[..., :2], earlier[..., :2], seen) * jnp.swapaxes(earlier[..., 2:], -1, -2)
+            return _mixed(_compared(q, keys, heads) * left, values)
+
+        def step(so_far: Array, pages: Recurrent, seen: Array, _: Array) -> Array:
+            return so_far + taken(pages.keys, pages.values, pages.decay, seen)
+
+        return together.earlier(step, taken(k, value, decay, together.own))
+
+    like = jax.ShapeDtypeStruct((heads, value.shape[-1]), jnp.float32)
+    return sight.by_text(of, (q, k, value, decay), part(stored, lambda pages: pages._replace(read=())), like)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-RECURRENT = (
-    "layers with a recurrent state, a copy of which would have to be kept wherever texts branch (docs/models.md, "
-    "section Recurrent layers)"
-)
 CHOSEN_TOKENS = "attention to tokens that an indexer chooses (sparse attention), which depends on the whole text so far"
 ROTATED_IN_PARTS = "a rotation in parts for images (mrope); the text model is not read without it"
 INSIDE = "a text model inside one for images, of a family that loads by itself and is not read from there yet"
 
 # Model type -> published models, and why they do not load.
 REFUSED: dict[str, tuple[str, str]] = {
-    "granitemoehybrid": ("Granite 4", RECURRENT),
-    "falcon_h1": ("Falcon H1", RECURRENT),
-    "nemotron_h": ("Nemotron H and Nano 2 and 3", RECURRENT),
-    "mamba2": ("Mamba 2", RECURRENT),
     "deepseek_v32": ("DeepSeek V3.2", CHOSEN_TOKENS),
     "glm_moe_dsa": ("GLM 5", CHOSEN_TOKENS),
     "qwen2_5_vl": ("Qwen 2.5 VL", ROTATED_IN_PARTS),

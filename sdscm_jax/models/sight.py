@@ -81,7 +81,7 @@ class OverCache:
 
     def stored(self, name: str, place: Array) -> Pages:
         """The pages ``[..., heads, S, size]`` of one of the layers of a mixer; None: there are none."""
-        if self.past is None:
+        if self.past is None or name not in self.past:
             return None
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, place, keepdims=False), self.past[name])
 
@@ -167,7 +167,7 @@ class OverRows:
 
     def stored(self, name: str, place: Array) -> Stored:
         """The pages of one of the layers of a mixer."""
-        return Stored(self.flat[name], place * self.slots)
+        return Stored(self.flat.get(name), place * self.slots)
 
     def by_text(
         self, of: Callable[..., Array], parts: tuple[Array, ...], stored: Stored, like: jax.ShapeDtypeStruct

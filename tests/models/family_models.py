@@ -38,6 +38,45 @@ _GROUPED = _SIZES | {"num_key_value_heads": 2, "rms_norm_eps": 1e-3}
 _WIDE = _GROUPED | {"head_dim": 10}
 _ROPE = {"rope_type": "default", "rope_theta": 300.0}
 _HYBRID = _SIZES | {"num_key_value_heads": 2, "rope_parameters": _ROPE}
+_STATES = {
+    "rms_norm_eps": 1e-3,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 7,
+    "mamba_d_conv": 3,
+    "mamba_chunk_size": 8,
+}
+_FALCON_H1 = {
+    "mamba_d_ssm": 20,
+    "mamba_n_heads": 4,
+    "mamba_proj_bias": True,
+    "attention_bias": True,
+    "lm_head_multiplier": 1.3,
+    "embedding_multiplier": 1.7,
+    "mlp_multipliers": [0.7, 1.4],
+    "key_multiplier": 0.6,
+    "attention_in_multiplier": 1.2,
+    "attention_out_multiplier": 0.8,
+    "ssm_multipliers": [1.1, 0.9, 1.3, 0.7, 1.2],
+    "ssm_in_multiplier": 0.8,
+    "ssm_out_multiplier": 1.1,
+}
+_NEMOTRON = {
+    "vocab_size": 96,
+    "hidden_size": 24,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 10,
+    "intermediate_size": 40,
+    "max_position_embeddings": POSITIONS,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 5,
+    "n_groups": 2,
+    "ssm_state_size": 7,
+    "conv_kernel": 3,
+    "chunk_size": 8,
+    "layer_norm_epsilon": 1e-3,
+    "time_step_limit": [0.02, 1.5],
+}
 _DELTA = _WIDE | {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
     "linear_num_key_heads": 2,
@@ -683,6 +722,105 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
                 "out_hidden_size": 24,
                 "num_position_embeddings": 16,
             },
+        },
+    ),
+    "granitemoehybrid": (
+        "granitemoehybrid",
+        _HYBRID
+        | _STATES
+        | {
+            "layer_types": ["mamba", "attention", "mamba"],
+            "mamba_n_heads": 4,
+            "mamba_proj_bias": True,
+            "mamba_conv_bias": False,
+            "shared_intermediate_size": 20,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "attention_bias": True,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.5,
+            "residual_multiplier": 0.7,
+            "attention_multiplier": 0.3,
+            "time_step_limit": [0.02, 1.5],
+        },
+    ),
+    "granitemoehybrid, rotated": (
+        "granitemoehybrid",
+        _HYBRID
+        | _STATES
+        | {
+            "layer_types": ["attention", "mamba", "mamba"],
+            "mamba_n_heads": 6,
+            "num_local_experts": 0,
+            "position_embedding_type": "rope",
+            "shared_intermediate_size": 20,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "falcon_h1": (
+        "falcon_h1",
+        _HYBRID | _STATES | _FALCON_H1 | {"mamba_rms_norm": True, "mamba_norm_before_gate": False, "mlp_bias": True},
+    ),
+    "falcon_h1, norm first": (
+        "falcon_h1",
+        _HYBRID
+        | _STATES
+        | _FALCON_H1
+        | {"mamba_rms_norm": True, "mamba_norm_before_gate": True, "mlp_multipliers": [1.0, 1.0]},
+    ),
+    "falcon_h1, without norms": (
+        "falcon_h1",
+        _HYBRID | _STATES | _FALCON_H1 | {"mamba_rms_norm": False, "projectors_bias": True},
+    ),
+    "mamba2": (
+        "mamba2",
+        {
+            "vocab_size": 96,
+            "hidden_size": 24,
+            "num_hidden_layers": 3,
+            "num_heads": 4,
+            "head_dim": 18,
+            "expand": 3,
+            "state_size": 7,
+            "n_groups": 2,
+            "conv_kernel": 3,
+            "use_bias": True,
+            "use_conv_bias": False,
+            "layer_norm_epsilon": 1e-3,
+            "time_step_limit": [0.02, 1.5],
+            "chunk_size": 8,
+        },
+    ),
+    "nemotron_h": (
+        "nemotron_h",
+        _NEMOTRON
+        | {
+            "hybrid_override_pattern": "M-*EM",
+            "use_bias": True,
+            "mlp_bias": True,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 16,
+            "moe_shared_expert_intermediate_size": 14,
+            "n_group": 4,
+            "topk_group": 2,
+            "norm_topk_prob": True,
+            "routed_scaling_factor": 1.7,
+        },
+    ),
+    "nemotron_h, latent": (
+        "nemotron_h",
+        _NEMOTRON
+        | {
+            "hybrid_override_pattern": "EM*M",
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "moe_shared_expert_intermediate_size": 14,
+            "moe_latent_size": 10,
+            "mlp_hidden_act": "silu",
+            "use_conv_bias": False,
+            "tie_word_embeddings": True,
         },
     ),
     "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),

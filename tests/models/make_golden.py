@@ -104,7 +104,7 @@ def random_model(
                 center = 0.3
             is_table = any(part in name for part in ("embed_tokens", "embed_in", "wte", "wpe"))
             parameter.normal_(center, embeddings if is_table and embeddings is not None else spread)
-            if name.endswith(("A_log", "dt_bias")):  # states that fade within a token, and ones that hardly do
+            if name.endswith(("A_log", "dt_bias", ".D")):  # states that fade within a token, and ones that hardly do
                 parameter.normal_(-1.0, 1.5)
         for name, buffer in model.named_buffers():
             if name.endswith(("correction_bias", "expert_bias")):  # of experts' scores
