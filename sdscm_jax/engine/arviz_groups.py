@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from ..errors import SiteError, install
 
 if TYPE_CHECKING:
@@ -17,6 +15,8 @@ _AXES = ("chain", "draw", "unit")
 
 def arviz_groups(data: xr.Dataset, evidence: Sequence[str]) -> Any:
     """What ``Simulation.to_arviz`` gives, from what ``Simulation.to_xarray`` gives."""
+    import pandas as pd
+
     try:
         import arviz
         import xarray as xr
