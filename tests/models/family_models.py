@@ -933,6 +933,14 @@ GOLDEN_NAMES = (
     "llama4_text, windows",
     "gemma4_text, windows",
     "gemma3n_text, windows",
+    "lfm2",
+    "lfm2_moe",
+    "qwen3_next",
+    "qwen3_5_text",
+    "granitemoehybrid",
+    "falcon_h1",
+    "mamba2",
+    "nemotron_h",
 )
 
 
