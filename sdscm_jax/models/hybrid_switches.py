@@ -3,6 +3,7 @@ those that have state spaces: Granite 4, Falcon-H1, Mamba 2 and Nemotron-H."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from operator import attrgetter as key
@@ -238,13 +239,17 @@ MAMBA2: dict[str, Any] = {
 
 def _nemotron_mixers(c: Any) -> tuple[tuple[str, Mixer], ...]:
     _unused(c, "chunk_size", "expand", "residual_in_fp32", "rescale_prenorm_residual", "use_mamba_kernels")
-    _unused(c, "time_step_min", "time_step_max", "time_step_floor", "mamba_ssm_cache_dtype", "num_logits_to_keep")
+    _unused(c, "time_step_max", "time_step_floor", "mamba_ssm_cache_dtype", "num_logits_to_keep")
     _unused(c, "mamba_proj_bias", "moe_shared_expert_overlap", "mtp_layers_block_type", "hybrid_override_pattern")
     names = {"full_attention": "attention", "linear_attention": "states", "mlp": "dense", "moe": "sparse"}
     layers = layers_by_type(c, names)
     sizes = c.mamba_num_heads, c.mamba_head_dim, c.n_groups, c.ssm_state_size, c.conv_kernel
     biases = bool(c.use_bias), bool(c.use_bias), bool(c.use_conv_bias)
-    states = StateSpace(layers["states"], *sizes, *biases, _limits(c), activation=c.mamba_hidden_act)
+    # (What transformers has in the place of ``time_step_limit``.)
+    if _limits(c) != (0.0, math.inf):
+        raise LoadError(f"time_step_limit = {c.time_step_limit!r} is not supported (only (0, inf) is)")
+    limits = float(c.time_step_min), math.inf
+    states = StateSpace(layers["states"], *sizes, *biases, limits, activation=c.mamba_hidden_act)
     own = {"attention": Heads(layers["attention"]), "states": states, "dense": Alone(layers["dense"])}
     own["sparse"] = Alone(layers["sparse"], sparse=True)
     return tuple((name, mixer) for name, mixer in own.items() if mixer.layers)

@@ -75,7 +75,7 @@ _NEMOTRON = {
     "conv_kernel": 3,
     "chunk_size": 8,
     "layer_norm_epsilon": 1e-3,
-    "time_step_limit": [0.02, 1.5],
+    "time_step_min": 0.2,
 }
 _DELTA = _WIDE | {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
@@ -817,10 +817,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "num_experts_per_tok": 2,
             "moe_intermediate_size": 16,
             "moe_shared_expert_intermediate_size": 14,
-            "moe_latent_size": 10,
+            "moe_latent_size": 8,
             "mlp_hidden_act": "silu",
             "use_conv_bias": False,
-            "tie_word_embeddings": True,
         },
     ),
     "gemma": ("gemma", _WIDE | {"rope_parameters": _ROPE, "attention_bias": True, "hidden_act": "silu"}),
@@ -934,6 +933,14 @@ GOLDEN_NAMES = (
     "llama4_text, windows",
     "gemma4_text, windows",
     "gemma3n_text, windows",
+    "lfm2",
+    "lfm2_moe",
+    "qwen3_next",
+    "qwen3_5_text",
+    "granitemoehybrid",
+    "falcon_h1",
+    "mamba2",
+    "nemotron_h",
 )
 
 
