@@ -125,12 +125,12 @@ class LowRank(Adapter):
         lm: the language model.
         rank: the rank of the changes.
         targets: names of projections: ``"query"``, ``"key"``, ``"value"``, ``"out"``, ``"up"``,
-            ``"down"``, and ``"gate"`` where the MLP is gated.
+            ``"down"``, and ``"gate"`` where the MLP is gated; where layers differ, in all kinds of layers that have it.
         alpha: scale of the changes; None: the rank, which makes the factor 1.
         rngs: seed or randomness of ``a``.
 
     Attributes:
-        a: target -> float32 ``[L, inputs, rank]``.
+        a: target -> float32 ``[L, inputs, rank]``; where layers differ, the target of each stack: ``"sliding.query"``.
         b: target -> float32 ``[L, rank, outputs]``.
 
     Raises:
@@ -157,7 +157,8 @@ class LowRank(Adapter):
         lm = _checked(lm)
         rank = count(rank, "rank", most=max(lm.config.width, lm.config.mlp_width, lm.config.heads * lm.config.head_dim))
         alpha = rank if alpha is None else real(alpha, "alpha", above=0)
-        known = [name for name, module in lm.params["blocks"].items() if "kernel" in module]
+        stacks = _stacks(lm)
+        known = list(dict.fromkeys(name for names in stacks.values() for name in names))
         targets = items(targets, "targets")
         if not targets:
             raise SDSCMError(f"targets names no projection (known: {known})")
@@ -165,7 +166,7 @@ class LowRank(Adapter):
         rngs = as_rngs(rngs, "rngs")
         self.factor = alpha / rank
         self.a, self.b = nnx.Dict(), nnx.Dict()
-        for target in targets:
+        for target in (_named(stack, t) for t in targets for stack, names in stacks.items() if t in names):
             layers, inputs, outputs = _shape(lm, target)
             # Normed inputs give products of scale 1.
             normal = nnx.initializers.normal(inputs**-0.5)
@@ -223,8 +224,23 @@ class FullWeights(Adapter):
         return replace(lm, params=_with_values(lm, values))
 
 
+def _stacks(lm: LanguageModel) -> dict[str, list[str]]:
+    """Stacks of layers, and the projections that each has."""
+    names = ("blocks", *lm.config.feeds, *dict(lm.config.mixers))
+    return {
+        stack: [name for name, module in lm.params[stack].items() if isinstance(module, Mapping) and "kernel" in module]
+        for stack in names
+        if stack in lm.params
+    }
+
+
+def _named(stack: str, projection: str) -> str:
+    return projection if stack == "blocks" else f"{stack}.{projection}"
+
+
 def _kernel(target: str) -> Path:
-    return "blocks", target, "kernel"
+    stack, _, projection = target.rpartition(".")
+    return stack or "blocks", projection, "kernel"
 
 
 def _shape(lm: LanguageModel, target: str) -> tuple[int, ...]:
@@ -261,9 +277,11 @@ def _with_low_rank(lm: LanguageModel, changes: Mapping[str, tuple[Array, Array]]
     found: dict[Path, Array] = {path: leaf.get_value() for path, leaf in values.items()}
     for target, (a, b) in changes.items():
         for name, new, axis in (("a", a, -1), ("b", b, -2)):
-            path, new = ("blocks", target, name), new.astype(lm.dtype)
+            path, new = (*_kernel(target)[:-1], name), new.astype(lm.dtype)
             found[path] = jnp.concatenate([found[path], new], axis) if path in found else new
-        ranks[target] = ranks.get(target, 0) + a.shape[-1]
+        # (All stacks that have a projection have a change of it.)
+        projection = _kernel(target)[1]
+        ranks[projection] = dict(lm.config.low_rank).get(projection, 0) + a.shape[-1]
     graph, state = abstract_decoder(replace(lm.config, low_rank=tuple(sorted(ranks.items()))), lm.dtype)
     params = nnx.from_flat_state([(path, leaf.replace(found[path])) for path, leaf in nnx.to_flat_state(state)])
     return replace(lm, params=params, graph=graph)

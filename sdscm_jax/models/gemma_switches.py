@@ -46,7 +46,7 @@ def _mixers(c: Any, changes: dict[str, dict[str, Any]]) -> tuple[tuple[str, Head
             (f"{name}_reading", tuple(i for i in own if i >= first), name),
         ):
             if layers:
-                found.append((called, Heads(layers, some, reads)))
+                found.append((called, Heads(layers, some, reads=reads)))
     return tuple(found)
 
 

@@ -295,6 +295,29 @@ def test_low_rank_kernels(model: sd.LanguageModel) -> None:
     assert {t for t in targets if (after[f"blocks.{t}.kernel"] != before[f"blocks.{t}.kernel"]).any()} == set(targets)
 
 
+@pytest.mark.parametrize("weights", [None, pytest.param("int8", marks=pytest.mark.slow)])
+def test_low_rank_where_layers_differ(lm: sd.LanguageModel, weights: str | None) -> None:
+    """Each kind of layers has a change of its own; what a layer has beside its projections is none of them."""
+    config = replace(tiny_config("gemma4_text", lm.config.vocab_size), weights=weights)
+    given = sd.random_lm(config, lm.tokenizer, 0)
+    adapter = LowRank(given, 2, targets=["query", "up"])
+    assert {*adapter.a} == {"sliding.query", "full.query", "up"}
+    for b in adapter.b.values():
+        b[...] = jnp.ones(b.shape)
+    before, after = parameter_paths(given.params), parameter_paths(adapter(given).params)
+    for target, a in adapter.a.items():
+        path = target if "." in target else f"blocks.{target}"
+        if weights is None:
+            change = after[f"{path}.kernel"] - before[f"{path}.kernel"]
+            chex.assert_trees_all_close(
+                change, jnp.broadcast_to(a[...].sum(-1, keepdims=True), change.shape), atol=1e-6
+            )
+        else:
+            chex.assert_trees_all_equal(after[f"{path}.a"], a[...])
+            # (gpt-oss: its sinks stand beside the projections.)
+            assert {*LowRank(sd.random_lm(tiny_config("gpt_oss", 50), lm.tokenizer, 0), 1).a} == {"query", "value"}
+
+
 def test_low_rank_arguments(lm: sd.LanguageModel, gpt2: sd.LanguageModel) -> None:
     with pytest.raises(sd.SDSCMError, match=r"unknown target 'querry'; did you mean 'query'\? .*'gate'"):
         LowRank(lm, 2, targets=["value", "querry"])
