@@ -18,7 +18,6 @@ from .benchmark import Benchmark
 from .dataset import Dataset
 from .estimating import DATA, Settings
 from .estimators.registry import UNKEPT
-from .text_features import text_identity
 
 Cell = tuple[str, str]
 
@@ -54,7 +53,6 @@ def open_cell(
         "test_share": settings.held_out.test_share,
         "cross_fit": settings.held_out.cross_fit,
         "budget": settings.budget,
-        **text_identity(settings.texts),
     }
     place = directory / "estimates" / (re.sub(r"[:/\\]", "-", name) + f".{setting}")
     if UNKEPT in identity:

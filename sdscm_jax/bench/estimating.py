@@ -24,7 +24,6 @@ from .held_out import HeldOut, judged_places, splits
 from .metrics import score, unscored
 from .opening import open_benchmark
 from .read_own import Columns
-from .text_features import encoded_with_texts, parse_texts
 from .tuning import candidates, chosen
 
 # Of a table of estimates: the digest of the data set that they are of.
@@ -60,7 +59,6 @@ class Settings:
         seed: of the estimators' randomness, and of how units are divided.
         held_out: which units they are judged on.
         budget: configurations that each may try, where it has some; 1: its default. See ``tuning``.
-        texts: how covariates that are texts become numbers; None: they do not. See ``text_features``.
 
     Raises:
         DataError, EstimatorError: one of them is none.
@@ -71,7 +69,6 @@ class Settings:
     seed: int = 0
     held_out: HeldOut = field(default_factory=HeldOut)
     budget: int = 1
-    texts: str | None = None
 
     def __post_init__(self) -> None:
         # In a manifest, a number of NumPy is the same as a plain one.
@@ -79,7 +76,6 @@ class Settings:
         object.__setattr__(self, "level", checks.share(self.level, "level", EstimatorError))
         object.__setattr__(self, "seed", checks.seed(self.seed, error=EstimatorError))
         object.__setattr__(self, "budget", checks.count(self.budget, "budget", EstimatorError))
-        object.__setattr__(self, "texts", parse_texts(self.texts))
 
 
 @lru_cache(maxsize=2)
@@ -113,7 +109,7 @@ def estimated(
         _check_identity(name, identities[name])
     data = _opened(source, evaluation).dataset(i)
     shown = {setting for _, setting in cells}
-    x = {setting: encoded_with_texts(data, setting, settings.encoding, settings.texts) for setting in shown}
+    x = {setting: data.encoded(setting, settings.encoding) for setting in shown}
     # The same for all estimators, so that two that share a model share its draws.
     keys = {setting: _key(settings.seed, data.name, setting) for setting in shown}
     found = {}

@@ -38,7 +38,6 @@ from .metrics import parse_interval_of
 from .read_own import Columns
 from .report.figures_graph import graph_panels
 from .report.page import ESTIMATES_ARE_SAFE, EXAMPLES, write_report
-from .text_features import encoded_with_texts
 from .tuning import told_budget
 
 # Estimators and data sets of the quick track.
@@ -107,7 +106,6 @@ def evaluate(
     progress: bool | None = None,
     columns: Columns | None = None,
     wordings: Any = None,
-    texts: str | Path | None = None,
 ) -> Evaluation:
     """Score estimators on a benchmark and write a report.
 
@@ -125,9 +123,6 @@ def evaluate(
             baselines and the oracles always take part (those that know the truth, where it is known).
         covariates: settings, of ``"all"`` and ``"observed"``.
         encoding, level, seed: see ``Settings``.
-        texts: how covariates that are free text become numbers, for all estimators: ``"words"`` (TF-IDF),
-            ``"embedded"`` or the source of another language model (its hidden states, ``LanguageModel.embed``); None:
-            estimators do not see them. See ``text_features``.
         test_share: share of the units of either arm that estimators do not learn from, and are judged on; by default
             they are judged on those that they learn from, as in the paper. Average effects are then of the others.
         cross_fit: divide the units into so many parts instead, each judged by what was learned from the others.
@@ -152,7 +147,7 @@ def evaluate(
     >>> sorted(board["estimator"])
     ['constant', 'linear_t', 'oracle_cate', 'oracle_ite', 'zero']
     """
-    settings = Settings(encoding, level, seed, HeldOut(test_share, cross_fit), budget, texts)
+    settings = Settings(encoding, level, seed, HeldOut(test_share, cross_fit), budget)
     level, covariates, intervals_of = settings.level, parse_settings(covariates), parse_interval_of(intervals_of)
     limit = None if limit is None else count(limit, "limit", DataError)
     jobs, backend = count(jobs, "jobs", DataError), None if backend is None else parse_backend(backend)
@@ -272,7 +267,7 @@ def _usable(benchmark: Benchmark, covariates: Sequence[str], settings: Settings,
             continue
         if not found.places:
             for setting in covariates:
-                encoded_with_texts(data, setting, settings.encoding, settings.texts)
+                data.encoded(setting, settings.encoding)
         found.places.append(i)
         found.difficulty.append(difficulty(data))
         if len(found.examples) < EXAMPLES:
@@ -280,8 +275,7 @@ def _usable(benchmark: Benchmark, covariates: Sequence[str], settings: Settings,
     if not found.places:
         first = next(iter(found.reasons.values()), f"{benchmark.source} is empty")
         raise DataError(f"no data set can be evaluated: {first}")
-    if settings.texts is None:
-        _warn_of_texts(next(iter(found.examples.values())), covariates)
+    _warn_of_texts(next(iter(found.examples.values())), covariates)
     return found
 
 
@@ -290,7 +284,7 @@ def _warn_of_texts(data: Dataset, covariates: Sequence[str]) -> None:
     if texts := sorted({str(name) for setting in covariates for name in data.texts(setting)}):
         warnings.warn(
             f"covariates that are free text ({', '.join(texts)}) are no numbers: estimators adjust for the others "
-            "only, and miss what these alone carry. With texts='words' or a language model they see them",
+            "only, and miss what these alone carry",
             stacklevel=4,
         )
 
@@ -329,7 +323,6 @@ def _card(benchmark: Benchmark, settings: Settings, unusable: dict[str, str]) ->
         "data sets there": f"{len(benchmark)} of {benchmark.total}",
         "data sets left out": unusable or "none",
         "encoding of covariates": settings.encoding,
-        **({} if settings.texts is None else {"covariates that are texts": settings.texts}),
         "level of intervals": settings.level,
         "seed of the estimators": settings.seed,
         "units that estimators are judged on": settings.held_out.told(),

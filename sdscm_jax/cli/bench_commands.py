@@ -114,9 +114,6 @@ def evaluate(
     option: Annotated[str | None, typer.Option(help="Option of the outcome; default: the family's.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Hidden covariates, with commas; default: the family's.")] = None,
     encoding: Annotated[str, typer.Option(help="of the covariates: onehot, or integer (the paper's).")] = "onehot",
-    texts: Annotated[
-        str | None, typer.Option(help="How covariates that are texts become numbers: words, or a language model.")
-    ] = None,
     level: Annotated[float, typer.Option(help="Share that intervals are to hold.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the estimators.")] = 0,
     test_share: Annotated[
@@ -187,7 +184,6 @@ def evaluate(
             backend=backend,
             columns=columns,
             wordings=wordings,
-            texts=texts,
             progress=progress(),
         )
     failures = result.scores.dropna(subset=["failure"]).groupby("estimator", sort=False)

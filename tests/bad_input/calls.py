@@ -755,7 +755,6 @@ PUBLIC: dict[str, Call] = {
         intervals_of=a("cate", m.name("cate", "ite")),
         jobs=a(1, m.count(1, 2)),
         backend=a(None, m.or_none(m.name("loky", "dask"))),
-        texts=a(None, m.or_none(m.either(lambda v: isinstance(v, str | Path)))),
         progress=a(False, m.or_none(m.flag)),
     ),
     # -- audits --
