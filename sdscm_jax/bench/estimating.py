@@ -114,7 +114,7 @@ def estimated(
     keys = {setting: _key(settings.seed, data.name, setting) for setting in shown}
     found = {}
     for name, setting in cells:
-        made = _fitted(name, keys[setting], x[setting], data, settings)
+        made = _fitted(name, keys[setting], x[setting], data.texts(setting), data, settings)
         for place, (column, value) in enumerate((("dataset", data.name), ("covariates", setting), ("estimator", name))):
             made.insert(place, column, pd.Series(pd.Categorical([value] * len(made)), index=made.index))
         table = pa.Table.from_pandas(made, preserve_index=False)
@@ -141,7 +141,22 @@ def _key(seed: int, name: str, setting: str) -> Any:
     return jax.random.fold_in(jax.random.key(seed), int.from_bytes(digest[:4], "little"))
 
 
-def _fitted(name: str, key: Any, x: np.ndarray, data: Dataset, settings: Settings) -> pd.DataFrame:
+def reads_texts(name: str) -> bool:
+    """Does an estimator of this name see covariates that are texts?"""
+    return hasattr(make_estimator(name), "columns_of")
+
+
+def _with_texts(name: str, x: np.ndarray, texts: pd.DataFrame) -> np.ndarray:
+    """Covariates as an estimator sees them, which may read texts."""
+    if not reads_texts(name):
+        return x
+    columns = np.asarray(make_estimator(name).columns_of(texts), np.float64)  # type: ignore[attr-defined]
+    if columns.ndim != 2 or len(columns) != len(x) or not np.isfinite(columns).all():
+        raise ValueError(f"the columns of {len(x)} units' texts are that many rows of finite numbers")
+    return np.column_stack([x, columns])
+
+
+def _fitted(name: str, key: Any, x: np.ndarray, texts: pd.DataFrame, data: Dataset, settings: Settings) -> pd.DataFrame:
     """Estimates of the units that are judged, and what they took; a crash is a result."""
     started, failure = time.process_time(), ""
     parts: list[dict[str, Any]] = []
@@ -151,6 +166,7 @@ def _fitted(name: str, key: Any, x: np.ndarray, data: Dataset, settings: Setting
         divided = [(np.arange(len(data)),) * 2]
     judged = np.concatenate([places for _, places in divided])
     try:
+        x = _with_texts(name, x, texts)
         for number, (learned, places) in enumerate(divided):
             own = key if number == 0 else jax.random.fold_in(key, number)
             parts.append(_part(name, own, x, data, learned, places, settings))

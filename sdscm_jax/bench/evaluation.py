@@ -29,8 +29,8 @@ from .cells import Cell, open_cell, read_cell
 from .dataset import Dataset, parse_settings
 from .difficulty import difficulty
 from .estimates import read_estimates_of, score_estimates
-from .estimating import BenchmarkSource, Settings, estimated, scored
-from .estimators.registry import Chosen, chosen, described, oracle_names
+from .estimating import BenchmarkSource, Settings, estimated, reads_texts, scored
+from .estimators.registry import BASELINES, Chosen, chosen, described, oracle_names
 from .foreign_tables import parse_wordings
 from .held_out import HeldOut, splits
 from .leaderboard import leaderboard
@@ -164,7 +164,7 @@ def evaluate(
     )
     identities = {name: described(name) for name in names}
     benchmark = found.open()
-    usable = _usable(benchmark, covariates, settings, limit)
+    usable = _usable(benchmark, covariates, settings, limit, names)
     if not any(data.known for data in usable.examples.values()):
         names = tuple(name for name in names if name not in oracle_names())
     elif not any(np.isfinite(data.cate).all() for data in usable.examples.values()):
@@ -255,7 +255,9 @@ class _Usable:
     reasons: dict[str, str]
 
 
-def _usable(benchmark: Benchmark, covariates: Sequence[str], settings: Settings, limit: int | None) -> _Usable:
+def _usable(
+    benchmark: Benchmark, covariates: Sequence[str], settings: Settings, limit: int | None, names: Sequence[str]
+) -> _Usable:
     """Which data sets can be used; each is read, and let go."""
     found = _Usable([], [], {}, {})
     for i in range(len(benchmark) if limit is None else min(limit, len(benchmark))):
@@ -275,16 +277,18 @@ def _usable(benchmark: Benchmark, covariates: Sequence[str], settings: Settings,
     if not found.places:
         first = next(iter(found.reasons.values()), f"{benchmark.source} is empty")
         raise DataError(f"no data set can be evaluated: {first}")
-    _warn_of_texts(next(iter(found.examples.values())), covariates)
+    _warn_of_texts(next(iter(found.examples.values())), covariates, names)
     return found
 
 
-def _warn_of_texts(data: Dataset, covariates: Sequence[str]) -> None:
+def _warn_of_texts(data: Dataset, covariates: Sequence[str], names: Sequence[str]) -> None:
     """Say which covariates estimators that want numbers do not see."""
-    if texts := sorted({str(name) for setting in covariates for name in data.texts(setting)}):
+    texts = sorted({str(name) for setting in covariates for name in data.texts(setting)})
+    blind = [name for name in names if name not in BASELINES and not reads_texts(name)] if texts else []
+    if blind:
         warnings.warn(
-            f"covariates that are free text ({', '.join(texts)}) are no numbers: estimators adjust for the others "
-            "only, and miss what these alone carry",
+            f"covariates that are free text ({', '.join(texts)}) are no numbers: {few(blind)} adjust for the others "
+            "only, and miss what these alone carry (text_linear_dml and others that begin with text_ read them)",
             stacklevel=4,
         )
 

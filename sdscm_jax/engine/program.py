@@ -17,7 +17,7 @@ from ..dsl.analysis.structure import Site
 from ..dsl.handlers.external_scores import Visit, asked, is_language_model, language_models
 from ..dsl.noise.streams import as_key
 from ..dsl.worlds.abduction import LEAST_PARTICLES
-from ..dsl.worlds.do import do
+from ..dsl.worlds.do import in_world
 from ..dsl.worlds.run_worlds import WorldResults, run_once
 from ..models.executable import Lowered, executable
 from ..models.language_model import LanguageModel
@@ -174,7 +174,7 @@ def _row(of: _Description, visits: dict[str, Visit], in_worlds: frozenset[str] |
 
         def one(which: dict[str, Array], constants: dict[str, Array], answers: dict[str, Array]) -> Any:
             fn = asked(silent, models, answers)
-            intervened = do(under(fn, shared.regime, of_unit.regime), worlds.data(which, constants))
+            intervened = in_world(under(fn, shared.regime, of_unit.regime), worlds.data(which, constants))
             results = run_once(intervened, key, {}, args, log_probs=of.kept, noise=found.noise)
             visits.update({_WORLD + name: visit for name, visit in fn.visits.items()})
             return results, {_WORLD + name: x for name, x in fn.contexts.items()}

@@ -192,13 +192,17 @@ class CrossfittedLinear(Crossfitted):
         Raises:
             EstimatorError: as of every such learner, and there are too few units for so many columns.
         """
-        self._kept = _independent(x)
+        self._kept = self._varying(x)
         if len(x) < 3 + self._kept.sum():
             raise EstimatorError(
                 f"{self.name} needs at least {3 + self._kept.sum()} units for {self._kept.sum()} independent columns; "
                 f"there are {len(x)}"
             )
         return super().fit(key, x, t, y)
+
+    def _varying(self, x: np.ndarray) -> np.ndarray:
+        """Columns along which effects may vary, bool ``[p]``."""
+        return independent(x)
 
     def _modifiers(self, x: np.ndarray) -> np.ndarray | None:
         return x[:, self._kept] if self._kept.any() else None
@@ -216,10 +220,10 @@ class CrossfittedLinear(Crossfitted):
         return None if self._short else super().ate_interval(level)
 
 
-def _independent(x: np.ndarray) -> np.ndarray:
+def independent(x: np.ndarray) -> np.ndarray:
     """Which columns are not linear functions of those before them and a constant, bool ``[p]``.
 
-    >>> _independent(np.array([[1.0, 0, 1, 5], [0, 1, 1, 5], [0, 0, 0, 5], [1, 1, 2, 5]]))
+    >>> independent(np.array([[1.0, 0, 1, 5], [0, 1, 1, 5], [0, 0, 0, 5], [1, 1, 2, 5]]))
     array([ True,  True, False, False])
     """
     basis = np.full((len(x), 1), len(x) ** -0.5)

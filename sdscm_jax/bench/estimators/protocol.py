@@ -18,9 +18,11 @@ class Estimator(Protocol):
     """Learns effects of a binary treatment from observed units.
 
     One that is registered (see ``registry``) is a callable without arguments that makes an unfitted
-    estimator. Two further members are used where an estimator has them: ``interval_of``, ``"cate"`` (the
+    estimator. Further members are used where an estimator has them: ``interval_of``, ``"cate"`` (the
     default) or ``"ite"``, says what its intervals are of; ``ate_interval(level)`` gives lower and upper
-    limits of the average effect, or None.
+    limits of the average effect, or None. One that reads texts has ``columns_of(texts)``, of a data frame with a column
+    for each covariate that is a text (there may be none): the float64 ``[n, q]`` that stand behind the other columns
+    of ``x``, q being the same for all data sets.
     """
 
     def fit(self, key: Any, x: np.ndarray, t: np.ndarray, y: np.ndarray) -> Any:

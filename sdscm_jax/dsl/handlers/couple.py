@@ -75,7 +75,7 @@ class couple(SiteMessenger):
         self._seen.add(msg["name"])
         if self.sites is not None and msg["name"] not in self.sites:
             return
-        if not mechanism.may_have(self.coupling):
+        if not mechanism._may_have(self.coupling):
             if self.sites is None:
                 return
             raise OptionError(

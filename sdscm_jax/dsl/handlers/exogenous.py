@@ -108,10 +108,13 @@ class exogenous(SiteMessenger):
     def _give_noise(self, msg: dict[str, Any], name: str) -> None:
         """Noise that is at hand, and fresh noise for what interventions redraw."""
         noise = self.noise.get(name)
-        if noise is not None and takes_noise(msg["fn"]):
+        known = noise is not None and takes_noise(msg["fn"])
+        if known:
             msg["fn"] = noise.carried_to(msg["fn"], name)
         for upstream in take_redraws(msg):
-            redraw(msg, upstream)
+            # Noise that is at hand is that of the world of the evidence, with its interventions.
+            if upstream.beside or not known:
+                redraw(msg, upstream)
 
     def _inside(self, step: tuple[Any, int] | None) -> AbstractContextManager:
         # NumPyro hands each step of a loop a key of its own; names are folded into that.

@@ -72,7 +72,7 @@ class visited(Messenger):
         self._open.append(msg["name"] if kept else None)
         if msg["type"] == "sample":
             # A draw puts another list in its place.
-            msg["intermediates"] = self._drawn[msg["name"]] = list(msg["intermediates"])
+            self._drawn[msg["name"]] = msg["intermediates"]
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "control_flow":

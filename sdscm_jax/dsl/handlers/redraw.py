@@ -53,7 +53,7 @@ def redraw(msg: dict[str, Any], above: Upstream) -> None:
         # (Noise that is at hand was made of the factual world already, or of what was observed there.)
         own, value = found
         key = natural_key(msg["fn"], msg["kwargs"]["rng_key"])
-        noise = own.relative_noise(key, value)
+        noise = own._relative_noise(key, value)
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(noise=noise))
     if mechanism.coupling.redraws and (words := above.words()) is not None:
         _draw_anew(msg, mechanism, words)
@@ -73,6 +73,6 @@ def _draw_anew(msg: dict[str, Any], mechanism: Any, upstream: Words) -> None:
     if mechanism.noise is not None:
         fresh = mechanism.draw_noise(key, fn.batch_shape)
         if not mechanism.coupling.apart:
-            fresh = mechanism.partly(own, fn.batch_shape, mechanism.noise, fresh)
+            fresh = mechanism._partly(own, fn.batch_shape, mechanism.noise, fresh)
         noise = jnp.where(done, fresh, mechanism.noise)
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(noise=noise))

@@ -133,7 +133,7 @@ class Choice(Mechanism):
         validate_args = None if validate_args is None else flag(validate_args, f"{str(self.template)!r}: validate_args")
         super().__init__(batch_shape, (), validate_args=validate_args)
 
-    def may_have(self, coupling: Coupling) -> bool:
+    def _may_have(self, coupling: Coupling) -> bool:
         """All that there are."""
         return True
 

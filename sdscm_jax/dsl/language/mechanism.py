@@ -60,8 +60,7 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
     """Base of ``Choice`` and ``Text``: a language model, a template, and what it is given.
 
     Attributes:
-        noise: exogenous noise that is at hand (abduced, or made a site of its own); None: it is
-            drawn from the key of the site.
+        noise: exogenous noise that is at hand (abduced, or made a site of its own); None: that of the site's key.
         anew: below an intervention, where the coupling keeps a share of the noise: the key of the rest.
     """
 
@@ -116,13 +115,13 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         """What the distribution depends on, besides the language model."""
 
     @abstractmethod
-    def may_have(self, coupling: Coupling) -> bool:
+    def _may_have(self, coupling: Coupling) -> bool:
         """Is it a coupling of such sites?"""
 
     @property
     def couplings(self) -> tuple[Coupling, ...]:
         """Those that the site may have, of those that are listed."""
-        return tuple(coupling for coupling in COUPLINGS if self.may_have(coupling))
+        return tuple(coupling for coupling in COUPLINGS if self._may_have(coupling))
 
     @classmethod
     def tree_unflatten(cls, aux_data: Any, params: Any) -> Any:
@@ -322,18 +321,18 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
             return self.respond(self.noise)
         noise = self.draw_noise(key, shape)
         return self.respond(
-            noise if self.anew is None else self.partly(key, shape, noise, self.draw_noise(self.anew, shape))
+            noise if self.anew is None else self._partly(key, shape, noise, self.draw_noise(self.anew, shape))
         )
 
-    def kept(self, key: Array, shape: tuple[int, ...]) -> Array:
+    def _keeps(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Which draws keep their noise below an intervention, bool ``[*shape]``; see ``Coupling.kept``."""
         return uniforms(stream(key, "share"), shape) < self.coupling.kept
 
-    def partly(self, key: Array, shape: tuple[int, ...], noise: Array, fresh: Array) -> Array:
+    def _partly(self, key: Array, shape: tuple[int, ...], noise: Array, fresh: Array) -> Array:
         """Noise of Gumbels, fresh where a draw does not keep its own."""
-        return jnp.where(self.kept(key, shape)[..., None], noise, fresh)
+        return jnp.where(self._keeps(key, shape)[..., None], noise, fresh)
 
-    def relative_noise(self, key: Array, value: Array) -> Any:
+    def _relative_noise(self, key: Array, value: Array) -> Any:
         """Where this is the mechanism of the factual world: noise for another one, if its coupling is relative."""
         return self.posterior_noise(key, value)
 

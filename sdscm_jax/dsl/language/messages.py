@@ -40,10 +40,12 @@ class Upstream(NamedTuple):
     Attributes:
         words: the sum of their signatures; None where there are none.
         factual: the site's mechanism and value in the factual world of the unit; None where there are none.
+        beside: is it another world than the one of the evidence? Else noise that is at hand is of this very world.
     """
 
     words: Callable[[], Words | None]
     factual: Callable[[], tuple[Any, Array] | None]
+    beside: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -140,7 +140,7 @@ class Text(Mechanism):
         where = repr(str(self.template))
         items = self._set_given(given)
         self._set_model(lm, temperature, coupling)
-        if not self.may_have(self.coupling):
+        if not self._may_have(self.coupling):
             one_of(self.coupling, self.couplings, "coupling of free text", OptionError, where)
         max_tokens = count(max_tokens, f"{where}: max_tokens", OptionError)
         top_k = None if top_k is None else count(top_k, f"{where}: top_k", OptionError)
@@ -170,7 +170,7 @@ class Text(Mechanism):
         batch_shape = jnp.broadcast_shapes(jnp.shape(temperature), *(phrase.batch_shape for phrase in self.phrases))
         super().__init__(batch_shape, (int(max_tokens),), validate_args=validate_args)
 
-    def may_have(self, coupling: Coupling) -> bool:
+    def _may_have(self, coupling: Coupling) -> bool:
         """Those of tokens; of Gumbels there is one for each position and token."""
         return coupling.of_tokens
 
@@ -258,7 +258,7 @@ class Text(Mechanism):
         return (
             noise
             if self.anew is None
-            else super().partly(own, shape, noise, token_gumbels(fold_in(self.anew, step), size, shape))
+            else super()._partly(own, shape, noise, token_gumbels(fold_in(self.anew, step), size, shape))
         )
 
     def _of_steps(self, of_step: Callable[[Array], Any], axis: int) -> Any:
@@ -266,9 +266,9 @@ class Text(Mechanism):
         found = jax.vmap(of_step)(jnp.arange(self.form.max_tokens))
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, axis), found)
 
-    def partly(self, key: Array, shape: tuple[int, ...], noise: Array, fresh: Array) -> Array:
+    def _partly(self, key: Array, shape: tuple[int, ...], noise: Array, fresh: Array) -> Array:
         """Noise ``[*shape, T, V]``, fresh where a token does not keep its own."""
-        kept = self._of_steps(lambda step: self.kept(fold_in(key, step), shape), -1)
+        kept = self._of_steps(lambda step: self._keeps(fold_in(key, step), shape), -1)
         return jnp.where(kept[..., None], noise, fresh)
 
     def draw_noise(self, key: Array, shape: tuple[int, ...]) -> Array:
@@ -285,7 +285,7 @@ class Text(Mechanism):
             jax.tree.leaves(noise)[-1].shape[:axis],
         )
 
-    def relative_noise(self, key: Array, value: Array) -> Any:
+    def _relative_noise(self, key: Array, value: Array) -> Any:
         """Made where it is asked for: who writes elsewhere has no laws of tokens at hand."""
         return Beside(self, value, key)
 

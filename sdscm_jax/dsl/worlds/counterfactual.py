@@ -36,6 +36,7 @@ from .abduction import (
 )
 from .around import around, gives_values, sums_out
 from .do import do as intervene
+from .do import in_world
 from .worlds import World, Worlds, as_worlds
 
 
@@ -231,7 +232,7 @@ class _Run:
                 numpyro.handlers.trace() as trace,
                 exogenous(key=self.key, noise=noise),
             ):
-                returned = intervene(_Beside(self.fn, seen.sites, reached), data)(*self.args, **self.kwargs)
+                returned = in_world(_Beside(self.fn, seen.sites, reached), data)(*self.args, **self.kwargs)
             return returned, {name: msg["value"] for name, msg in trace.items() if _has_value(msg)}
 
         return jax.vmap(one, axis_size=len(self.worlds.labels))(which, constants, reached)

@@ -73,8 +73,8 @@ class do(SiteMessenger):
         # What the last call was of, for what must look at the model as a whole.
         self._arguments: tuple[tuple, dict[str, Any]] | None = None
         self._descendants: dict[str, tuple[str, ...]] | None = None
-        # Whether a site that is missing is an error.
-        self._strict = True
+        # Whether a site that is missing is an error, and whether it makes another world than that of the evidence.
+        self._strict, self._beside = True, False
         self._forget()
         super().__init__(fn)
 
@@ -102,7 +102,7 @@ class do(SiteMessenger):
         resolved = {name: self._without_nesting(value, name, args, kwargs) for name, value in self.data.items()}
         # A new handler for each call: its state is that of one run.
         run = do(self.fn, resolved)
-        run._arguments = args, kwargs
+        run._arguments, run._beside = (args, kwargs), self._beside
         with run:
             return self.fn(*args, **kwargs)
 
@@ -138,7 +138,7 @@ class do(SiteMessenger):
         if of_natural and mechanism_at(msg) is not None:
             # Asked only where it matters: finding descendants takes a look at the whole model. A site that is
             # intervened on may have its natural value in some worlds, or be set to what is made of that.
-            above = Upstream(partial(self._upstream, name), partial(self._factual, name))
+            above = Upstream(partial(self._upstream, name), partial(self._factual, name), self._beside)
             if msg["kwargs"].get("rng_key") is not None:
                 redraw(msg, above)
             elif msg["value"] is None:
@@ -292,7 +292,7 @@ class do(SiteMessenger):
     @contextmanager
     def _inside(self, step: tuple[Any, int] | None) -> Iterator[None]:
         inner = do(data=self.data)
-        inner._strict = False
+        inner._strict, inner._beside = False, self._beside
         inner.fn, inner._arguments, inner._descendants = self.fn, self._arguments, self._descendants
         with inner:
             inner._earlier.update(self._earlier)
@@ -302,6 +302,13 @@ class do(SiteMessenger):
         # The loop sends its sites on afterwards, with values that were intervened on already.
         self._seen |= inner._seen
         self._scanned |= inner._seen & set(self.data)
+
+
+def in_world(fn: Callable, data: Mapping[str, Any]) -> do:
+    """``do`` for a world beside that of the evidence, whose noise may be at hand."""
+    found = do(fn, data)
+    found._beside = True
+    return found
 
 
 def _needs_exogenous(name: str, what: str) -> InterventionError:

@@ -16,7 +16,7 @@ from ..handlers.intervened import Drawn, Fixed, intervened
 from ..language.mechanism import mechanism_of
 from ..language.messages import is_variable
 from ..language.phrase import Phrase
-from .do import do
+from .do import in_world
 from .worlds import Grid, World, Worlds
 
 
@@ -103,7 +103,7 @@ def run_once(
     scored = _Scored(log_probs)
     # Handlers around this call see the worlds together, not the sites of each.
     with numpyro.handlers.block(), numpyro.handlers.trace() as trace, scored, exogenous(key=key, noise=noise):
-        returned = do(fn, data)(*args, **(kwargs or {}))
+        returned = in_world(fn, data)(*args, **(kwargs or {}))
     values, logits = {}, {}
     for name, msg in trace.items():
         if not is_variable(msg):

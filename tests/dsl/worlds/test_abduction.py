@@ -12,6 +12,7 @@ import pytest
 from numpyro.contrib.control_flow import scan
 
 import sdscm_jax as sd
+from sdscm_jax.dsl.noise.couplings.registry import parse_coupling
 from sdscm_jax.handlers import abduct, counterfactual, couple, do, exogenous
 
 from ...dice import die
@@ -45,6 +46,27 @@ def test_evidence_is_replayed_and_what_it_does_not_reach_stays(lm: sd.LanguageMo
         assert not kept.all()
     else:
         assert kept.all()
+
+
+@pytest.mark.parametrize("coupling", ["independent", pytest.param("hindsight(0.5)", marks=pytest.mark.slow), "maximal"])
+def test_evidence_of_an_intervened_world_is_of_that_world(lm: sd.LanguageModel, coupling: str) -> None:
+    """What that world draws anew is what was seen in it; only other worlds draw it anew again."""
+    model, under, seen = couple(chain, coupling), {"b": "sun"}, {"a": "low", "c": "yes"}
+    for run in (model, do(model, under)):
+        how: dict = {"do": under} if run is model else {}
+        worlds = [{"a": "high"}, {"b": "snow"}]
+        found = sd.simulate(run, 0, 1, lm, evidence=seen, worlds=worlds, draws=300, logp=[], **how).values
+        assert (found["c"][:, 0] == 1).all()
+        # Of two options the first has C[k, 0] under the law of b.
+        assert (found["c"][:, 1] == 1).all()
+        other = np.bincount(found["c"][:, 2], minlength=2) / 300
+        law = np.array([C[0], C[2]])
+        joint = parse_coupling(coupling).joint(*law)[1] / law[0, 1]
+        np.testing.assert_allclose(other, joint, atol=4 * 0.5 / np.sqrt(300))
+    unit = abduct(do(model, under), seen, 3)
+    assert unit(lm).text == "yes"
+    twin = exogenous(counterfactual(do(model, under), {"a": "high"}, evidence=seen), 3)
+    assert twin(lm).text == "yes"
 
 
 @pytest.mark.parametrize("coupling", ["gumbel", "inverse_cdf"])
