@@ -31,15 +31,7 @@ from ..scoring.encoded_texts import EncodedTexts, Readable, Said, encoded_texts,
 from ..scoring.encoding import Encoding
 from ..scoring.score_query import Piece
 from ..scoring.template import Template
-from .context import (
-    Given,
-    chosen_tokens,
-    given_piece,
-    item_texts,
-    longest_tokens,
-    parse_given,
-    pending_tokens,
-)
+from .context import Given, chosen_tokens, given_piece, item_texts, longest_tokens, parse_given, pending_tokens
 from .phrase import Phrase
 from .scores import check_temperature
 from .text_phrase import TextPhrase
