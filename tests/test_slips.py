@@ -42,6 +42,11 @@ CALLS: dict[str, tuple[type[SDSCMError], str, Callable[[], Any]]] = {
         "site 'sky' is drawn outside of a model: give the function itself",
         lambda: sd.simulate(day(LM, 0.0), 0, 10),
     ),
+    "a table that nothing runs": (
+        SiteError,
+        r"The day was \{\}\.: no handler gives its site a key: run the model by sd.simulate",
+        lambda: sd.tabulate(day, LM)(0.0),
+    ),
     "free text outside of a model": (
         SiteError,
         "site 'story' is drawn outside of a model",

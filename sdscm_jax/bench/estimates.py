@@ -13,7 +13,7 @@ from ..checks import as_path, instance, told
 from ..errors import DataError, SDSCMError, nearest
 from .dataset import SETTINGS, Dataset
 from .estimators.protocol import parse_level
-from .foreign_tables import refuse
+from .foreign_tables import parsed, refuse
 from .metrics import parse_interval_of, score, unscored
 
 _NUMBERS = ("effect", "lower", "upper", "ate")
@@ -57,7 +57,7 @@ def _check_columns(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _numeric(path: Path, frame: pd.DataFrame, name: str) -> pd.Series:
-    numbers = pd.to_numeric(frame[name], errors="coerce")
+    numbers = parsed(frame[name])
     refuse(path, numbers.isna() & frame[name].notna(), name, "is not a number", frame[name])
     return numbers
 

@@ -18,6 +18,10 @@ ENDINGS = (".csv", ".csv.gz", ".parquet")
 # Squares of larger numbers, summed up, are infinite.
 _MOST = 1e100
 _MOST_OPTIONS = 10_000
+# Before 3.1, pandas read some numbers as a neighbour of theirs, unless told not to; since then it warns of being told.
+_EXACT: dict[str, Any] = (
+    {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
+)
 
 
 def stem(path: Path) -> str:
@@ -45,7 +49,7 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         # Where names are repeated, pandas gives the later ones others.
         heading = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig").iloc[0].dropna()
-        frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
+        frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **_EXACT)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
     if len(heading) == 1:
@@ -79,6 +83,25 @@ def refuse(path: Path, wrong: pd.Series, column: str, why: str, shown: pd.Series
         raise DataError(f"{path}: row {int(wrong.index[at]) + 1}, column {column!r}: {value}{why}{more}")
 
 
+def parsed(given: pd.Series) -> pd.Series:
+    """The numbers of a column, of texts too: those nearest to what stands there; NaN where there is none.
+
+    >>> parsed(pd.Series(["0.1", "1e-3", "x"])).tolist()
+    [0.1, 0.001, nan]
+    """
+    found = pd.to_numeric(given, errors="coerce")
+    if not _EXACT or found.dtype != np.float64 or pd.api.types.is_numeric_dtype(given):
+        return found
+    return pd.Series([_float(text, number) for text, number in zip(given, found, strict=True)], found.index)
+
+
+def _float(text: Any, number: float) -> float:
+    try:
+        return float(text) if np.isfinite(number) else number
+    except (TypeError, ValueError):
+        return number
+
+
 def numbers(path: Path, frame: pd.DataFrame, column: str) -> np.ndarray:
     """A column of finite numbers, float64 ``[n]``.
 
@@ -87,7 +110,7 @@ def numbers(path: Path, frame: pd.DataFrame, column: str) -> np.ndarray:
     """
     given = frame[column]
     refuse(path, given.isna(), column, "is missing")
-    found = pd.to_numeric(given, errors="coerce")
+    found = parsed(given)
     refuse(path, found.isna() | ~found.map(np.isreal), column, "is not a number", given)
     found = found.astype(np.float64)
     refuse(path, ~(found.abs() <= _MOST), column, f"is not a number between -{_MOST:g} and {_MOST:g}", given)

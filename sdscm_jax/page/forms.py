@@ -151,7 +151,7 @@ def as_html(form: Form) -> str:
     return f'<div class="sdscm-form">{"".join(parts)}</div>'
 
 
-_LEFT, _RIGHT = (f"text-align:{side};vertical-align:top;padding:0.1em 0.6em" for side in ("left", "right"))
+_LEFT, _RIGHT = (f"text-align:{side};vertical-align:top;padding:0.1em 0.4em" for side in ("left", "right"))
 
 
 def _html(text: Any) -> str:
@@ -168,7 +168,7 @@ def _table(form: Form) -> str:
     for i, row in enumerate(rows):
         cells = [f'<td style="{side}">{_html(_cell(v))}</td>' for v, side in zip(row, sides, strict=True)]
         if drawn:
-            cells.append(f"<td>{_bar(drawn[i], min(limits), max(limits))}</td>")
+            cells.append(f'<td style="{_LEFT}">{_bar(drawn[i], min(limits), max(limits))}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     if left := len(form.rows) + form.more - len(rows):
         body.append(f'<tr><td colspan="{len(heads)}" style="{_LEFT}">… {left:,} more</td></tr>')
@@ -181,7 +181,7 @@ def _bar(interval: Interval, low: float, high: float) -> str:
     """An interval as a line with its value as a dot; the thin upright line is 0."""
 
     def at(x: float) -> str:
-        return f"{6 + 148 * (x - low) / (high - low):.1f}" if high > low else "80.0"
+        return f"{6 + 76 * (x - low) / (high - low):.1f}" if high > low else "44.0"
 
     value, lower, upper = interval
     parts = [f'<line x1="{at(0.0)}" x2="{at(0.0)}" y1="0" y2="16" stroke="#9aa3ad" stroke-width="1"/>']
@@ -189,7 +189,7 @@ def _bar(interval: Interval, low: float, high: float) -> str:
         parts.append(f'<line x1="{at(lower)}" x2="{at(upper)}" y1="8" y2="8" stroke="#0072b2" stroke-width="2.5"/>')
     if value == value:
         parts.append(f'<circle cx="{at(value)}" cy="8" r="3.5" fill="#0072b2"/>')
-    return f'<svg role="img" aria-label="interval" width="160" height="16">{"".join(parts)}</svg>'
+    return f'<svg role="img" aria-label="interval" width="88" height="16">{"".join(parts)}</svg>'
 
 
 def inline(panel: Panel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from textwrap import shorten
 
 import numpy as np
 import pandas as pd
@@ -168,7 +169,9 @@ def _failures(scores: pd.DataFrame) -> str:
     told = []
     for name, count in counts.head(6).items():
         reason = str(rows.loc[rows["estimator"] == name, "failure"].iloc[0]).strip().splitlines()[-1:]
-        told.append(f"{escape(str(name))} {count}× (for example: {escape(''.join(reason)[:140])})")
+        # Whole words, with a sign where there are more.
+        short = shorten("".join(reason), 200, placeholder=" …")
+        told.append(f"{escape(str(name))} {count}× (for example: {escape(short)})")
     more = f"; and {len(counts) - 6} more estimators" if len(counts) > 6 else ""
     return f"<b>{_counted(len(rows), 'fit')} of {len(scores):,} failed</b>: {'; '.join(told)}{more}."
 

@@ -20,7 +20,7 @@ from jax import Array
 from numpyro.distributions.distribution import DistributionMeta
 
 from ...checks import told
-from ...errors import ContextLengthError, OptionError, ProgramError, TemplateError
+from ...errors import ContextLengthError, OptionError, ProgramError, SiteError, TemplateError
 from ...models.chat import ChatCodec, Joint
 from ...models.codec import Tokens
 from ...models.language_model import LanguageModel
@@ -31,15 +31,7 @@ from ..scoring.encoded_texts import EncodedTexts, Readable, Said, encoded_texts,
 from ..scoring.encoding import Encoding
 from ..scoring.score_query import Piece
 from ..scoring.template import Template
-from .context import (
-    Given,
-    chosen_tokens,
-    given_piece,
-    item_texts,
-    longest_tokens,
-    parse_given,
-    pending_tokens,
-)
+from .context import Given, chosen_tokens, given_piece, item_texts, longest_tokens, parse_given, pending_tokens
 from .phrase import Phrase
 from .scores import check_temperature
 from .text_phrase import TextPhrase
@@ -319,6 +311,11 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         """The same with the whole batch shape, which the batch shape broadcasts to."""
         if self.noise is not None:
             return self.respond(self.noise)
+        if key is None:
+            raise SiteError(
+                f"{self.template!s}: no handler gives its site a key: run the model by sd.simulate, or under "
+                "handlers.exogenous(model, key)"
+            )
         noise = self.draw_noise(key, shape)
         return self.respond(
             noise if self.anew is None else self._partly(key, shape, noise, self.draw_noise(self.anew, shape))
