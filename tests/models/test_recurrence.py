@@ -1,4 +1,4 @@
-"""Recurrences as sums over ancestors: against states that are carried from token to token, and copied where texts part."""
+"""Recurrences as sums over ancestors: against states that go from token to token, with a copy where texts part."""
 
 from __future__ import annotations
 
