@@ -24,6 +24,14 @@ _HARMLESS = {
     *(
         "init_std",
         "audio_config",
+        "full_attention_interval",
+        "mlp_expansion_factor",
+        "mtp_num_hidden_layers",
+        "mtp_use_dedicated_embeddings",
+        "time_step_floor",
+        "time_step_max",
+        "time_step_min",
+        "time_step_rank",
         "interleave_moe_layer_step",
         "layerdrop",
         "prefix",
@@ -41,6 +49,12 @@ _ECHOES = {
     "hidden_activation": "hidden_act",
     "sliding_window_size": "sliding_window",
     "experts_per_token": "num_experts_per_tok",
+    "block_dim": "hidden_size",
+    "conv_dim": "hidden_size",
+    "conv_dim_out": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "block_norm_eps": "norm_eps",
+    "rms_norm_eps": "layer_norm_epsilon",
 }
 
 

@@ -51,12 +51,17 @@ from .gemma_switches import GEMMA3N, GEMMA3N_FIXED, GEMMA4, GEMMA4_UNIFIED
 from .gemma_tensors import GEMMA3N_TENSORS, GEMMA4_TENSORS, UNREAD
 from .hybrid_switches import (
     FALCON_H1,
+    FALCON_H1_FIXED,
     GRANITE_HYBRID,
+    GRANITE_HYBRID_FIXED,
     LFM2,
+    LFM2_FIXED,
     LFM2_MOE,
     MAMBA2,
     NEMOTRON_H,
+    NEMOTRON_H_FIXED,
     QWEN3_5,
+    QWEN3_5_FIXED,
     QWEN3_5_MOE,
     QWEN3_NEXT,
 )
@@ -106,6 +111,7 @@ from .tensors import (
     STARCODER2_TENSORS,
     Tensor,
 )
+from .tiny_sizes import TINY, TINY_OF
 
 
 @dataclass(frozen=True)
@@ -168,8 +174,8 @@ _MINISTRAL3 = Family(LLAMA | NO_BIAS | {"windows": window_everywhere, "growth": 
 _LLAMA4 = Family(LLAMA4, LLAMA_TENSORS | LLAMA4_TENSORS)
 # Beside layers that predict further tokens, which stand apart.
 _FURTHER = ("mtp.",)
-_QWEN3_5 = Family(QWEN3_5, QWEN3_5_TENSORS, other_parts=_FURTHER)
-_QWEN3_5_MOE = Family(QWEN3_5_MOE, QWEN3_5_MOE_TENSORS, other_parts=_FURTHER, instead=QWEN_EXPERTS_TOGETHER)
+_QWEN3_5 = Family(QWEN3_5, QWEN3_5_TENSORS, other_parts=_FURTHER, fixed=QWEN3_5_FIXED)
+_QWEN3_5_MOE = replace(_QWEN3_5, switches=QWEN3_5_MOE, tensors=QWEN3_5_MOE_TENSORS, instead=QWEN_EXPERTS_TOGETHER)
 _WITH_IMAGES: dict[str, Any] = {
     "prefixes": ("model.language_model.", "language_model.model."),
     "inside": "text_config",
@@ -234,17 +240,23 @@ FAMILIES: dict[str, Family] = {
         fixed=MINIMAX_M2_FIXED,
         further_layers=3,
     ),
-    "lfm2": Family(LFM2, LFM2_TENSORS),
-    "lfm2_moe": Family(LFM2_MOE, LFM2_MOE_TENSORS),
+    "lfm2": Family(LFM2, LFM2_TENSORS, fixed=LFM2_FIXED),
+    "lfm2_moe": Family(LFM2_MOE, LFM2_MOE_TENSORS, fixed=LFM2_FIXED),
     "qwen3_next": Family(QWEN3_NEXT, QWEN3_NEXT_TENSORS, other_parts=_FURTHER),
     "qwen3_5_text": _QWEN3_5,
     "qwen3_5": replace(_QWEN3_5, **_WITH_IMAGES),
     "qwen3_5_moe_text": _QWEN3_5_MOE,
     "qwen3_5_moe": replace(_QWEN3_5_MOE, **_WITH_IMAGES),
-    "granitemoehybrid": Family(GRANITE_HYBRID, GRANITE_HYBRID_TENSORS),
-    "falcon_h1": Family(FALCON_H1, FALCON_H1_TENSORS),
+    "granitemoehybrid": Family(GRANITE_HYBRID, GRANITE_HYBRID_TENSORS, fixed=GRANITE_HYBRID_FIXED),
+    "falcon_h1": Family(FALCON_H1, FALCON_H1_TENSORS, fixed=FALCON_H1_FIXED),
     "mamba2": Family(MAMBA2, MAMBA2_TENSORS, prefixes=("backbone.", "")),
-    "nemotron_h": Family(NEMOTRON_H, NEMOTRON_H_TENSORS, prefixes=("backbone.", "model.", ""), other_parts=_FURTHER),
+    "nemotron_h": Family(
+        NEMOTRON_H,
+        NEMOTRON_H_TENSORS,
+        prefixes=("backbone.", "model.", ""),
+        other_parts=_FURTHER,
+        fixed=NEMOTRON_H_FIXED,
+    ),
     "llama4_text": _LLAMA4,
     # With images: only the text model is read.
     "llama4": replace(
@@ -319,39 +331,6 @@ def read_config(config: Any) -> DecoderConfig:
     return switches
 
 
-_TINY = {
-    "n_embd": 32,
-    "n_layer": 2,
-    "n_head": 4,
-    "n_positions": 256,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "intermediate_size": 48,
-    "moe_intermediate_size": 16,
-    "shared_expert_intermediate_size": 24,
-    "num_experts": 4,
-    "num_local_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_routed_experts": 4,
-    "n_group": 1,
-    "topk_group": 1,
-    "first_k_dense_replace": 1,
-    "kv_lora_rank": 12,
-    "q_lora_rank": 16,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 6,
-    "max_position_embeddings": 256,
-    "hidden_size_per_layer_input": 6,
-    "num_kv_shared_layers": 0,
-    "laurel_rank": 5,
-    "tie_word_embeddings": True,
-}
-
-
 def tiny_config(family: str = "llama", vocab_size: int = 128, **changes: Any) -> DecoderConfig:
     """Switches of a very small model of ``family``, for examples and tests.
 
@@ -363,8 +342,8 @@ def tiny_config(family: str = "llama", vocab_size: int = 128, **changes: Any) ->
     inside = find_family(family).inside
     default = AutoConfig.for_model(family)
     known = (default if inside is None else getattr(default, inside)).to_dict()
-    settings: dict[str, Any] = {name: size for name, size in _TINY.items() if name in known}
-    settings["vocab_size"] = vocab_size
+    settings: dict[str, Any] = {name: size for name, size in TINY.items() if name in known}
+    settings |= {"vocab_size": vocab_size, **TINY_OF.get(family, {})}
     if "vocab_size_per_layer_input" in known:
         settings["vocab_size_per_layer_input"] = vocab_size
     if "per_layer_config" in known:

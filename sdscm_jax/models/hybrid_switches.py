@@ -1,5 +1,5 @@
-"""The switches of families whose layers take from other tokens in several ways: LFM 2, Qwen3-Next and Qwen3.5; and of
-those that have state spaces: Granite 4, Falcon-H1, Mamba 2 and Nemotron-H."""
+"""The switches of families whose layers take from other tokens in several ways: LFM 2, Qwen3-Next, Qwen3.5,
+and with state spaces Granite 4, Falcon-H1, Mamba 2 and Nemotron-H."""
 
 from __future__ import annotations
 
@@ -60,6 +60,15 @@ LFM2 = (
         "mixers": _lfm2_mixers,
     }
 )
+# Options of published files that transformers does not read, with the values that its code stands for.
+LFM2_FIXED = {
+    "block_mlp_init_scale": 1.0,
+    "block_out_init_scale": 1.0,
+    "block_use_swiglu": True,
+    "block_use_xavier_init": True,
+    "conv_use_xavier_init": True,
+    "use_pos_enc": True,
+}
 LFM2_MOE = LFM2 | {
     "mlp_width": key("intermediate_size"),
     "dense": lambda c: tuple(range(min(c.num_dense_layers, c.num_hidden_layers))),
@@ -102,6 +111,7 @@ _QWEN_HYBRID = {
 QWEN3_NEXT = (
     {name: value for name, value in QWEN2_MOE.items() if name != "windows"} | _QWEN_HYBRID | {"rope": partial_rope}
 )
+QWEN3_5_FIXED = {"attn_output_gate": True, "mamba_ssm_dtype": "float32"}
 QWEN3_5 = LLAMA | NO_BIAS | _QWEN_HYBRID | {"rope": _rope_of_text}
 QWEN3_5_MOE = QWEN3_5 | {
     "mlp_width": key("shared_expert_intermediate_size"),
@@ -171,6 +181,9 @@ GRANITE_HYBRID = GRANITE | {
 }
 
 
+GRANITE_HYBRID_FIXED = {"init_method": "mup", "normalization_function": "rmsnorm"}
+
+
 def _falcon_mixers(c: Any) -> tuple[tuple[str, Mixer], ...]:
     # (Heads times their size: transformers sees to it.)
     _unused(c, "mamba_d_ssm", "mamba_chunk_size", "mamba_expand", "num_logits_to_keep")
@@ -204,6 +217,9 @@ FALCON_H1 = LLAMA | {
     "mlp_factors": lambda c: None if set(c.mlp_multipliers) == {1.0} else tuple(map(float, c.mlp_multipliers)),
     "mixers": _falcon_mixers,
 }
+
+
+FALCON_H1_FIXED = {"mamba_use_mlp": True}
 
 
 def _mamba2_mixers(c: Any) -> tuple[tuple[str, Mixer], ...]:
@@ -278,4 +294,10 @@ NEMOTRON_H = LLAMA | {
     "alone": True,
     "experts": _nemotron_experts,
     "mixers": _nemotron_mixers,
+}
+NEMOTRON_H_FIXED = {
+    "auto_map": {
+        "AutoConfig": "configuration_nemotron_h.NemotronHConfig",
+        "AutoModelForCausalLM": "modeling_nemotron_h.NemotronHForCausalLM",
+    },
 }

@@ -22,6 +22,8 @@ MOST_LAYERS = 4096
 MOST = 2**31 - 1
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _SIZES = ("vocab_size", "width", "heads", "kv_heads", "head_dim", "mlp_width", "max_positions")
+# Whose upper end may be none.
+_ENDLESS = "time_step_limit"
 # Files that a checkpoint is read from.
 _READ = (".json", ".safetensors", ".model", ".txt", ".jinja")
 
@@ -45,11 +47,22 @@ def read_json(path: Path) -> dict[str, Any]:
         LoadError: it cannot be read, or is something else.
     """
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
+    def constant(name: str) -> float:
+        if name != "Infinity":
+            raise ValueError(f"{name} is no number")
+        return math.inf
+
+    def endless(value: Any) -> bool:
+        return value == math.inf or (isinstance(value, list) and any(map(endless, value)))
+
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Steps of state spaces may have no upper limit.
+        if any(endless(value) for name, value in pairs if name != _ENDLESS):
+            raise ValueError("Infinity is no number")
+        return dict(pairs)
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=constant, object_pairs_hook=checked)
     except (OSError, ValueError, RecursionError) as error:
         raise LoadError(f"{path} cannot be read: {reason_of(error)}") from error
     if not isinstance(content, dict):
@@ -70,7 +83,7 @@ def check_raw(content: dict[str, Any]) -> None:
                 raise LoadError(f"{name} is an integer from 1 to {MOST_LAYERS}, got {told(value)}")
         elif not abs(value) <= (MOST if isinstance(value, int) else math.inf) or value != value:
             raise LoadError(f"{name} is beyond what a model has: {told(value)}")
-        elif isinstance(value, float) and math.isinf(value):
+        elif isinstance(value, float) and math.isinf(value) and name != _ENDLESS:
             raise LoadError(f"{name} is not finite")
 
 

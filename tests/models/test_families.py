@@ -82,6 +82,9 @@ def test_golden_families_are_all_that_golden_has_not() -> None:
         "gemma4",
         "gemma4_unified",
         "gemma4_unified_text",
+        "qwen3_5",
+        "qwen3_5_moe",
+        "qwen3_5_moe_text",
     } == set(FAMILIES)
     windows = {family: golden(family)[0].config.windows for family in GOLDEN}
     assert {SHORT} <= {w for of_layers in windows.values() for w in of_layers}
@@ -159,6 +162,11 @@ FORGOTTEN: list[tuple[str, dict[str, Any]]] = [
     ("gemma3n_text", {"streams": {"active": 0}}),
     ("gemma3n_text", {"layer_inputs": {"vocabulary": 69}}),
     ("gpt_oss", {"experts": {"alpha": 1.702}}),
+    ("granitemoehybrid", {"mixers": {"limit": (0.0, np.inf)}}),
+    ("falcon_h1", {"mixers": {"gated_first": False}}),
+    ("falcon_h1", {"mixers": {"parts": (1.1, 0.9, 1.3, 0.7, 1.0)}}),
+    ("falcon_h1", {"mixers": {"factors": (0.8, 1.0)}}),
+    ("falcon_h1", {"mlp_factors": (0.7, 1.0)}),
     ("gpt_oss", {"rope": {"yarn": (3.0, 64.0, 2.0, 0.25, True)}}),
 ]
 
@@ -172,6 +180,9 @@ def test_a_forgotten_switch_shows(family: str, change: dict[str, Any]) -> None:
     elif part := {"experts", "streams", "layer_inputs"} & {*change}:
         (part,) = part
         change = {part: replace(getattr(lm.config, part), **change[part])}
+    elif "mixers" in change:
+        own = dict(lm.config.mixers) | {"states": replace(dict(lm.config.mixers)["states"], **change["mixers"])}
+        change = {"mixers": tuple(own.items())}
     elif "rope" in change:
         change = {"rope": tuple(replace(rope, **change["rope"]) for rope in lm.config.rope)}
     other = load(FAMILIES_GOLDEN / family, config=replace(lm.config, **change))

@@ -122,6 +122,7 @@ def test_what_is_published_is_taken(directory: Path) -> None:
     for name in FAMILIES:
         # (Transformers' defaults have no number of DeepSeek V2's chosen experts, and no width of GLM 4.5's heads.)
         own = {"deepseek_v2": {"num_experts_per_tok": 6}, "glm4_moe": {"head_dim": 128}}
+        own["lfm2_moe"] = {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2}
         config = AutoConfig.for_model(name, **own.get(name, {}))
         check_raw(config.to_dict())
         check_switches(read_config(config))
