@@ -53,10 +53,10 @@ class Registry(Sequence[T], Generic[T]):
         base: the class that they all are of.
         what: what one is called in messages.
         group: other packages add theirs under this group of entry points: ``my_name = "my_package.module:MyClass"``.
-        own: those of this package.
+        own: those of this package, and classes that make one for each number.
     """
 
-    def __init__(self, base: Any, what: str, group: str, own: Sequence[T]):
+    def __init__(self, base: Any, what: str, group: str, own: Sequence[T | type[T]]):
         self.base, self.what, self.group = base, what, group
         self._known: dict[str, T] = {}
         self._taking: dict[str, type[T]] = {}

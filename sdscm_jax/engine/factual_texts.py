@@ -42,14 +42,7 @@ class Factual:
         return path(int(self.nodes[text, 0])), self.tokens[text], self.temperatures[text : text + 1].view(np.int32)
 
     def follow(
-        self,
-        pick: Pick,
-        steps: np.ndarray,
-        some: np.ndarray,
-        rows: np.ndarray,
-        which: np.ndarray,
-        count: int,
-        most: int,
+        self, pick: Pick, steps: np.ndarray, some: np.ndarray, rows: np.ndarray, which: np.ndarray, count: int
     ) -> Follow:
         """What picks the next tokens of some texts beside these."""
         most = len(pick.which)

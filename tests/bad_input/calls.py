@@ -254,6 +254,7 @@ PUBLIC: dict[str, Call] = {
         lm=_LM,
         **_REQUEST,
         logp=a(None, m.or_none(m.listed(SITE, empty=True))),
+        particles=a(16, m.count(16)),
         execution=a(None, m.or_none(m.name("staged", "in_graph"))),
         memory=a(None, m.or_none(m.either(m.count()))),
         chunk=a(None, m.or_none(m.count())),
@@ -409,6 +410,7 @@ PUBLIC: dict[str, Call] = {
         fn=_MODEL,
         evidence=a({"rain": "grey"}, EVIDENCE),
         key=_KEY,
+        particles=a(16, m.count(16)),
     ),
     "handlers.counterfactual": _with(
         lambda place, /, **x: run(sd.handlers.counterfactual(**x)),
@@ -416,6 +418,7 @@ PUBLIC: dict[str, Call] = {
         do=a(None, m.or_none(WORLD)),
         evidence=a({"rain": "grey"}, m.or_none(EVIDENCE)),
         worlds=a(lambda: [{"rain": "clear"}], m.or_none(m.listed(WORLD, empty=None))),
+        particles=a(16, m.count(16)),
     ),
     # -- effects --
     **{f"effects.{e.__name__}": effect(e) for e in (effects.ate, effects.att)},

@@ -108,12 +108,13 @@ class exogenous(SiteMessenger):
     def _give_noise(self, msg: dict[str, Any], name: str) -> None:
         """Noise that is at hand, and fresh noise for what interventions redraw."""
         noise = self.noise.get(name)
-        known = noise is not None and takes_noise(msg["fn"])
-        if known:
+        if noise is not None and not takes_noise(msg["fn"]):
+            noise = None
+        if noise is not None:
             msg["fn"] = noise.carried_to(msg["fn"], name)
         for upstream in take_redraws(msg):
             # Noise that is at hand is that of the world of the evidence, with its interventions.
-            if upstream.beside or not known:
+            if upstream.beside or noise is None:
                 redraw(msg, upstream)
 
     def _inside(self, step: tuple[Any, int] | None) -> AbstractContextManager:

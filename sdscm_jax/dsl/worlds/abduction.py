@@ -160,7 +160,8 @@ def abduce(
     """
     run = Runs(fn, dict(evidence), stream(key, "abduction"), args, kwargs or {})
     latent = latent_causes(list(evidence), sites)
-    values, log_prob, ess = {}, None, jnp.float32(jnp.nan)
+    values: dict[str, Array] = {}
+    log_prob, ess = None, jnp.float32(jnp.nan)
     if any(site.kind == "text" for site in latent):
         values, log_prob, ess = particle_values(run, latent, particles)
     elif latent:

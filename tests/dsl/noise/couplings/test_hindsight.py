@@ -124,8 +124,12 @@ def test_two_worlds_texts_have_the_joint_law_of_their_tokens(lm: sd.LanguageMode
         check(texts(notes[:, world]), alone)
 
 
+def told(lm: sd.LanguageModel) -> sd.Phrase:
+    return sd.sample("note", sd.Text(lm, "They said{}!", given=[sky_of(lm)], max_tokens=3, temperature=0.8))
+
+
 def read(lm: sd.LanguageModel) -> sd.Phrase:
-    note = sd.sample("note", sd.Text(lm, "They said{}!", given=[sky_of(lm)], max_tokens=3, temperature=0.8))
+    note = told(lm)
     with numpyro.plate("two", 2):
         sd.sample("more", sd.Text(lm, "And{}", given=[note], max_tokens=2))
     return sd.sample("back", sd.Choice(lm, "She is {}.", ["home", "out"], given=[note], scoring="mean"))
@@ -133,23 +137,24 @@ def read(lm: sd.LanguageModel) -> sd.Phrase:
 
 @pytest.mark.parametrize("coupling", ["maximal", "hindsight(0.6)"])
 def test_staged_and_in_graph_write_the_same(lm: sd.LanguageModel, coupling: str) -> None:
-    model = couple(read, coupling)
-    staged = sd.simulate(model, 3, 24, lm, worlds=WORLDS[1:])
-    graph = sd.simulate(model, 3, 24, lm, worlds=WORLDS[1:], execution="in_graph")
+    staged, graph = (
+        sd.simulate(couple(told, coupling), 3, 24, lm, worlds=WORLDS[1:], execution=how) for how in (None, "in_graph")
+    )
     assert staged.stats["written"] > 0
-    assert (staged.values["more"][:, 0] != staged.values["more"][:, 1]).any()
-    for name in staged.values:
-        np.testing.assert_array_equal(staged.values[name], graph.values[name], err_msg=name)
+    notes = staged.values["note"]
+    assert (notes[:, 0] != notes[:, 1]).any()
+    np.testing.assert_array_equal(notes, graph.values["note"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["maximal", "hindsight(0.6)"])
 def test_every_way_to_run_them_is_one(lm: sd.LanguageModel, coupling: str, tmp_path: Path) -> None:
-    """Chunks, a small pool, a store, a run that goes on, and handlers."""
+    """In graph, chunks, a small pool, a store, a run that goes on, and handlers; plates, and what reads a text."""
     model, run = couple(read, coupling), partial(sd.simulate, worlds=WORLDS)
     staged = run(model, 3, 40, lm)
     store, out = {"chunk": 16, "store": tmp_path / "store"}, {"out": tmp_path / "out", "chunk": 16}
-    for how in (store, out, {"memory": 120 * token_bytes(lm)}):
+    assert (staged.values["more"][:, 0] != staged.values["more"][:, 1]).any()
+    for how in ({"execution": "in_graph"}, store, {"memory": 120 * token_bytes(lm)}, out):
         other = run(model, 3, 40, lm, **how)  # type: ignore[arg-type]
         for name in staged.values:
             np.testing.assert_array_equal(staged.values[name], other.values[name], err_msg=f"{how} {name}")
@@ -165,8 +170,8 @@ def test_every_way_to_run_them_is_one(lm: sd.LanguageModel, coupling: str, tmp_p
 
 def test_a_share_of_all_is_gumbel_and_none_independent(lm: sd.LanguageModel) -> None:
     """Byte for byte; and what is shared at a share is shared at every larger one."""
-    shares = ("independent", "hindsight(0)", "hindsight(0.3)", "hindsight(0.7)", "hindsight(1)", "gumbel")
-    notes = [sd.simulate(couple(walk, share), 2, 400, lm, worlds=WORLDS).values["note"] for share in shares]
+    shares = ("independent", "hindsight(0)", "hindsight(0.5)", "hindsight(1)", "gumbel")
+    notes = [sd.simulate(couple(walk, share), 2, 200, lm, worlds=WORLDS).values["note"] for share in shares]
     np.testing.assert_array_equal(notes[0], notes[1])
     np.testing.assert_array_equal(notes[-1], notes[-2])
     for other in notes:
