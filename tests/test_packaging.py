@@ -52,6 +52,14 @@ def test_workflows_run_the_commands_of_the_readme_and_install_extras_that_exist(
     assert "secrets" not in (ROOT / ".github" / "workflows" / "release.yml").read_text()
 
 
+def test_every_extra_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = page.partition("| `pip install '.[…]'`")[2].partition("\n\n")[0].splitlines()[2:]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])} == {
+        *PROJECT["optional-dependencies"]
+    }
+
+
 def test_the_recipe_has_the_dependencies_of_the_package() -> None:
     recipe = yaml.safe_load((ROOT / "packaging" / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
     assert recipe["context"]["version"] == PROJECT["version"]

@@ -200,7 +200,8 @@ def evaluate(
             style="yellow",
         )
     for estimator, rows in failures:
-        say(f"{estimator} failed {len(rows)} times, first with: {rows['failure'].iloc[0]}", style="yellow")
+        often = "once, with" if len(rows) == 1 else f"{len(rows)} times, first with"
+        say(f"{estimator} failed {often}: {rows['failure'].iloc[0]}", style="yellow")
     say(f"wrote {out}/report.html, {out}/leaderboard.csv and every unit's estimates")
 
 

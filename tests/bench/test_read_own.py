@@ -201,7 +201,7 @@ def test_without_the_extras_it_runs_and_says_what_failed(tmp_path: Path, monkeyp
     ran = CliRunner().invoke(app, arguments)
     assert ran.exit_code == 0, ran.output
     told = " ".join(ran.output.split())
-    assert "random_forest failed 1 times, first with: EstimatorError: random_forest needs scikit-learn" in told
+    assert "random_forest failed once, with: EstimatorError: random_forest needs scikit-learn" in told
     assert "pip install '.[estimators]' (in the clone)" in told
 
 
