@@ -266,7 +266,7 @@ def _nemotron_mixers(c: Any) -> tuple[tuple[str, Mixer], ...]:
         raise LoadError(f"time_step_limit = {c.time_step_limit!r} is not supported (only (0, inf) is)")
     limits = float(c.time_step_min), math.inf
     states = StateSpace(layers["states"], *sizes, *biases, limits, activation=c.mamba_hidden_act)
-    own = {"attention": Heads(layers["attention"]), "states": states, "dense": Alone(layers["dense"])}
+    own: dict[str, Mixer] = {"attention": Heads(layers["attention"]), "states": states, "dense": Alone(layers["dense"])}
     own["sparse"] = Alone(layers["sparse"], sparse=True)
     return tuple((name, mixer) for name, mixer in own.items() if mixer.layers)
 

@@ -20,6 +20,8 @@ are kept, as keys and values are. The sums are over the ancestors of t, so texts
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -34,7 +36,7 @@ _UNIT = 2.0**-12
 _UNSEEN = -1e30
 
 
-def running(sight: Sight, g: Array, stored: Array | None) -> Array:
+def running(sight: Sight, g: Array, stored: Any) -> Array:
     """Running sums of log-decays ``[..., H, T]`` (float32, <= 0): whole numbers and fractions, ``[..., H, T, 2]``.
 
     Only differences count, which a float32 of a long text's whole sum would have to few digits: at -500, one token's is

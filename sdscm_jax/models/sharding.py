@@ -26,6 +26,7 @@ from ..checks import told
 from ..errors import SDSCMError
 from .config import DecoderConfig
 from .experts import EXPERT
+from .mixer_config import Alone, Heads
 
 DATA = "data"
 TENSOR = "tensor"
@@ -108,7 +109,11 @@ def _split_axis(path: str, shape: tuple[int, ...], config: DecoderConfig) -> tup
     if path in _VOCABULARY:
         return 0, shape[0]
     *_, module, kind = ("", *path.split("."))
-    config = next((config.of(mixer) for name, mixer in config.mixers if path.startswith(f"{name}.")), config)
+    mixer = dict(config.mixers).get(path.split(".", 1)[0])
+    if mixer is not None:
+        if not isinstance(mixer, Heads | Alone):
+            return None, 1  # recurrences and convolutions: of all heads, which one convolution goes over
+        config = config.of(mixer)
     # What is split of an expert is its own hidden layer.
     hidden = None if config.experts is None or not path.startswith(_EXPERTS) else config.experts.width
     if module == "latent" or ".latent." in path:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 from transformers import CONFIG_MAPPING, AutoConfig
 from typer.testing import CliRunner
 
 import sdscm_jax as sd
 from sdscm_jax.cli import app
-from sdscm_jax.models.families import FAMILIES, find_family
+from sdscm_jax.models.families import FAMILIES, find_family, read_config
 from sdscm_jax.models.known_models import known_models, most_used, rows
+from sdscm_jax.models.mixer_config import Delta, StateSpace
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
@@ -72,10 +75,17 @@ def _states(name: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", ["qwen3_next", "qwen3_5_text", "falcon_h1", "mamba2"])
-def test_the_page_says_what_states_would_take(name: str) -> None:
-    states, token = _states(name)
-    tokens = f"{states / token:,.0f}" if token else "-"
-    assert f"| `{name}` | {states / 1e6:.1f} | {token / 1e3:.1f} | {tokens} |" in PAGE.read_text(encoding="utf-8")
+def test_the_page_says_what_is_kept_and_what_states_would_take(name: str) -> None:
+    states, attention = _states(name)
+    c = read_config(AutoConfig.for_model(name))
+    token = sum(kept.bytes(jnp.dtype("bfloat16")) for kept in jax.tree.leaves(c.kept))
+    own = next(own for own in dict(c.mixers).values() if isinstance(own, Delta | StateSpace))
+    # To change a state and to read it takes each of its numbers twice, and in the delta rule to read it with the key.
+    delta = isinstance(own, Delta)
+    state = 3 * own.value_heads * own.value_size * own.key_size if delta else 2 * own.inner * own.state
+    even = state * len(own.layers) / own.products(c, 1)
+    figures = f"{token / 1e3:,.1f} | {attention / 1e3:.1f} | {states / 1e6:.1f} | {states / (token - attention):.0f}"
+    assert f"| `{name}` | {figures} | {even:.0f} |" in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_page_has_it() -> None:
