@@ -249,11 +249,11 @@ class Simulation(Shown):
         >>> lm = sd.load_lm()
         >>> def model(lm):
         ...     pdl1 = sd.sample("pdl1", sd.Choice(lm, "The tumor exhibits {} levels of PD-L1.", ["low", "high"]))
-        >>> print(sd.simulate(model, 3, 1, lm, worlds=[{"pdl1": "high"}]).side_by_side())
+        >>> print(sd.simulate(model, 0, 1, lm, worlds=[{"pdl1": "low"}]).side_by_side())
         Unit 0 in 2 worlds
           pdl1
-            factual        The tumor exhibits [low] levels of PD-L1.
-            do(pdl1=high)  The tumor exhibits [high] levels of PD-L1.
+            factual       The tumor exhibits [high] levels of PD-L1.
+            do(pdl1=low)  The tumor exhibits [low] levels of PD-L1.
         """
         unit = count(unit, "unit", SiteError, least=-len(self), most=len(self) - 1)
         named = range(len(self.worlds)) if worlds is None else items(worlds, "worlds", SiteError)

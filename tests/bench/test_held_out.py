@@ -60,7 +60,7 @@ def units(seed: int = 0, n: int = 300, noise: float = 1.0) -> Dataset:
 
 def run(name: str, data: Dataset, how: HeldOut, **more: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
     asked = Settings(held_out=how, **more)
-    table = _fitted(name, KEY, data.encoded("all"), data, asked)
+    table = _fitted(name, KEY, data.encoded("all"), data.texts(), data, asked)
     return table, scored(data, table, (name, "all"), asked.level)
 
 

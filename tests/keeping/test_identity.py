@@ -26,7 +26,7 @@ import sdscm_jax as sd
 from sdscm_jax import testing
 from sdscm_jax.bench import Columns, evaluation, generation
 from sdscm_jax.errors import ResumeError, SDSCMError
-from sdscm_jax.families import Family
+from sdscm_jax.families import Family, Written
 from sdscm_jax.models.training import Batch, train_lm
 from tests.audit.test_keeper import changes, places
 from tests.keeping import registry
@@ -156,6 +156,12 @@ def test_any_argument_of_a_benchmark_that_is_changed_is_another_one(
     assert every_file(benchmark) == before
 
 
+def _told_by_the_model(family: Family) -> Family:
+    """The same with free text in place of options."""
+    luck, *others = family.variables
+    return replace(family, variables=(replace(luck, options=(), written=Written(max_tokens=2)), *others))
+
+
 def test_any_field_of_a_family_that_is_changed_is_another_benchmark(family: Family, benchmark: Path) -> None:
     """Also of its variables and of their sentences; one that no benchmark can be made of is refused for that."""
     before = every_file(benchmark)
@@ -165,6 +171,7 @@ def test_any_field_of_a_family_that_is_changed_is_another_benchmark(family: Fami
         (("Family.treatment",), replace(family, treatment="age", arms=("25", "65"), hidden=("luck",))),
         (("Family.outcome",), replace(family, outcome="sign", outcome_option="up")),
         (("Family.outcome_option",), replace(family, outcome_option="low")),
+        (("FamilyVariable.written",), _told_by_the_model(family)),
     ]
     for names, other in (*by_hand, *changes(family)):
         if other == family:

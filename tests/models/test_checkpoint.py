@@ -112,9 +112,9 @@ def test_unsupported_family(directory: Path) -> None:
 
 
 def test_unsupported_rope(directory: Path) -> None:
-    edit_config(directory, rope_parameters={"rope_type": "proportional", "rope_theta": 10000.0, "factor": 4.0})
+    edit_config(directory, rope_parameters={"rope_type": "stretched", "rope_theta": 10000.0, "factor": 4.0})
     message = fails(directory)
-    assert "'proportional' is not supported" in message
+    assert "'stretched' is not supported" in message
     assert "'llama3'" in message
 
 
