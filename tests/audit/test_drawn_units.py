@@ -106,6 +106,7 @@ def test_effects_past_the_reasoning_and_through_it(law: tuple[np.ndarray, np.nda
         assert result.cells["total"].nunique() == 3
 
 
+@pytest.mark.slow
 def test_what_a_report_shows(tmp_path: Path) -> None:
     spec = AuditSpec.from_dict(CONTENT)
     lm = answering(HALF)

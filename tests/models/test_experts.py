@@ -188,7 +188,7 @@ def test_groups_and_corrections_choose_and_do_not_share(best: int) -> None:
         chex.assert_trees_all_close(shares[token], (1.7 * scores[expected] / scores[expected].sum()).astype("f4"))
 
 
-@pytest.mark.parametrize("family", ["gpt_oss", "deepseek_v3"])
+@pytest.mark.parametrize("family", ["gpt_oss", pytest.param("deepseek_v3", marks=pytest.mark.search)])
 def test_program(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """Staged, in graph and by the plain scorer."""
     check(make_tiny_lm(tiny_tokenizer, family))

@@ -231,7 +231,7 @@ def test_scorings_that_are_no_law_of_text(lm: sd.LanguageModel) -> None:
     assert jnp.isfinite(next(table_batches(lm, FAMILY.member(0, "option"), FRAME, steps=1)).weights).all()
 
 
-@pytest.mark.slow
+@pytest.mark.search
 def test_example(capsys: pytest.CaptureFixture[str]) -> None:
     """The example finds the table's conditional probabilities; and an effect, not the association.
 
