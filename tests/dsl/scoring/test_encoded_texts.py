@@ -101,7 +101,9 @@ def test_it_holds_nothing_that_a_copy_would_take_along(lm: sd.LanguageModel) -> 
     assert not pickle.loads(pickle.dumps(choice._encoded)).scored
 
 
-@pytest.mark.parametrize("program", [pytest.param(looped, marks=pytest.mark.search), pytest.param(model, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "program", [pytest.param(looped, marks=pytest.mark.search), pytest.param(model, marks=pytest.mark.slow)]
+)
 def test_no_tracer_gets_out_of_its_trace(lm: sd.LanguageModel, program: Callable) -> None:
     kept = exogenous(program, jax.random.key(3))
     with jax.check_tracer_leaks():
