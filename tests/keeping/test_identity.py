@@ -48,6 +48,26 @@ def program(lm: Any, shift: Any, first: str = "It is {}.") -> None:
     sd.sample("z", sd.Choice(lm, "So {}.", ["a", "b"], given=[x, y], bias=jax.numpy.stack([shift, 0.0])))
 
 
+def told(lm: Any) -> None:
+    text = sd.sample("text", sd.Text(lm, "It says ({}).", pattern="[ab]", max_tokens=3))
+    sd.sample("x", sd.Choice(lm, "So it is {}.", ["sun", "rain"], given=[text]))
+
+
+@pytest.mark.slow
+def test_another_number_of_particles_is_another_run(tmp_path: Path) -> None:
+    lm = testing.mock_lm(told)
+
+    def run(particles: int) -> None:
+        sd.simulate(told, 0, 2, lm, evidence={"x": "sun"}, particles=particles, out=tmp_path / "run", progress=False)
+
+    run(32)
+    before = every_file(tmp_path)
+    with pytest.raises(ResumeError, match="holds another run"):
+        run(64)
+    run(32)
+    assert every_file(tmp_path) == before
+
+
 def other_program(lm: Any, shift: Any) -> None:
     program(lm, shift, first="There is {}.")
 
@@ -82,7 +102,8 @@ def test_any_argument_of_a_simulation_that_is_changed_is_another_run(tmp_path: P
         "memory": [1 << 25],
         "chunk": [3],
     }
-    assert {*other, "store", "out", "progress"} == named(sd.simulate) | {"args"}
+    # Particles are of runs with unobserved texts: the test below.
+    assert {*other, "store", "out", "progress", "particles"} == named(sd.simulate) | {"args"}
     for name, values in other.items():
         for value in values:
             with pytest.raises(ResumeError, match="holds another run"):
