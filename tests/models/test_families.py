@@ -265,7 +265,7 @@ def test_live(name: str, tmp_path: Path) -> None:
     needs("torch")
     family, settings = MODELS[name]
     model = random_family_model(family, settings, 5)
-    model.save_pretrained(tmp_path, max_shard_size="60KB")
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert (tmp_path / "model.safetensors.index.json").is_file()
     lm, tokens = load(tmp_path), random_tokens(5)
     assert {w for w in lm.config.windows if w is not None} <= {SHORT, LONG}
