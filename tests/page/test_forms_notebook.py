@@ -22,7 +22,8 @@ CLASSES = (
 )
 
 
-@pytest.mark.slow
+# (Building the site, which CI does, compares the same with a kernel.)
+@pytest.mark.search
 def test_cells_show_what_stands_beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a kernel does, without one: a cell's last line is shown, if it is a value, as HTML."""
     monkeypatch.chdir(tmp_path)

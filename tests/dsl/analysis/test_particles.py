@@ -77,7 +77,7 @@ def numbers(data: sd.Simulation, cases: list, world: int = 0) -> np.ndarray:
     return np.array([place[topic, tuple(note)] for topic, note in rows])
 
 
-@pytest.fixture(scope="module", params=[(400, 32), pytest.param((600, 128), marks=pytest.mark.slow)], ids=str)
+@pytest.fixture(scope="module", params=[(400, 32), pytest.param((600, 128), marks=pytest.mark.search)], ids=str)
 def seen(lm: sd.LanguageModel, request: pytest.FixtureRequest) -> sd.Simulation:
     draws, particles = request.param
     how: Any = {"worlds": [{"topic": "sun"}], "draws": draws, "particles": particles}
