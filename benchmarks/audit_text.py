@@ -23,12 +23,13 @@ import pandas as pd
 from measured import provenance
 
 import sdscm_jax as sd
-from sdscm_jax.audit.drawn_units import source_of, units_of
+from sdscm_jax.audit.drawn_units import units_of
 from sdscm_jax.audit.infer import effects_table
 from sdscm_jax.audit.measure import EFFECTS, measure
 from sdscm_jax.audit.roles import roles_of
 from sdscm_jax.audit.spec import AuditSpec
 from sdscm_jax.audit.wordings import draw_wordings
+from sdscm_jax.effects.sampled_source import of_simulation
 from sdscm_jax.families import Family, FamilyVariable
 from sdscm_jax.testing import mock_lm
 
@@ -103,7 +104,7 @@ def audits_of(law: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
         repetition = cell % options.repetitions
         found.append({
             "lm": cell // options.repetitions, "proxy": "word", "level": "new", "wording": repetition,
-            "repetition": repetition, **measure(source_of(part), roles_of(SPEC), 1),
+            "repetition": repetition, **measure(of_simulation(part), roles_of(SPEC), 1),
         })  # fmt: skip
     table = pd.concat(
         [

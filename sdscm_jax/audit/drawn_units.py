@@ -11,7 +11,6 @@ import numpy as np
 
 from ..dsl.handlers.intervention import nested
 from ..dsl.worlds.worlds import World
-from ..effects.sampled_source import Sampled, of_simulation
 from ..engine.plan import plan
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
@@ -50,11 +49,6 @@ def units_of(
     return simulate(
         member, key, draws, lm, worlds=worlds, logp=[roles.outcome], memory=memory, execution="staged", progress=False
     )
-
-
-def source_of(units: Simulation) -> Sampled:
-    """What effects are computed from."""
-    return of_simulation(units)
 
 
 def drawn_tokens(spec: AuditSpec, lm: LanguageModel, wording: Wording, scoring: str, draws: int) -> int:

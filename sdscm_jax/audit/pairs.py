@@ -12,6 +12,7 @@ import numpy as np
 from ..dsl.language.phrase import Phrase
 from ..dsl.language.site import sample
 from ..dsl.language.text import Text
+from ..dsl.language.text_phrase import TextPhrase
 from ..dsl.tables.tabulate import tabulate
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
@@ -155,10 +156,9 @@ def _found(
 def _free_texts(data: Simulation, name: str, unit: int) -> tuple[list[str], list[int]]:
     """What a unit's free text says in every world but the factual one, and where each parts from the first."""
     tokens, phrase = data.values[name][unit, 1:], data.graph[name].phrase
-    assert phrase is not None
-    texts = np.ravel(phrase.at(tokens).text).tolist()
-    differs = tokens != tokens[:1]
-    return texts, np.where(differs.any(1), differs.argmax(1), -1).tolist()
+    assert isinstance(phrase, TextPhrase)
+    said = phrase.at(tokens)
+    return np.ravel(said.text).tolist(), np.asarray(said.first_difference(phrase.at(tokens[:1]))).tolist()
 
 
 def _notes(

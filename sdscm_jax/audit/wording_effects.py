@@ -8,10 +8,10 @@ from typing import Any
 
 from ..dsl.tables.tabulate import Scorer, tabulate
 from ..effects.factors import Network, network
-from ..effects.sampled_source import Sampled
+from ..effects.sampled_source import Sampled, of_simulation
 from ..engine.tabulation import TrieScorer
 from ..models.language_model import LanguageModel
-from .drawn_units import greatest_probabilities, source_of, units_of
+from .drawn_units import greatest_probabilities, units_of
 from .fits_model import check_options
 from .keeper import Keeper
 from .measure import BOUNDS, EFFECTS, compared_couplings, measure, measure_couplings
@@ -59,7 +59,7 @@ def measured(
         if spec.written:
             units = units_of(spec, lm, wording, scoring, draws, seed, scorer.memory)
             check_options(spec, name, options, greatest_probabilities(units, spec.outcome))
-            return source_of(units), int(units.stats["tokens"])
+            return of_simulation(units), int(units.stats["tokens"])
         before = scorer.counts(lm).tokens
         tables = tables_of(spec, lm, wording, scoring, scorer)
         table = tables[spec.outcome].table

@@ -189,7 +189,8 @@ class Dataset:
 
 def is_text(column: pd.Series) -> bool:
     """Are the values of a column texts, each one of its own?"""
-    return not _categorical(column) and not pd.api.types.is_numeric_dtype(column)
+    # (Numbers that pandas holds as objects are numbers; what is neither is an error where it is encoded.)
+    return not _categorical(column) and bool(pd.api.types.is_string_dtype(column))
 
 
 def _categorical(column: pd.Series) -> bool:

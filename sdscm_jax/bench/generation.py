@@ -28,7 +28,7 @@ from ..engine.progress import progress_bar
 from ..engine.simulate import simulate
 from ..engine.simulation import Simulation
 from ..errors import DataError, FamilyError, SDSCMError
-from ..families import Family
+from ..families import Family, Member
 from ..families.declaration import check_roles
 from . import column_names
 from .card import write_card
@@ -100,7 +100,7 @@ def generate(
         ResumeError: ``out`` holds another benchmark (says in what it differs), or a damaged data set; or another call
             is writing there.
         SDSCMError: the disk is full, or a file cannot be written otherwise; the data sets before are kept.
-        DataError, OptionError: there is no such number, scoring or coupling.
+        DataError, OptionError: there is no such number, scoring or coupling; or a free text cannot have that coupling.
         DataError: some data sets cannot be made (says which and why); the others are there.
 
     >>> import tempfile
@@ -129,7 +129,8 @@ def generate(
         family, None if lm is None else str(checks.as_path(lm, "lm")), units, seed, wordings, scoring, coupling
     )
     model = loaded_lm(recipe.lm)
-    picture = graph(family.member(0, scoring), model)
+    # (Before any language-model work: a free text that cannot have the coupling is refused here.)
+    picture = graph(_coupled(family.member(0, scoring), coupling), model)
     what = described(recipe, datasets, model.fingerprint())
     directory = checks.as_path(out, "out")
     refuse_others(directory, "a benchmark")
@@ -157,6 +158,11 @@ def generate(
             f"Data set {first}: {failures[first]}"
         )
     return directory
+
+
+def _coupled(member: Member, coupling: str) -> couple:
+    """A member with the coupling that the card names, at all of its sites."""
+    return couple(member, coupling, [v.name for v in member.family.variables])
 
 
 def _drawn(picture: Graph) -> bytes:
@@ -196,7 +202,7 @@ def dataset_frame(recipe: Recipe, i: int) -> pd.DataFrame:
     """The table of data set i, one row a unit."""
     family, wording = recipe.family, i % recipe.wordings
     member = family.member(wording, recipe.scoring)
-    model = couple(member, recipe.coupling)
+    model = _coupled(member, recipe.coupling)
     worlds = worlds_of(family)
     assert family.treatment
     assert family.arms

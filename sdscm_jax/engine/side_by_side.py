@@ -101,9 +101,11 @@ def side_by_side(graph: Graph, unit: int, labels: Sequence[str], values: dict[st
         # Several of them where the site is in a loop.
         sites.append(name)
         sentences.append(tuple(" ".join(map(str, each)) for each in said))
-        differ = (array != array[:1]).reshape(len(array), -1)
-        one = isinstance(phrase, TextPhrase) and array.ndim == 2
-        parts.append(tuple(int(x.argmax()) if one and x.any() else -1 for x in differ))
+        if isinstance(phrase, TextPhrase) and array.ndim == 2:
+            differ = phrase.at(array).first_difference(phrase.at(array[:1]))
+            parts.append(tuple(np.asarray(differ).tolist()))
+        else:
+            parts.append((-1,) * len(array))
     return SideBySide(unit, tuple(label or "factual" for label in labels), tuple(sites), tuple(sentences), tuple(parts))
 
 

@@ -127,7 +127,8 @@ def test_what_a_report_shows(tmp_path: Path) -> None:
     assert again.pairs == result.pairs
     other = audit(spec, {"it": lm}, draws=21, pairs=0, out=tmp_path / "audit", progress=False)
     assert not other.cells["total"].equals(result.cells["total"])
-    cost = audit_cost(spec, {"it": lm}, draws=20, measure=False)
+    cost = audit_cost(spec, {"it": lm}, draws=20)
+    assert cost["seconds"].iloc[0] > 0
     assert int(cost["tokens"].iloc[0]) >= int(result.lms["tokens"].iloc[0]) / 2
 
 

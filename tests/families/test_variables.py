@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 import sdscm_jax as sd
-from sdscm_jax.bench import evaluate, generate, open_benchmark
-from sdscm_jax.errors import FamilyError
+from sdscm_jax.bench import Dataset, evaluate, generate, open_benchmark
+from sdscm_jax.errors import FamilyError, OptionError
 from sdscm_jax.families import Family, Written
 
 from ..plain import option_log_probs
@@ -107,6 +107,21 @@ def _longer(most: int) -> Content:
     content = copy.deepcopy(CLINIC)
     content["variables"][3]["max_tokens"] = most
     return content
+
+
+def test_a_coupling_that_texts_do_not_have_is_refused(clinic: Family, tmp_path: Path) -> None:
+    """The card names one coupling, so all sites have it."""
+    with pytest.raises(OptionError, match=r"'letter'.*'inverse_cdf'"):
+        generate(clinic, tmp_path / "data", units=4, coupling="inverse_cdf", progress=False)
+    assert not (tmp_path / "data").exists()
+
+
+def test_numbers_that_are_held_as_objects_are_no_texts() -> None:
+    n = np.arange(4)
+    frame = pd.DataFrame({"held": pd.Series([1, 2, 3, 5], dtype=object), "said": ["a", "b", "c", "d"]})
+    data = Dataset("a", "0", frame, (), n % 2, n * 1.0, np.zeros((4, 2)), np.zeros(4), np.full(4, 0.5), n)
+    assert list(data.texts()) == ["said"]
+    np.testing.assert_array_equal(data.encoded(), [[1], [2], [3], [5]])
 
 
 def test_data_sets_have_a_text_for_each_world(clinic: Family, embedded: sd.LanguageModel, tmp_path: Path) -> None:
