@@ -109,6 +109,7 @@ def test_scores_are_those_of_full_forwards(style: str, name: str) -> None:
     chex.assert_trees_all_close(found["again"], found["level"], atol=5e-4)
 
 
+@pytest.mark.slow
 def test_staged_and_tabulated() -> None:
     lm = talking("llama3", "after", "Be brief.")
     worlds = [{"weather": "rainy"}]
@@ -200,6 +201,7 @@ def test_tokens_of_free_text(style: str, template: str) -> None:
             assert whole == truth(lm.tokenizer, lm.chat, texts, said(LEVEL, 0))
 
 
+@pytest.mark.slow
 def test_drawn_text_has_the_probability_of_its_tokens() -> None:
     lm = talking("chatml")
     note = sd.Text(lm, "{}.", max_tokens=6, given=["It is low."])
