@@ -302,3 +302,26 @@ def test_errors() -> None:
         # The template does not follow the given texts, so there is no boundary to warn of.
         warnings.simplefilter("error")
         sd.Choice(lm, "s {}.", ["low", "high"], given=["It"])
+
+
+def test_a_reasoning_within_the_tags_is_no_text_of_an_answer() -> None:
+    """A chat's answers stand behind a closed thought: a text with its tags would be a second one."""
+    made = tokenizer("qwen3")
+    for chat in (Chat(variables={"enable_thinking": False}), Chat(thought=""), Chat(thought="It is low.")):
+        lm = replace(make_tiny_lm(made), codec=ChatCodec(made, chat))
+        for site in (
+            lambda lm: sd.Text(lm, "<think>{}</think>", max_tokens=4),
+            lambda lm: sd.Text(lm, "<think>{}", max_tokens=4),
+            lambda lm: sd.Text(lm, "{}</think>", max_tokens=4),
+            lambda lm: sd.Text(lm, "{}", stop="</think>", max_tokens=4),
+            lambda lm: sd.Text(lm, "{}", stop=[".", "\n</think>"], max_tokens=4),
+            lambda lm: sd.Text(lm, "{}", pattern=["<think>a", "b"], max_tokens=9),
+            lambda lm: sd.Choice(lm, "<think>It is {}.</think>", ["low", "high"]),
+        ):
+            with pytest.raises(sd.TemplateError, match=r"think>' in it.*no site.*Chat\(thought=\.\.\.\)"):
+                site(lm)
+        # The remedy: words of the answer, that the next site is given.
+        reason = sd.Text(lm, "It is so, as {}.", max_tokens=4)
+        sd.Choice(lm, *LEVEL, given=[reason.phrase(jnp.full(4, -1))])
+    # Where no thought is written, they are words as any.
+    sd.Text(talking("chatml"), "<think>{}</think>", max_tokens=4)
