@@ -71,8 +71,5 @@ def _draw_anew(msg: dict[str, Any], mechanism: Any, upstream: Words) -> None:
     else:
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(anew=key))
     if mechanism.noise is not None:
-        fresh = mechanism.draw_noise(key, fn.batch_shape)
-        if not mechanism.coupling.apart:
-            fresh = mechanism._partly(own, fn.batch_shape, mechanism.noise, fresh)
-        noise = jnp.where(done, fresh, mechanism.noise)
+        noise = mechanism._noise_anew(key, own, fn.batch_shape, done)
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(noise=noise))
