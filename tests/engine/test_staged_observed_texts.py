@@ -120,7 +120,7 @@ def test_a_share_of_noise_is_kept_as_in_graph(lm: sd.LanguageModel) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_plates_of_observed_texts(lm: sd.LanguageModel, coupling: str) -> None:
-    worlds = [{"friend": "high"}, {"heat": 0.4}, {"sky": "rain"}]
+    worlds = [{"friend": "high"}, {"heat": 0.7}, {"sky": "rain"}]
     staged, graph = both(couple(friends, coupling), lm, n=3, evidence=OF_FRIENDS, worlds=worlds, draws=3)
     agree(staged, graph)
     assert staged.to_pandas(logp=False)["said[1]"].tolist() == np.repeat([" ok", " ok", " low"], 3).tolist()

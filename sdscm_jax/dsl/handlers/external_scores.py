@@ -51,7 +51,7 @@ class Visit:
 
     @property
     def answer_shape(self) -> tuple[int, ...]:
-        """Shape ``[*shape, K]`` of the answer: scores of the options; or ``[*shape, T]``, tokens of a text or theirs."""
+        """Shape of the answer: ``[*shape, K]``, scores of the options; ``[*shape, T]``, tokens of a text or theirs."""
         return (*self.shape, self.question.answers)
 
     def nothing(self) -> Array:
@@ -69,7 +69,8 @@ class asked(SiteMessenger):
         fn: the model function.
         lms: the language models among its arguments.
         answers: name of a visit -> scores ``[*shape, K]`` of its question's options, zeros where there are
-            none yet; or tokens ``[*shape, T]`` or their log-probabilities. The visits of a site are called by its name and a number.
+            none yet; or tokens ``[*shape, T]`` or their log-probabilities. The visits of a site are called by its name
+            and a number.
 
     Attributes:
         visits: name -> ``Visit``, in the order of the program.

@@ -22,6 +22,7 @@ from ..noise.couplings.base import Coupling, Draws
 from ..noise.couplings.gumbel import Gumbel, truncated_gumbels
 from ..noise.streams import fold_in, gumbels, stream, token_gumbels, uniforms
 from ..scoring.encoding import Encoding, read_along, read_on
+from ..scoring.score_query import Piece
 from ..scoring.template import Template
 from ..scoring.text_buffer import TextBuffer, WrittenText
 from .context import check_written
@@ -228,7 +229,8 @@ class Text(Mechanism):
         if not isinstance(self.noise, Beside):
             return Writing(*self._asked)
         # (Of Gumbels it is numbers that say how many are kept.)
-        return WritingBeside(*self._asked, self.coupling if self.coupling.relative else Gumbel())
+        coupling = self.coupling if self.coupling.relative else Gumbel()
+        return WritingBeside(*self._asked, coupling)
 
     @property
     def reading_query(self) -> Reading:
@@ -236,7 +238,7 @@ class Text(Mechanism):
         return Reading(*self._asked)
 
     @property
-    def _asked(self) -> tuple[Any, ...]:
+    def _asked(self) -> tuple[Tokens, tuple[Piece, ...], tuple[int, ...], Tokens, TokenLaw]:
         return self._start(), self._given_tokens(), self._varying, self._opening, self.law
 
     def writing(self, writer: Writer) -> Text:
