@@ -21,7 +21,8 @@ from ...models.language_model import LanguageModel
 from ..language.choice import Choice
 from ..language.mechanism import Mechanism, with_mechanism
 from ..language.messages import mechanism_at
-from ..language.text import Beside, Text, Writer
+from ..language.text import Text
+from ..language.text_elsewhere import Beside, Writer
 from ..language.text_phrase import PADDING, UNKNOWN, TextPhrase
 from ..language.text_query import Reading, Writing
 from ..noise.streams import key_words

@@ -333,20 +333,6 @@ class Mechanism(dist.Distribution, metaclass=_Offered):
         """Where this is the mechanism of the factual world: noise for another one, if its coupling is relative."""
         return self.posterior_noise(key, value)
 
-    def _noise_anew(self, key: Array, own: Array, shape: tuple[int, ...], done: Array) -> Any:
-        """The noise that is at hand, where an intervention is upstream (``done``) drawn anew as far as it is not kept.
-
-        Args:
-            key: of what is drawn anew.
-            own: of the site.
-            shape: how many draws.
-            done: bool scalar.
-        """
-        fresh = self.draw_noise(key, shape)
-        if not self.coupling.apart:
-            fresh = self._partly(own, shape, self.noise, fresh)
-        return jnp.where(done, fresh, self.noise)
-
     def expand(self, batch_shape: tuple[int, ...]) -> dist.Distribution:
         """This mechanism for the members of plates."""
         return self if tuple(batch_shape) == self.batch_shape else _Expanded(self, tuple(batch_shape))

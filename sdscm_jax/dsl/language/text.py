@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,47 +28,12 @@ from ..scoring.text_buffer import TextBuffer, WrittenText
 from .context import check_written
 from .mechanism import Mechanism
 from .phrase import Phrase
+from .text_elsewhere import Beside, Writer
 from .text_phrase import PADDING, UNKNOWN, TextForm, TextPhrase, text_tokens
 from .text_query import Reading, Writing, WritingBeside
 from .token_law import TokenLaw
 
 Noise = Callable[[Any], Any]
-
-
-class Writer(NamedTuple):
-    """Who writes and reads instead of the language model.
-
-    Attributes:
-        write: takes a text, the key of its noise and a shape of draws; gives tokens ``[*shape, T]``. Noise that is at
-            hand may be ``Beside`` a known text's.
-        read: takes a text and tokens ``[..., T]``; gives the log-probability of each.
-    """
-
-    write: Callable[[Text, Array, tuple[int, ...]], Array]
-    read: Callable[[Text, Array], Array]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Beside:
-    """Noise that is relative to a known text of the same unit: what was observed, or the factual one.
-
-    It is made where it is asked for: who writes elsewhere has no laws of tokens at hand.
-
-    Attributes:
-        text: the site where its text is known.
-        tokens: of that text, int32 ``[..., T]``.
-        key: of the noise's posterior.
-        kept: below an intervention, the share of it that stays, a scalar; None: all of it.
-        own, anew: the keys of the site and of what takes the place of the rest.
-    """
-
-    text: Text
-    tokens: Array
-    key: Array
-    kept: Any = None
-    own: Any = None
-    anew: Any = None
 
 
 @jax.tree_util.register_dataclass
@@ -317,11 +282,6 @@ class Text(Mechanism):
 
     def _relative_noise(self, key: Array, value: Array) -> Any:
         return Beside(self, value, key)
-
-    def _noise_anew(self, key: Array, own: Array, shape: tuple[int, ...], done: Array) -> Any:
-        if self._writer is None or not isinstance(self.noise, Beside):
-            return super()._noise_anew(key, own, shape, done)
-        return replace(self.noise, kept=jnp.where(done, self.coupling.kept, 1.0), own=own, anew=key)
 
     def posterior_noise(self, key: Array, value: Array) -> Any:
         """Noise ``[*batch_shape, T, V]`` given tokens: truncated Gumbels at each token of the text (of a relative
