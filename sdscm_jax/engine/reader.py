@@ -46,10 +46,8 @@ class Reader:
         for lane, share in zip(scorer.places, shares, strict=True):
             starts, rest = scorer.ends(lane, reading, distinct[share, :-further]), distinct[share, -further:]
             own = Known.after(starts, lane.trie, reading.law, rest[:, :-1], rest[:, -1])
-            log_probs, names = (
-                np.zeros(own.tokens.shape, np.float32),
-                [row.tobytes() for row in np.column_stack([starts, rest])],
-            )
+            log_probs = np.zeros(own.tokens.shape, np.float32)
+            names = [row.tobytes() for row in np.column_stack([starts, rest]).astype(np.int32)]
             before = lane.read.setdefault(reading.law, {})
             new = self._without(log_probs, np.arange(len(share)), [before.get(name) for name in names])
             if scorer.store is not None:

@@ -77,6 +77,7 @@ def plain(run: Callable[..., sd.Simulation]) -> sd.Simulation:
     return run()
 
 
+@pytest.mark.slow
 def test_worlds_of_an_observed_text_are_those_in_graph(run: Callable[..., sd.Simulation], plain: sd.Simulation) -> None:
     assert "trie_tokens" in plain.stats
     agree(plain, run(execution="in_graph"))
@@ -103,7 +104,7 @@ def test_couplings(lm: sd.LanguageModel, coupling: str) -> None:
 
 
 def test_a_share_of_noise_is_kept_as_in_graph(lm: sd.LanguageModel) -> None:
-    """One coupling of the slow test above, with less beside it."""
+    """In graph too; one coupling of the slow tests, with less beside it."""
 
     def model(lm: sd.LanguageModel) -> None:
         sky = sd.sample("sky", sd.Choice(lm, "It is {}.", ["sun", "rain"], scoring="uniform"))
@@ -168,6 +169,7 @@ def test_evidence_of_plates_is_as_likely_as_in_graph(lm: sd.LanguageModel) -> No
     np.testing.assert_allclose(staged, graph, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_observation_of_the_program_counts_as_evidence(lm: sd.LanguageModel) -> None:
     def model(lm: sd.LanguageModel) -> None:
         sky = sd.sample("sky", sd.Choice(lm, "It is {}.", ["sun", "rain"]))
@@ -209,6 +211,7 @@ def test_each_distinct_token_once(lm: sd.LanguageModel) -> None:
     )
 
 
+@pytest.mark.slow
 def test_how_texts_are_batched_changes_none(
     run: Callable[..., sd.Simulation], lm: sd.LanguageModel, plain: sd.Simulation
 ) -> None:
@@ -219,6 +222,7 @@ def test_how_texts_are_batched_changes_none(
     assert little.stats["calls"] > plain.stats["calls"]
 
 
+@pytest.mark.slow
 def test_the_store_pays_them_once(run: Callable[..., sd.Simulation], plain: sd.Simulation, tmp_path: Path) -> None:
     first, again = run(store=tmp_path), run(store=tmp_path)
     assert first.stats["tokens"] > again.stats["tokens"] == 0
@@ -227,6 +231,7 @@ def test_the_store_pays_them_once(run: Callable[..., sd.Simulation], plain: sd.S
         np.testing.assert_array_equal(values, plain.values[name])
 
 
+@pytest.mark.slow
 def test_a_lost_part_is_written_again(run: Callable[..., sd.Simulation], tmp_path: Path) -> None:
     whole = run(out=tmp_path, chunk=5)
     table, part = whole.to_pandas(), tmp_path / "part-00001.parquet"
@@ -236,11 +241,13 @@ def test_a_lost_part_is_written_again(run: Callable[..., sd.Simulation], tmp_pat
     assert part.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_plan_is_an_upper_bound(lm: sd.LanguageModel, plain: sd.Simulation) -> None:
     cost = sd.plan(seen, UNITS, lm, evidence=EVIDENCE, worlds=WORLDS, draws=2, measure=False)
     assert plain.stats["tokens"] <= cost.tokens
 
-    # Of a text that is read and not written again it is known what it costs.
+
+def test_a_plan_knows_what_a_text_costs_that_is_only_read(lm: sd.LanguageModel) -> None:
     def model(lm: sd.LanguageModel) -> None:
         sd.sample("note", sd.Text(lm, "We saw{}!", max_tokens=6))
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-if TYPE_CHECKING:
-    from .text import Text
+from .mechanism import Mechanism
 
 
 class Writer(NamedTuple):
@@ -23,8 +22,8 @@ class Writer(NamedTuple):
         read: takes a text and tokens ``[..., T]``; gives the log-probability of each.
     """
 
-    write: Callable[[Text, Array, tuple[int, ...]], Array]
-    read: Callable[[Text, Array], Array]
+    write: Callable[[Any, Array, tuple[int, ...]], Array]
+    read: Callable[[Any, Array], Array]
 
 
 @jax.tree_util.register_dataclass
@@ -42,7 +41,7 @@ class Beside:
         own, anew: the keys of the site and of what takes the place of the rest.
     """
 
-    text: Text
+    text: Mechanism
     tokens: Array
     key: Array
     kept: Any = None
