@@ -16,8 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..dsl.language.token_law import TokenLaw
 from ..dsl.noise.couplings.base import Coupling, Draws
-from ..dsl.noise.couplings.gumbel import Gumbel
-from ..dsl.noise.streams import chosen_key, fold_in, key_of_words, stream, token_gumbels_at, uniforms_at
+from ..dsl.noise.couplings.gumbel import Gumbel, truncated_gumbels
+from ..dsl.noise.streams import chosen_key, fold_in, gumbels_at, key_of_words, stream, token_gumbels_at, uniforms_at
 from ..models.language_model import LanguageModel
 from ..models.pages import Kept, Pages
 from ..models.sharding import DATA, TENSOR, axis_size, over_data, place, replicated
@@ -67,16 +67,35 @@ class Follow:
     """The same of texts whose noise is relative to factual ones.
 
     Attributes:
-        pick: of the texts themselves.
-        rows, which, temperatures, states: of the factual ones, as ``Pick`` has them.
+        pick: of the texts themselves; its noise says how much of the factual one's is kept.
+        rows, which, words, temperatures, states: of the factual ones, as ``Pick`` has them.
         tokens: int32 ``[B]``, the factual tokens; -1 where there is none.
     """
 
     pick: Pick
     rows: np.ndarray
     which: np.ndarray
+    words: np.ndarray
     temperatures: np.ndarray
     states: np.ndarray
+    tokens: np.ndarray
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Along:
+    """Tokens of observed texts, whose log-probabilities are wanted.
+
+    Attributes:
+        rows, which, temperatures, states, steps: as ``Pick`` has them.
+        tokens: int32 ``[B]``.
+    """
+
+    rows: np.ndarray
+    which: np.ndarray
+    temperatures: np.ndarray
+    states: np.ndarray
+    steps: np.ndarray
     tokens: np.ndarray
 
 
@@ -130,7 +149,7 @@ def _edges(lm: LanguageModel, buffer: Array, read: Read, size: int, split: bool)
     return logits[rows, tokens] - jax.nn.logsumexp(logits, axis=-1)[rows]
 
 
-def _log_probs(lm: LanguageModel, buffer: Array, law: TokenLaw, of: Pick | Follow, steps: Array) -> Array:
+def _log_probs(lm: LanguageModel, buffer: Array, law: TokenLaw, of: Pick | Follow | Along, steps: Array) -> Array:
     logits = lm.decoder.logits(buffer[of.rows])[of.which]
     return law.log_probs(logits, jnp.asarray(of.temperatures), jnp.asarray(of.states), steps)
 
@@ -140,28 +159,59 @@ def _picked(lm: LanguageModel, buffer: Array, pick: Pick, law: TokenLaw) -> Arra
     size = lm.config.vocab_size
 
     def noise(words: Array, place: Array, step: Array) -> Array:
-        kept = jax.lax.bitcast_convert_type(words[4], jnp.float32)
-        bits, place = (jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (words, place))
-        own, anew = (fold_in(key_of_words(x), step) for x in (bits[:2], bits[2:4]))
-        return token_gumbels_at(chosen_key(uniforms_at(stream(own, "share"), place) < kept, own, anew), size, place)
+        kept, own, anew = _noise(words, place, step)
+        return token_gumbels_at(chosen_key(kept, own, anew), size, place)
 
-    words, places, steps = map(jnp.asarray, (pick.words, pick.places, pick.steps))
+    words, places, steps = map(jnp.asarray, (pick.words, _unsigned(pick.places), pick.steps))
     return law.chosen(_log_probs(lm, buffer, law, pick, steps), jax.vmap(noise)(words, places, steps), Gumbel())
+
+
+def _unsigned(numbers: Any) -> Array:
+    return jax.lax.bitcast_convert_type(jnp.asarray(numbers), jnp.uint32)
+
+
+def _noise(words: Array, place: Array, step: Array) -> tuple[Array, Array, Array]:
+    """Does a token keep its noise, and the keys of that and of what there is else; ``words`` are those of ``Pick``."""
+    share, bits = jax.lax.bitcast_convert_type(words[4], jnp.float32), _unsigned(words)
+    own, anew = (fold_in(key_of_words(x), step) for x in (bits[:2], bits[2:4]))
+    return uniforms_at(stream(own, "share"), place) < share, own, anew
 
 
 def _followed(lm: LanguageModel, buffer: Array, follow: Follow, what: tuple[TokenLaw, Coupling]) -> Array:
     """The next tokens of texts beside factual ones, int32 ``[B]``."""
     (law, coupling), pick, size = what, follow.pick, lm.config.vocab_size
-    words, places, steps, tokens = map(jnp.asarray, (pick.words, pick.places, pick.steps, follow.tokens))
 
-    def noise(words: Array, place: Array, step: Array, factual: Array, token: Array) -> Any:
-        bits, place = (jax.lax.bitcast_convert_type(x, jnp.uint32) for x in (words, place))
+    def relative(words: Array, place: Array, step: Array, factual: Array, token: Array) -> Any:
         draws = Draws(lambda key: uniforms_at(key, place), lambda key: token_gumbels_at(key, size, place))
-        return coupling.beside(fold_in(key_of_words(bits[:2]), step), draws, factual, token)
+        return coupling.beside(fold_in(key_of_words(_unsigned(words)[:2]), step), draws, factual, token)
 
+    def gumbels(words: Array, place: Array, step: Array, factual: Array, token: Array) -> Array:
+        """As ``Text.posterior_noise``."""
+        kept, own, anew = _noise(words, place, step)
+        fresh = token_gumbels_at(chosen_key(kept, own, anew), size, place)
+        number = place * jnp.uint32(law.form.max_tokens) + step.astype(jnp.uint32)
+        top = gumbels_at(stream(key_of_words(_unsigned(words)[:2]), "top"), number)
+        truncated = truncated_gumbels(fresh, top, factual, jax.nn.one_hot(token, size, dtype=bool))
+        return jnp.where(token < 0, fresh, truncated)
+
+    def shared(known: Array, words: Array, place: Array, step: Array) -> Array:
+        kept, _, anew = _noise(words, place, step)
+        return jnp.where(kept, known, token_gumbels_at(anew, size, place))
+
+    places, steps, tokens = map(jnp.asarray, (_unsigned(pick.places), pick.steps, follow.tokens))
     factual = _log_probs(lm, buffer, law, follow, steps)
-    found = jax.vmap(noise)(words, places, steps, factual, tokens)
+    known = relative if coupling.relative else gumbels
+    found = jax.vmap(known)(jnp.asarray(follow.words), places, steps, factual, tokens)
+    if not coupling.relative:
+        found = jax.vmap(shared)(found, jnp.asarray(pick.words), places, steps)
     return law.chosen(_log_probs(lm, buffer, law, pick, steps), found, coupling)
+
+
+def _told(lm: LanguageModel, buffer: Array, along: Along, law: TokenLaw) -> Array:
+    """Log-probabilities of tokens, float32 ``[B]``; NaN where a token of the vocabulary has none."""
+    log_probs = _log_probs(lm, buffer, law, along, jnp.asarray(along.steps))
+    taken = jnp.take_along_axis(log_probs, jnp.maximum(jnp.asarray(along.tokens), 0)[:, None], axis=-1)[:, 0]
+    return jnp.where(jnp.isnan(log_probs).any(-1), jnp.nan, taken)
 
 
 def _over_lanes(function: Callable, lanes: int) -> Callable:
@@ -175,17 +225,19 @@ def _over_lanes(function: Callable, lanes: int) -> Callable:
     return single
 
 
-_What = int | TokenLaw | tuple[TokenLaw, Coupling] | None
+_What = int | TokenLaw | tuple[TokenLaw, Coupling | None] | None
 
 
 @lru_cache(maxsize=256)
 def _compiled(what: _What, treedef: Any, leaves: tuple, lanes: int, mesh: Mesh | None) -> Any:
-    """A step, a reading of edges (with a size) or of tokens (with a law), compiled for arguments of these shapes."""
+    """A step, a reading of edges (with a size) or tokens (with a law; two: those of texts beside others, or of texts
+    that are there), compiled for arguments of these shapes."""
     function: Callable = _step
     if isinstance(what, int):
         function = partial(_edges, size=what, split=mesh is not None)
     elif isinstance(what, tuple):
-        function = partial(_followed, what=what)
+        law, coupling = what
+        function = partial(_told, law=law) if coupling is None else partial(_followed, what=(law, coupling))
     elif what is not None:
         function = partial(_picked, law=what)
     args = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(s, d, sharding=where) for s, d, where in leaves])
@@ -252,3 +304,7 @@ class Forward:
             what: their law, and the coupling with factual texts.
         """
         return self._run(what, buffer, self._placed(picks))
+
+    def along(self, buffer: Array, tokens: list[Along], law: TokenLaw) -> Array:
+        """Log-probabilities ``[lanes, B]`` of the tokens of observed texts, the same on every device."""
+        return self._run((law, None), buffer, self._placed(tokens))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..dsl.language.token_law import TokenLaw
 from ..dsl.scoring.option_tree import padded
 from ..models.codec import Tokens
 from .hash_table import HashTable
@@ -45,9 +46,11 @@ class Lane:
 
     trie: Trie
     slots: Slots
-    # Ends of a text by node and piece; what was answered, by the number of the tree.
+    # Ends of a text by node and piece; what was answered, by the number of the tree; log-probabilities of tokens of
+    # observed texts by law, and by the node before the text, its tokens and temperature.
     ends: HashTable = field(default_factory=HashTable)
     answers: dict[int, Answers] = field(default_factory=dict)
+    read: dict[TokenLaw, dict[bytes, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

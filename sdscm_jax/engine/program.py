@@ -14,9 +14,9 @@ from jax import Array
 from numpyro.ops.provenance import eval_provenance
 
 from ..dsl.analysis.structure import Site
-from ..dsl.handlers.external_scores import Visit, asked, is_language_model, language_models
+from ..dsl.handlers.external_scores import NotSeparable, Visit, asked, is_language_model, language_models
 from ..dsl.noise.streams import as_key
-from ..dsl.worlds.abduction import LEAST_PARTICLES
+from ..dsl.worlds.abduction import LEAST_PARTICLES, latent_causes
 from ..dsl.worlds.do import in_world
 from ..dsl.worlds.run_worlds import WorldResults, run_once
 from ..models.executable import Lowered, executable
@@ -67,7 +67,17 @@ def separate(run: Run) -> Program:
     Raises:
         NotSeparable: it asks in a way that cannot be taken out.
     """
-    return _separated(_described(run, 1))
+    try:
+        return _separated(_described(run, 1))
+    except NotSeparable as error:
+        causes = latent_causes(run.observed, run.sites) if run.observed else ()
+        if not causes:
+            raise
+        named = " and ".join(repr(site.name) for site in causes)
+        # They are drawn in a loop, where the evidence is asked after for each of their values.
+        raise NotSeparable(
+            f"what is observed has causes that are not, {named}; give evidence on them too, or run it in graph"
+        ) from error
 
 
 def compiled(run: Run, program: Program, size: int) -> Callable[..., Outputs]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..dsl.language.text_query import Writing
+from ..dsl.language.text_query import OfText
 from ..dsl.scoring.contexts import unique_contexts
 from ..dsl.scoring.option_tree import OptionTree, padded
 from ..dsl.scoring.score_query import Context, Question
@@ -82,7 +82,7 @@ class Scorer:
         trie = Trie()
         return Lane(trie, Slots(trie, self.capacity))
 
-    def check(self, question: Question | Writing) -> None:
+    def check(self, question: Question | OfText) -> None:
         """Refuse a question whose text does not fit the pool.
 
         Raises:
@@ -128,7 +128,7 @@ class Scorer:
         """Begin anew, with an empty trie and pool; counts go on."""
         self.places = [self._new_lane() for _ in range(self.lanes)]
 
-    def estimate(self, question: Question | Writing, contexts: np.ndarray) -> int:
+    def estimate(self, question: Question | OfText, contexts: np.ndarray) -> int:
         """Tokens that new answers would add to the pool, at most."""
         return len(unique_contexts(contexts)[0]) * question.own
 

@@ -93,8 +93,8 @@ def simulate(
             the weight is in ``stats``: ``ess_least`` of the worst row, and ``ess_mean``.
         execution: ``"staged"``: site by site over many rows; contexts that units and worlds share are
             scored once, each distinct token is computed once, free texts of all of them are written together.
-            ``"in_graph"``: all in one jitted function. None: staged where the program allows it (evidence on
-            free text, sites in ``scan`` or ``cond``, nested interventions on language that need inference, and
+            ``"in_graph"``: all in one jitted function. None: staged where the program allows it (evidence whose causes
+            are not observed, sites in ``scan`` or ``cond``, nested interventions on language that need inference, and
             language models that are made inside the model do not). Values agree wherever no two options of a
             site, or tokens of a text, tie within rounding (1e-4 nats in float32).
         memory: bytes that keys and values (in graph: one chunk) may take; by default 2 GiB, or half of

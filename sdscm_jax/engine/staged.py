@@ -14,10 +14,11 @@ import numpy as np
 from ..dsl.handlers.external_scores import Visit, language_models
 from ..dsl.language.scores import check_scores
 from ..dsl.language.text_phrase import PADDING
-from ..dsl.language.text_query import Writing
+from ..dsl.language.text_query import Reading, Writing
 from ..dsl.worlds.run_worlds import WorldResults
 from .counts import Counts
 from .program import Outputs, Program, compiled, digest
+from .reader import Reader
 from .run import Explained, Progress, Run, joined
 from .scorer import Scorer
 from .store import Store
@@ -79,6 +80,7 @@ class Staged:
         for visit in program.visits.values():
             self._scorers[visit.lm].check(visit.question)
         self._writers = {i: writer(scorer) for i, scorer in self._scorers.items()}
+        self._readers = {i: Reader(scorer) for i, scorer in self._scorers.items()}
 
     def __call__(self, rows: np.ndarray, progress: Progress = lambda _: None) -> tuple[WorldResults, Explained]:
         """Results of rows, as NumPy arrays ``[R, worlds, ...]``, and how they explain their evidence."""
@@ -148,6 +150,9 @@ class Staged:
             found = self._writers[visit.lm](question, flat, site)
             own: Any = (found != PADDING).sum(-1)
             scorer.counts.written += again * int(own.sum())
+        elif isinstance(question, Reading):
+            found = self._readers[visit.lm](question, flat, site)
+            own = (flat[:, -question.further : -1] != PADDING).sum(-1)
         else:
             own = sum(map(len, question.rows))
             found = question.scoring.scores_on_host(question.tree, scorer.edges(question, flat))

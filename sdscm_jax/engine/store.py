@@ -13,14 +13,14 @@ from safetensors.numpy import load, save
 
 from ..checks import as_path
 from ..dsl.language.text_phrase import PADDING
-from ..dsl.language.text_query import Writing
+from ..dsl.language.text_query import OfText, Reading, Writing, WritingBeside
 from ..dsl.scoring.score_query import Question
 from ..durable import put_sealed, read_sealed, writing
 from ..errors import ResumeError
 from ..models.language_model import LanguageModel
 from .manifest import environment
 
-Asked = Question | Writing
+Asked = Question | Writing | Reading
 
 _KEY = 16
 # Log-probabilities of float32 are rounded; what is farther above 0 is none.
@@ -29,7 +29,7 @@ _ROUNDING = 1e-2
 
 class Store:
     """Log-probabilities by language model, options and the tokens before them; texts by their law, the tokens before
-    them and their noise.
+    them and their noise; log-probabilities of the tokens of observed texts by law, the tokens before them and these.
 
     New ones are held until ``flush``, which writes each file once, whole and with a checksum; several
     processes may share a directory. What other versions of the packages, or other devices, computed is not read.
@@ -123,10 +123,13 @@ def _sound(question: Asked, answers: np.ndarray) -> np.ndarray:
 
 
 def _width(question: Asked) -> int:
-    return question.answers if isinstance(question, Writing) else len(question.tree.edge_rows)
+    return question.answers if isinstance(question, OfText) else len(question.tree.edge_rows)
 
 
 def _digest(question: Asked) -> str:
+    if isinstance(question, WritingBeside | Reading):
+        how = question.coupling if isinstance(question, WritingBeside) else "read"
+        return hashlib.sha256(f"{how} {question.law.digest}".encode()).hexdigest()
     if isinstance(question, Writing):
         return question.law.digest
     tree = question.tree

@@ -15,16 +15,11 @@ import numpy as np
 from ..dsl.language.text_phrase import PADDING, UNKNOWN
 from ..dsl.language.text_query import Writing, WritingBeside
 from ..dsl.scoring.contexts import unique_contexts
-from ..errors import ScoreError
-from .factual_texts import Factual, factual_texts, places_of
 from .forward import Pick
+from .known_texts import Factual, factual_texts, places_of
 from .packing import padded_to
 from .scorer import Lane, Scorer
-
-# Numbers (texts times vocabulary) of one call that picks tokens, and texts in it at most.
-PICKED, MOST_PICKED = 1 << 24, 256
-# Distributions of such a call where few are read, and from how large a vocabulary on that is worth compiling for.
-FEW, LARGE = 8, 1 << 15
+from .token_calls import distributions, no_probabilities, together
 
 
 @dataclass
@@ -54,11 +49,15 @@ class _Texts:
 
     @classmethod
     def begin(cls, lane: Lane, nodes: np.ndarray, own: np.ndarray, length: int, factual: Factual | None) -> _Texts:
-        """Texts that go on from nodes; none has been begun."""
+        """Texts that go on from nodes; none has been begun, and what is the factual text is there."""
         count = len(nodes)
         tokens, zeros = np.full((count, length), PADDING, np.int32), np.zeros(count, np.int64)
-        own = own.astype(np.int32)
-        return cls(lane, nodes, own, tokens, zeros, zeros.copy(), deque(range(count)), factual=factual)
+        waiting, own = np.ones(count, bool), own.astype(np.int32)
+        if factual is not None:
+            waiting = ~factual.same(nodes, own)
+            tokens[~waiting] = factual.known.tokens[~waiting]
+        begun = deque(np.flatnonzero(waiting).tolist())
+        return cls(lane, nodes, own, tokens, zeros, zeros.copy(), begun, factual=factual)
 
     def admit(self, capacity: int) -> None:
         """Begin as many of those that wait as surely fit, however long they and those being written get."""
@@ -78,14 +77,14 @@ class _Texts:
         left = self.tokens.shape[1] - self.steps[texts]
         ends = self.nodes[texts]
         if self.factual is not None:
-            ends = np.concatenate([ends, self.factual.nodes[texts].ravel()])
+            ends = np.concatenate([ends, self.factual.known.nodes[texts].ravel()])
         return len(self.lane.trie.above(np.unique(ends))) + int(left.sum()) <= capacity
 
     def reads(self, some: np.ndarray) -> np.ndarray:
         """The distinct nodes whose distributions are read for the next tokens of some texts."""
         ends = self.nodes[some]
         if self.factual is not None:
-            ends = np.concatenate([ends, self.factual.at(self.steps[some], some, ends)[0]])
+            ends = np.concatenate([ends, self.factual.at(self.steps[some], some, ends)])
         return np.unique(ends)
 
     def take(self, writing: Writing, texts: np.ndarray, tokens: np.ndarray) -> None:
@@ -159,13 +158,13 @@ class Writer:
         if self.scorer.store is None:
             return
         for of_lane in texts:
-            all_texts = np.arange(len(of_lane.nodes))
-            known = self.scorer.store.read(writing, self._keys(of_lane, all_texts, of_lane.nodes))
-            for text, tokens in zip(all_texts, known, strict=True):
+            asked = np.array(of_lane.waiting, np.int64)
+            known = self.scorer.store.read(writing, self._keys(of_lane, asked, of_lane.nodes))
+            for text, tokens in zip(asked, known, strict=True):
                 if tokens is not None:
                     of_lane.tokens[text] = tokens
-            of_lane.waiting = deque(int(i) for i in all_texts if known[i] is None)
-            self.scorer.counts.stored += len(all_texts) - len(of_lane.waiting)
+            of_lane.waiting = deque(int(text) for text, x in zip(asked, known, strict=True) if x is None)
+            self.scorer.counts.stored += len(asked) - len(of_lane.waiting)
 
     def _write(self, writing: Writing, texts: list[_Texts], site: str) -> None:
         """Write all that wait."""
@@ -203,14 +202,13 @@ class Writer:
     ) -> list[tuple[list[np.ndarray], Any]]:
         """Tokens of those texts that go on from the nodes in the buffer: which texts, and tokens on the device."""
         size = self.scorer.lm.config.vocab_size
-        most = max(FEW, min(MOST_PICKED, 1 << max(0, (PICKED // size).bit_length() - 1)))
-        ready = []
+        most, ready = together(size), []
         for of_lane, live, nodes in zip(texts, now, waiting, strict=True):
             there = np.concatenate([*nodes, np.zeros(0, np.int64)])
             rows, here = places_of(of_lane.nodes[live], there)
             beside = rows
             if of_lane.factual is not None:
-                factual, _ = of_lane.factual.at(of_lane.steps[live], live, of_lane.nodes[live])
+                factual = of_lane.factual.at(of_lane.steps[live], live, of_lane.nodes[live])
                 beside, also = places_of(factual, there)
                 here &= also
             rows, beside, some = rows[here], beside[here], live[here]
@@ -220,8 +218,7 @@ class Writer:
         for start in range(0, max(len(some) for *_, some in ready), most):
             parts = [tuple(x[start : start + most] for x in lane) for lane in ready]
             distinct = [[np.unique(rows, return_inverse=True) for rows in both] for *both, _ in parts]
-            widest = max(len(rows) for both in distinct for rows, _ in both)
-            count = FEW if size >= LARGE and widest <= FEW else most
+            count = distributions(size, max(len(rows) for both in distinct for rows, _ in both))
             picks: Any = [
                 _pick(of_lane, some, *own, count, most)
                 for of_lane, (own, _), (*_, some) in zip(texts, distinct, parts, strict=True)
@@ -240,12 +237,8 @@ class Writer:
     def _check(self, writing: Writing, texts: _Texts, some: np.ndarray, tokens: np.ndarray, site: str) -> None:
         bad = np.flatnonzero(tokens == UNKNOWN)
         if bad.size:
-            lm = self.scorer.lm
-            before = lm.codec.decode(tuple(texts.lane.trie.path(int(texts.nodes[some[bad[0]]])).tolist()))
-            named = f"the language model ({lm.config.family}, {lm.fingerprint()[:12]})"
-            raise ScoreError(
-                f"{site}: {named} gives the token after {before!r} no probabilities; are its weights finite?"
-            )
+            before = texts.lane.trie.path(int(texts.nodes[some[bad[0]]]))
+            raise no_probabilities(self.scorer.lm, before, site)
 
 
 def _pick(texts: _Texts, some: np.ndarray, rows: np.ndarray, which: np.ndarray, count: int, most: int) -> Pick:
@@ -284,17 +277,26 @@ class CountingWriter(Writer):
         size = scorer.lm.config.vocab_size
         found = []
         for lane, share in zip(scorer.places, shares, strict=True):
-            ends = scorer.ends(lane, writing, distinct[share, : -writing.further])
-            first, _ = lane.slots.note(lane.trie.above(ends))
+            ends, rest = np.split(distinct[share], [-writing.further], axis=1)
+            ends = scorer.ends(lane, writing, ends)
             # Numbers of the texts, written in tokens; no two have the same.
             numbers = self._counted + share
             digits = np.array([numbers // size ** min(i, 6) % size for i in range(length)], np.int32).T
-            nodes = lane.trie.extend_all(ends, digits, np.full(len(ends), length))
+            new, beside = np.arange(len(share)), 0
+            if isinstance(writing, WritingBeside):
+                factual, own = factual_texts(scorer, lane, writing, rest)
+                same, tokens = factual.same(ends, own), factual.known.tokens
+                digits[same], new = tokens[same], np.flatnonzero(~same)
+                # Each is read again with what is written beside it.
+                beside = int((tokens[new] != PADDING).sum())
+            first, _ = lane.slots.note(lane.trie.above(ends[new]))
+            nodes = lane.trie.extend_all(ends[new], digits[new], np.full(len(new), length))
             lane.slots.note(lane.trie.above(nodes))
-            scorer.counts.trie_tokens += first + len(share) * length
-            scorer.counts.tokens += first + len(share) * length
-            scorer.counts.reads += len(share) * length
-            scorer.counts.contexts += len(share)
+            scorer.counts.trie_tokens += first + len(new) * length
+            scorer.counts.tokens += first + len(new) * length + beside
+            scorer.counts.recomputed += beside
+            scorer.counts.reads += len(new) * length + beside
+            scorer.counts.contexts += len(new)
             found.append(digits)
         self._counted += len(distinct)
         return np.concatenate(found)[which]

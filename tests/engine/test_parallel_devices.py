@@ -57,6 +57,14 @@ def tell(lm):
     return sd.simulate(story, 0, 12, lm, worlds=[{"said": "rain"}], execution="staged", memory=1 << 22)
 
 agree(tell(sharded), tell(lm))
+
+def seen(lm):
+    notes = ["rain", "sun", "rain", "the end"]
+    return sd.simulate(story, 0, 4, lm, evidence={"said": notes}, worlds=[{"z": "a"}], draws=2, execution="staged")
+
+a, b = seen(sharded), seen(lm)
+agree(a, b)
+assert (a.values["said"] == b.values["said"]).all()
 print("done")
 """
 

@@ -183,10 +183,11 @@ def test_patterns(lm: sd.LanguageModel) -> None:
 
 def test_what_stays_in_graph(lm: sd.LanguageModel) -> None:
     def model(lm: sd.LanguageModel) -> None:
-        sd.sample("note", sd.Text(lm, "We saw{}!", max_tokens=4))
+        note = sd.sample("note", sd.Text(lm, "We saw{}!", max_tokens=4))
+        sd.sample("walk", sd.Choice(lm, "She is {}.", ["home", "high"], given=[note]))
 
-    with pytest.raises(sd.SDSCMError, match=r"cannot run staged: site 'note' is free text that there is evidence on"):
-        sd.simulate(model, 0, 2, lm, execution="staged", evidence={"note": " ok"})
+    with pytest.raises(sd.SDSCMError, match=r"cannot run staged: .* causes that are not, 'note'; give evidence"):
+        sd.simulate(model, 0, 2, lm, execution="staged", evidence={"walk": "home"})
 
 
 def test_a_language_model_that_says_nothing(lm: sd.LanguageModel) -> None:

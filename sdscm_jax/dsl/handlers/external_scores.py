@@ -21,9 +21,10 @@ from ...models.language_model import LanguageModel
 from ..language.choice import Choice
 from ..language.mechanism import Mechanism, with_mechanism
 from ..language.messages import mechanism_at
-from ..language.text import Beside, Text
+from ..language.text import Text
+from ..language.text_elsewhere import Beside, Writer
 from ..language.text_phrase import PADDING, UNKNOWN, TextPhrase
-from ..language.text_query import Writing
+from ..language.text_query import Reading, Writing
 from ..noise.streams import key_words
 from ..scoring.score_query import Question
 from .site_messenger import SiteMessenger
@@ -35,7 +36,7 @@ class NotSeparable(SDSCMError):
 
 @dataclass(frozen=True)
 class Visit:
-    """One time that a program needs to know what a language model thinks of a choice, or would write.
+    """One time that a program needs to know what a language model thinks of a choice or a text, or would write.
 
     Attributes:
         site: name of the site.
@@ -45,13 +46,13 @@ class Visit:
     """
 
     site: str
-    question: Question | Writing
+    question: Question | Writing | Reading
     lm: int
     shape: tuple[int, ...]
 
     @property
     def answer_shape(self) -> tuple[int, ...]:
-        """Shape ``[*shape, K]`` of the answer: scores of the options, or ``[*shape, T]``, tokens of a text."""
+        """Shape of the answer: ``[*shape, K]``, scores of the options; ``[*shape, T]``, tokens of a text or theirs."""
         return (*self.shape, self.question.answers)
 
     def nothing(self) -> Array:
@@ -62,14 +63,15 @@ class Visit:
 class asked(SiteMessenger):
     """Run a model whose language models are asked elsewhere.
 
-    Choices are scored from ``answers``, and free texts are taken from them; which contexts they needed them in, and
-    what for, is recorded. A site that nobody asks (it is intervened on, say) is not recorded.
+    Choices and observed texts are scored from ``answers``, and free texts are taken from them; which contexts they
+    needed them in, and what for, is recorded. A site that nobody asks (it is intervened on, say) is not recorded.
 
     Args:
         fn: the model function.
         lms: the language models among its arguments.
         answers: name of a visit -> scores ``[*shape, K]`` of its question's options, zeros where there are
-            none yet; or tokens ``[*shape, T]``. The visits of a site are called by its name and a number.
+            none yet; or tokens ``[*shape, T]`` or their log-probabilities. The visits of a site are called by its name
+            and a number.
 
     Attributes:
         visits: name -> ``Visit``, in the order of the program.
@@ -88,8 +90,8 @@ class asked(SiteMessenger):
         if (mechanism := mechanism_at(msg)) is None:
             return
         if mechanism.kind == "text":
-            write = partial(self._write, msg["name"])
-            msg["fn"] = with_mechanism(msg["fn"], lambda text: text.writing(write))
+            writer = Writer(partial(self._write, msg["name"]), partial(self._read, msg["name"]))
+            msg["fn"] = with_mechanism(msg["fn"], lambda text: text.writing(writer))
             return
         answer = partial(self._answer, msg["name"])
         msg["fn"] = with_mechanism(msg["fn"], lambda choice: choice.asking(answer))
@@ -106,31 +108,31 @@ class asked(SiteMessenger):
             scores = scores - self._asked(f"{site} alone", alone, jnp.zeros((0,), jnp.int32))
         return scores if inside is None else jnp.where(inside[..., None], scores, jnp.nan)
 
-    def _write(self, site: str, text: Text, key: Array | None, shape: tuple[int, ...]) -> Array:
-        if key is None:
-            raise NotSeparable(f"site {site!r} is free text that there is evidence on")
+    def _write(self, site: str, text: Text, key: Array, shape: tuple[int, ...]) -> Array:
+        """Tokens ``[*shape, T]`` of a text."""
+        noise = text.noise
+        if noise is not None and not isinstance(noise, Beside):
+            raise NotSeparable(f"site {site!r} is free text whose noise is at hand for every token")
         given, inside = self._given(site, text)
-
-        def bits(x: Any) -> Array:
-            return jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
-
-        def temperature(of: Text) -> Array:
-            return jnp.broadcast_to(bits(of.temperature), shape)[..., None]
-
-        words, rest = (
-            jax.lax.bitcast_convert_type(key_words(x), jnp.int32)
-            for x in (key, key if text.anew is None else text.anew)
-        )
         place = jnp.arange(math.prod(shape), dtype=jnp.int32).reshape(shape)
-        kept = bits(1.0 if text.anew is None else text.coupling.kept)
-        columns = [words, rest, kept[None], place[..., None], temperature(text)]
-        if isinstance(text.noise, Beside):
-            factual = text.noise.text
-            columns = [self._given(site, factual)[0], text.noise.tokens, *columns, temperature(factual)]
-        columns = [given, *columns]
-        context = jnp.concatenate([jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in columns], axis=-1)
-        tokens = self._asked(site, Visit(site, text.query, self._number(site, text), shape), context)
+        if noise is None:
+            columns = [given, _noise(key, text.anew, text.coupling.kept), place[..., None], _bits(text.temperature)]
+        else:
+            known = noise.text
+            own = _noise(noise.key if noise.own is None else noise.own, noise.anew, noise.kept)
+            columns = [given, self._given(site, known)[0], noise.tokens, own, place[..., None], _bits(text.temperature)]
+            columns += [_noise(noise.key, known.anew, known.coupling.kept), _bits(known.temperature)]
+        tokens = self._asked(
+            site, Visit(site, text.query, self._number(site, text), shape), _side_by_side(columns, shape)
+        )
         return tokens if inside is None else jnp.where(inside[..., None], tokens, UNKNOWN)
+
+    def _read(self, site: str, text: Text, tokens: Array) -> Array:
+        """Log-probabilities ``[..., T]`` of the tokens of a text."""
+        shape = tokens.shape[:-1]
+        columns = [self._given(site, text)[0], tokens, _bits(text.temperature)]
+        visit = Visit(site, text.reading_query, self._number(site, text), shape)
+        return self._asked(site, visit, _side_by_side(columns, shape))
 
     def _number(self, site: str, mechanism: Mechanism) -> int:
         """Number of the language model of a site that is asked here."""
@@ -165,6 +167,23 @@ class asked(SiteMessenger):
         self.visits[name], self.contexts[name] = visit, context
         found = self.answers.get(name)
         return visit.nothing() if found is None else found
+
+
+def _bits(x: Any) -> Array:
+    """Numbers ``[...]`` as int32 ``[..., 1]`` of the same bits as float32."""
+    return jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)[..., None]
+
+
+def _noise(key: Array, anew: Array | None, kept: Any) -> Array:
+    """The words of noise, int32 ``[5]``; see ``Writing``."""
+    keys = key, key if anew is None else anew
+    words = [jax.lax.bitcast_convert_type(key_words(x), jnp.int32) for x in keys]
+    return jnp.concatenate([*words, _bits(1.0 if anew is None else kept)])
+
+
+def _side_by_side(columns: list[Array], shape: tuple[int, ...]) -> Array:
+    """Columns ``[..., m]`` together, int32 ``[*shape, M]``."""
+    return jnp.concatenate([jnp.broadcast_to(x, (*shape, x.shape[-1])).astype(jnp.int32) for x in columns], axis=-1)
 
 
 class _Refuse(Messenger):

@@ -12,6 +12,7 @@ from jax import Array
 
 from ..language.mechanism import mechanism_of, with_mechanism
 from ..language.messages import Upstream, Words
+from ..language.text_elsewhere import Beside
 from ..noise.streams import chosen_key, fold_in, hashed, stream
 from .intervened import keyed, natural_key
 
@@ -71,8 +72,11 @@ def _draw_anew(msg: dict[str, Any], mechanism: Any, upstream: Words) -> None:
     else:
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(anew=key))
     if mechanism.noise is not None:
-        fresh = mechanism.draw_noise(key, fn.batch_shape)
-        if not mechanism.coupling.apart:
-            fresh = mechanism._partly(own, fn.batch_shape, mechanism.noise, fresh)
-        noise = jnp.where(done, fresh, mechanism.noise)
+        if isinstance(mechanism.noise, Beside):
+            noise: Any = mechanism.noise.redrawn(key, own, done)
+        else:
+            fresh = mechanism.draw_noise(key, fn.batch_shape)
+            if not mechanism.coupling.apart:
+                fresh = mechanism._partly(own, fn.batch_shape, mechanism.noise, fresh)
+            noise = jnp.where(done, fresh, mechanism.noise)
         msg["fn"] = with_mechanism(msg["fn"], lambda m: m.replace(noise=noise))

@@ -19,38 +19,21 @@ from ...models.chat import ChatCodec
 from ...models.codec import Tokens
 from ...models.language_model import LanguageModel
 from ..noise.couplings.base import Coupling, Draws
-from ..noise.couplings.gumbel import truncated_gumbels
+from ..noise.couplings.gumbel import Gumbel, truncated_gumbels
 from ..noise.streams import fold_in, gumbels, stream, token_gumbels, uniforms
 from ..scoring.encoding import Encoding, read_along, read_on
+from ..scoring.score_query import Piece
 from ..scoring.template import Template
 from ..scoring.text_buffer import TextBuffer, WrittenText
 from .context import check_written
 from .mechanism import Mechanism
 from .phrase import Phrase
+from .text_elsewhere import Beside, Writer
 from .text_phrase import PADDING, UNKNOWN, TextForm, TextPhrase, text_tokens
-from .text_query import Writing, WritingBeside
+from .text_query import Reading, Writing, WritingBeside
 from .token_law import TokenLaw
 
 Noise = Callable[[Any], Any]
-# Takes a text, the key of its noise (None: noise that is at hand, or the law along a text, is asked for) and a shape
-# of draws; gives tokens ``[*shape, T]``. The noise may be ``Beside`` a factual text's.
-Writer = Callable[["Text", "Array | None", tuple[int, ...]], Array]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Beside:
-    """Noise that is relative to the factual text of the same unit.
-
-    Attributes:
-        text: the site in the factual world.
-        tokens: what was written there, int32 ``[..., T]``.
-        key: of the site.
-    """
-
-    text: Text
-    tokens: Array
-    key: Array
 
 
 @jax.tree_util.register_dataclass
@@ -211,11 +194,23 @@ class Text(Mechanism):
     @property
     def query(self) -> Writing:
         """What is asked of the language model."""
-        what = self._start(), self._given_tokens(), self._varying, self._opening, self.law
-        return WritingBeside(*what, self.coupling) if isinstance(self.noise, Beside) else Writing(*what)
+        if not isinstance(self.noise, Beside):
+            return Writing(*self._asked)
+        # (Of Gumbels it is numbers that say how many are kept.)
+        coupling = self.coupling if self.coupling.relative else Gumbel()
+        return WritingBeside(*self._asked, coupling)
+
+    @property
+    def reading_query(self) -> Reading:
+        """What is asked of it where the text is observed."""
+        return Reading(*self._asked)
+
+    @property
+    def _asked(self) -> tuple[Tokens, tuple[Piece, ...], tuple[int, ...], Tokens, TokenLaw]:
+        return self._start(), self._given_tokens(), self._varying, self._opening, self.law
 
     def writing(self, writer: Writer) -> Text:
-        """This text, written by somebody else: ``writer`` is called for a draw."""
+        """This text, written and read by somebody else."""
         return self.replace(_writer=writer)
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
@@ -223,8 +218,11 @@ class Text(Mechanism):
         tokens = jnp.asarray(self.as_value(value))
         batch = jnp.broadcast_shapes(tokens.shape[:-1], self.batch_shape)
         tokens = jnp.broadcast_to(tokens, (*batch, self.form.max_tokens))
-        log_probs, states = self._along(tokens)
-        taken = jnp.take_along_axis(log_probs, jnp.maximum(tokens, 0)[..., None], axis=-1)[..., 0]
+        if (writer := self._writer) is not None:
+            taken, states = writer.read(self, tokens), self.form.automaton.walk(tokens)
+        else:
+            log_probs, states = self._along(tokens)
+            taken = jnp.take_along_axis(log_probs, jnp.maximum(tokens, 0)[..., None], axis=-1)[..., 0]
         real = tokens != PADDING
         alive = (states[..., :-1] >= 0) & (jnp.asarray(self.form.automaton.ending)[states[..., :-1]] == 0)
         # Tokens up to the end and padding after it, and no token that is not allowed.
@@ -235,8 +233,6 @@ class Text(Mechanism):
 
     def _along(self, tokens: Array) -> tuple[Array, Array]:
         """Log-probabilities ``[..., T, V]`` along tokens, and the states ``[..., T + 1]`` that they pass."""
-        if (writer := self._writer) is not None:
-            writer(self, None, tokens.shape[:-1])
         states = self.form.automaton.walk(tokens)
         logits = read_along(self.lm, self._prompt(), jnp.maximum(tokens, 0), tokens != PADDING)
         temperature = jnp.asarray(self.temperature, jnp.float32)[..., None]
@@ -248,8 +244,7 @@ class Text(Mechanism):
     def _draw(self, key: Array, shape: tuple[int, ...]) -> Array:
         """Draw tokens, int32 ``[*shape, T]``."""
         if (writer := self._writer) is not None:
-            beside = isinstance(self.noise, Beside)
-            return writer(self, self.noise.key if beside else None if self.noise is not None else key, shape)
+            return writer.write(self, key, shape)
         if self.noise is not None:
             return self.respond(self.noise)
         # Noise of one token at a time: that of a whole text would be T x V numbers.
@@ -289,17 +284,18 @@ class Text(Mechanism):
         )
 
     def _relative_noise(self, key: Array, value: Array) -> Any:
-        """Made where it is asked for: who writes elsewhere has no laws of tokens at hand."""
         return Beside(self, value, key)
 
     def posterior_noise(self, key: Array, value: Array) -> Any:
         """Noise ``[*batch_shape, T, V]`` given tokens: truncated Gumbels at each token of the text (of a relative
         coupling what it takes over of each, ``[*batch_shape, T, ...]``).
 
-        What would have been written after its end stays as the prior has it.
+        What would have been written after its end stays as the prior has it. Where somebody else writes, ``Beside``.
         """
         batch = jnp.broadcast_shapes(jnp.shape(value)[:-1], self.batch_shape)
         tokens = jnp.broadcast_to(jnp.asarray(value), (*batch, self.form.max_tokens))
+        if self._writer is not None:
+            return Beside(self, tokens, key)
         log_probs, _ = self._along(tokens)
         if self.coupling.relative:
             size = log_probs.shape[-1]

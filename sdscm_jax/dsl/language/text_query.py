@@ -1,4 +1,7 @@
-"""What a free text asks a language model, apart from the model: the tokens before it, and the law of the next one."""
+"""What a free text asks a language model, apart from the model: the tokens before it, and the law of the next one.
+
+Who has the answers writes a text (``Writing``), or reads one that is observed (``Reading``).
+"""
 
 from __future__ import annotations
 
@@ -54,27 +57,14 @@ class WrittenText:
 
 
 @dataclass(frozen=True)
-class Writing(Context):
-    """The static part of a free text; the answer to it is its tokens.
-
-    Its contexts have seven numbers more, as int32: the two words of a key, those of the key of the noise that is not
-    kept (see ``Coupling.kept``) and the bits of the share that is, the place of the draw among those of these keys, and
-    the bits of a temperature (float32).
+class OfText(Context):
+    """The static part of a free text; the answer to it is a number for each of its tokens.
 
     Attributes:
         law: of the next token.
     """
 
     law: TokenLaw
-
-    own_numbers: ClassVar[int] = 7
-    dtype: ClassVar[str] = "int32"
-    nothing: ClassVar[float] = PADDING
-
-    @property
-    def further(self) -> int:
-        """The seven."""
-        return self.own_numbers
 
     @property
     def answers(self) -> int:
@@ -83,7 +73,7 @@ class Writing(Context):
 
     @property
     def most_contexts(self) -> int:
-        """How many different contexts there may be: each has noise of its own."""
+        """How many different contexts there may be: each has a text, or noise, of its own."""
         return super().most_contexts << 64
 
     @property
@@ -103,14 +93,51 @@ class Writing(Context):
 
 
 @dataclass(frozen=True)
-class WritingBeside(Writing):
-    """The same of a text whose noise is relative to the factual one.
+class Reading(OfText):
+    """The same of a text that is observed; the answer to it is the log-probability of each token, 0 after its end.
 
-    Its contexts have more numbers, after those of what is given: of what is given in the factual world, the tokens of
-    the factual text, the seven of ``Writing``, and the bits of the temperature in the factual world.
+    Its contexts have more numbers, as int32: the tokens, padded with -1, and the bits of a temperature (float32).
+    """
+
+    dtype: ClassVar[str] = "float32"
+    nothing: ClassVar[float] = 0.0
+
+    @property
+    def further(self) -> int:
+        """Those of the tokens, and one."""
+        return self.answers + 1
+
+
+@dataclass(frozen=True)
+class Writing(OfText):
+    """The same of a text that is written; the answer to it is its tokens.
+
+    Its contexts have seven numbers more, as int32: the five words of its noise (of a key, two; of the key of the noise
+    that is not kept, two, see ``Coupling.kept``; and the bits of the share that is), the place of the draw among those
+    of these keys, and the bits of a temperature (float32).
+    """
+
+    noise_numbers: ClassVar[int] = 5
+    own_numbers: ClassVar[int] = 7
+    dtype: ClassVar[str] = "int32"
+    nothing: ClassVar[float] = PADDING
+
+    @property
+    def further(self) -> int:
+        """The seven."""
+        return self.own_numbers
+
+
+@dataclass(frozen=True)
+class WritingBeside(Writing):
+    """The same of a text whose noise is relative to one that is known: observed, or written in the factual world.
+
+    Its contexts have more numbers, after those of what is given: of what the known text is given, its tokens, the seven
+    of ``Writing`` (whose share is of the noise that the known text tells of), and of the known text the five words of
+    its noise and the bits of its temperature.
 
     Attributes:
-        coupling: how the two share noise.
+        coupling: how the two share noise, one that is relative, or ``Gumbel``.
     """
 
     coupling: Coupling
@@ -122,7 +149,7 @@ class WritingBeside(Writing):
 
     @property
     def _rest(self) -> int:
-        return self.answers + self.own_numbers + 1
+        return self.answers + self.own_numbers + self.noise_numbers + 1
 
     def listed(self, contexts: np.ndarray) -> tuple[Self, np.ndarray]:
         """Of both worlds together."""

@@ -126,6 +126,11 @@ def gumbels(key: Array, shape: tuple[int, ...]) -> Array:
     return _gumbels(_words(key), tuple(shape))
 
 
+def gumbels_at(key: Array, places: Array) -> Array:
+    """What ``gumbels`` has at these places (uint32 ``[...]``)."""
+    return _gumbel(_words(key), (jnp.zeros_like(places), places))
+
+
 def option_gumbels(key: Array, options: tuple[str, ...], shape: tuple[int, ...]) -> Array:
     """Standard Gumbel noise of each option, keyed by its text.
 
