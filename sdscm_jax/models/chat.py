@@ -152,6 +152,8 @@ class ChatCodec(Codec):
         self._opening = self._steady(self._said)
         self._given = self._conversation(before + _SAID + after, self.parse(self._said + "x"))
         self._alone = self._conversation(chat.alone, None)
+        # Tags of a thought that is closed where an answer begins.
+        self._thoughts = set(re.findall(r"</(\w+)>\s*$", self._given.text))
         # Behind what the template writes there stands what was thought.
         self._shown, self._closing = self._closing, self._given.text[len(self._said) + 1 :]
         if self.parse(self._given.text)[: len(self._given.kept)] != self._given.kept:
@@ -191,6 +193,7 @@ class ChatCodec(Codec):
         _check(self, given, own)
 
     def _check(self, given: tuple[tuple[str, ...], ...], own: tuple[str, ...]) -> None:
+        self.refuse_thought(own)
         for *texts, answer in combinations((*given, own)):
             told = " ".join(texts)
             named = f"{told!r} and {answer!r}" if texts else repr(answer)
@@ -271,6 +274,22 @@ class ChatCodec(Codec):
         if tag in thought:
             raise LoadError(f"Chat(thought={checks.told(thought)}) ends where it has {tag!r}, which ends a thought")
         return begun + thought + closed
+
+    def refuse_thought(self, texts: Sequence[str]) -> None:
+        """Refuse the tags of a thought in an answer, which stands behind a closed one.
+
+        Raises:
+            TemplateError: names the text and the tag, and says where a reasoning can stand.
+        """
+        for text, tag in (
+            (text, tag) for text in texts for name in self._thoughts for tag in (f"<{name}>", f"</{name}>")
+        ):
+            if tag in text:
+                raise TemplateError(
+                    f"{text!r} has {tag!r} in it, but an answer stands behind a thought that is closed already, and what "
+                    "a model writes within its thought is no site. Write the reasoning as a Text in plain words, without "
+                    "the tags, and give it to the next site; or say a fixed thought: Chat(thought=...)"
+                )
 
     def _refuse_special(self, text: str, error: type[Exception] = TemplateError) -> None:
         for name in self._special:

@@ -80,6 +80,7 @@ def result(
     return sa.audit(spec, lms, wordings=3, out=out, pairs=1), out
 
 
+@pytest.mark.slow
 def test_every_question_has_its_table(result: tuple[sa.AuditResult, Path]) -> None:
     found = result[0]
     assert len(found.cells) == 2 * 3 * 2
@@ -91,6 +92,7 @@ def test_every_question_has_its_table(result: tuple[sa.AuditResult, Path]) -> No
     assert total.to_numpy() == pytest.approx(found.cells.groupby("lm")["total"].mean().to_numpy())
 
 
+@pytest.mark.slow
 def test_a_cell_is_the_effect_in_a_program(
     spec: sa.AuditSpec, lms: dict[str, sd.LanguageModel], result: tuple[sa.AuditResult, Path]
 ) -> None:
@@ -306,6 +308,7 @@ def test_what_it_will_take_is_what_it_took() -> None:
     assert more["tokens"] == pytest.approx(took.lms["tokens"].iloc[0], rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_first_look(tmp_path: Path) -> None:
     file = tmp_path / "weather.yaml"
     file.write_text(yaml.safe_dump({**CONTENT, "scorings": ["mean", "option"]}))

@@ -79,6 +79,7 @@ def answering(law: tuple[np.ndarray, np.ndarray]) -> sd.LanguageModel:
     return mock_lm(Family("twin", variables).member(0), probs={"reason": reason, "answer": answer})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "law",
     [

@@ -293,6 +293,7 @@ def test_one_audit_at_a_time_writes_to_a_directory(kept: tuple[Any, Path]) -> No
         sa.write_audit(out, result)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_error_and_then_the_same_bytes(
     spec: sa.AuditSpec, lm: sd.LanguageModel, kept: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

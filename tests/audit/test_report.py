@@ -55,6 +55,7 @@ def attributes_of(read: Reader, wanted: str) -> list[dict]:
     return [attributes for tag, attributes in read.tags if tag == wanted]
 
 
+@pytest.mark.slow
 def test_stands_on_its_own(page: Path, read: Reader) -> None:
     text = page.read_text(encoding="utf-8")
     assert "://" not in text
@@ -194,6 +195,7 @@ def test_markdown_is_plain(markdown: str) -> None:
     assert "Does a &lt;name> change \\| the \\*decision\\*?" in markdown
 
 
+@pytest.mark.slow
 def test_same_bytes_twice(page: Path, markdown: str, tmp_path: Path) -> None:
     write_report(tmp_path / "again.html", audit())
     write_markdown(tmp_path / "again.md", audit())
@@ -231,6 +233,7 @@ def test_little_was_found(bare: AuditResult, tmp_path: Path) -> None:
         assert "writes freely" not in text
 
 
+@pytest.mark.slow
 def test_no_mediators(tmp_path: Path) -> None:
     spec = SPEC.without("test score", "interview")
     write_report(tmp_path / "r.html", audit(spec=spec))

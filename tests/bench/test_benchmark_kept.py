@@ -57,6 +57,7 @@ def scores(benchmark: Path, out: Path) -> pd.DataFrame:
     return pd.read_csv(out / "scores.csv", dtype={"dataset": str, "wording": str})
 
 
+@pytest.mark.slow
 def test_an_evaluation_again_is_the_same_bytes(benchmark: Path, out: Path, tmp_path: Path) -> None:
     """Times are kept with the estimates; the tables and the page come back from them."""
     copy = tmp_path / "copy"
@@ -155,6 +156,7 @@ def test_a_benchmark_is_read_anew_each_time(benchmark: Path, small: Family, tmp_
     same(found, judge(tmp_path / "elsewhere", tmp_path / "third", covariates=["observed"]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_data_sets_are_read_one_at_a_time(benchmark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only those that the page shows stay, and the one at hand."""

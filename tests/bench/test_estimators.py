@@ -327,6 +327,7 @@ def test_no_limits_where_no_residual_is_left() -> None:
 # Against the libraries themselves
 
 
+@pytest.mark.slow
 def test_nuisances_and_inference_are_those_of_econml() -> None:
     import warnings
 

@@ -40,6 +40,7 @@ def row(result: Evaluation, name: str, setting: str = "all") -> pd.Series:
     return board[(board["estimator"] == name) & (board["covariates"] == setting)].iloc[0]
 
 
+@pytest.mark.slow
 def test_truth_and_noise(result: Evaluation) -> None:
     assert len(result.scores) == 3 * 2 * 7
     for setting in ("all", "observed"):
@@ -52,6 +53,7 @@ def test_truth_and_noise(result: Evaluation) -> None:
         assert row(result, "zero", setting)["pehe"] >= constant["pehe"]
 
 
+@pytest.mark.slow
 def test_the_truth_is_shown_to_oracles_alone(benchmark: Path, tmp_path: Path) -> None:
     """Whatever the methods of another class are called."""
     found = evaluate(
@@ -86,6 +88,7 @@ def test_what_is_written(result: Evaluation, out: Path) -> None:
     assert "00001" in page
 
 
+@pytest.mark.slow
 def test_more_estimators_and_a_killed_run_compute_what_is_missing(
     result: Evaluation, benchmark: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_method_is_flattered_by_units_that_it_has_seen() -> None:
     assert others > 1.1 * seen
 
 
+@pytest.mark.slow
 def test_an_evaluation_says_what_was_held_out_and_is_another_one(benchmark: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     how: dict[str, Any] = {"estimators": "difference_in_means", "covariates": "all", "progress": False}

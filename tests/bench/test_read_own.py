@@ -222,6 +222,7 @@ def test_arms_are_numbers_of_numpy(tmp_path: Path) -> None:
     assert result.leaderboard.set_index("estimator").loc["linear_t", "pehe"] < 0.3
 
 
+@pytest.mark.slow
 def test_effects_that_are_known_are_judged(tmp_path: Path) -> None:
     there = tmp_path / "tables"
     there.mkdir()

@@ -123,6 +123,7 @@ def test_what_is_wrong_in_a_file_of_the_authors_is_named(tmp_path: Path) -> None
         open_benchmark(tmp_path / "own.csv").dataset(0)
 
 
+@pytest.mark.slow
 def test_files_of_one_configuration_are_of_one_wording(tmp_path: Path) -> None:
     """Intervals of a directory of files are those of the extract, not those of as many independent data sets."""
     extract = open_benchmark(shared_path("reference", "data", "gpt2_200x1000.parquet"))

@@ -41,6 +41,7 @@ def exact(lm: sd.LanguageModel) -> effects.Exact:
     return effects.exact(day, lm)
 
 
+@pytest.mark.slow
 def test_average_effect(exact: effects.Exact, lm: sd.LanguageModel) -> None:
     found = effects.ate(exact, "sky", "plan", "sunny", "high")
     for k in (0, 2):

@@ -172,6 +172,7 @@ def test_bounds_are_those_of_tian_and_pearl(
         assert found.bounds[1][0] >= truth.bounds[1][0] - 0.03
 
 
+@pytest.mark.slow
 def test_evidence_below_the_treatment(embedded: sd.LanguageModel) -> None:
     # Of units with t1 and y1: would they have y1 with t0? That is the probability of necessity, here by abduction.
     def model(lm: sd.LanguageModel) -> None:

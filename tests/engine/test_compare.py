@@ -28,6 +28,7 @@ def found(lms: dict[str, sd.LanguageModel]) -> sd.Comparison:
     return sd.compare(day, 0, N, lms)
 
 
+@pytest.mark.slow
 def test_units_are_those_of_simulate(found: sd.Comparison, lms: dict[str, sd.LanguageModel]) -> None:
     for name, lm in lms.items():
         alone = sd.simulate(day, 0, N, lm)

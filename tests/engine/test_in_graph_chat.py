@@ -61,6 +61,7 @@ def test_rows_in_memory(style: str) -> None:
     assert rows_in_memory(sites, 1, (), [lm], memory) <= rows_in_memory(sites, 1, (), [plain(style)], memory)
 
 
+@pytest.mark.slow
 def test_an_audit_that_fits_without_a_chat() -> None:
     spec = replace(sa.audit_spec("hiring"), text=None)
 

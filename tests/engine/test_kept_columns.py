@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pytest
 
 import sdscm_jax as sd
 from sdscm_jax import testing
@@ -27,6 +28,7 @@ def odd(lm: sd.LanguageModel) -> Any:
         return sd.sample("b", sd.Choice(lm, "Then {}.", ["wait", "treat"], given=[a]))
 
 
+@pytest.mark.slow
 def test_resumed_is_never_killed(tmp_path: Path) -> None:
     lm = testing.mock_lm(odd)
     plain: dict[str, Any] = {"worlds": [{"a": "high"}], "progress": False, "chunk": 4}

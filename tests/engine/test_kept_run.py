@@ -55,6 +55,7 @@ def fresh(kept: sd.Simulation) -> sd.Simulation:
     return replace(kept, values=run.values, log_probs=run.log_probs)
 
 
+@pytest.mark.slow
 def test_every_way_to_read_it_gives_the_same(both: tuple[sd.Simulation, sd.Simulation], tmp_path: Path) -> None:
     plain, kept = both
     assert (len(kept), list(kept.values), list(kept.log_probs)) == (14, list(plain.values), list(plain.log_probs))

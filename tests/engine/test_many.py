@@ -48,6 +48,7 @@ def test_every_backend_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest
     pd.testing.assert_frame_equal(pd.read_parquet(direct[0]), one, rtol=5e-4, atol=5e-4)
 
 
+@pytest.mark.slow
 def test_data_set_i_has_key_i(embedded: sd.LanguageModel, tmp_path: Path) -> None:
     many = sd.simulate_many(MODELS[:1] * 2, 0, 6, embedded, out=tmp_path / "many", **OPTIONS)
     for i in range(2):

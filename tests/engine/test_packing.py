@@ -62,8 +62,8 @@ def test_every_token_once_and_after_what_it_looks_at(
     slots.hold(needed)
     slots.take(needed[~resident[needed]])
     sizes = Sizes.of(64, **kind)
+    # What is wanted again is in memory all the while.
     there = resident.copy()
-    there[todo] = False
     slot_of = {int(slots.slot[x]): x for x in range(1, trie.size)}
     done: list[int] = []
     for wave in waves(trie, todo, np.isin(todo, again)):

@@ -671,6 +671,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     finish(tmp_path / "run", 3)
 
 
+@pytest.mark.slow
 def test_killed_before_any_system_call(tmp_path: Path) -> None:
     finish(tmp_path / "undisturbed", 1)
     calls = output(kill_everywhere, tmp_path, 1)
@@ -679,6 +680,7 @@ def test_killed_before_any_system_call(tmp_path: Path) -> None:
         assert contents(tmp_path / str(k)) == contents(tmp_path / "undisturbed"), k
 
 
+@pytest.mark.slow
 def test_killed_at_random(tmp_path: Path) -> None:
     finish(tmp_path / "undisturbed", 30)
     attempts = output(kill_at_random, tmp_path / "run", 20, 30, 0)

@@ -40,6 +40,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["staged", "in_graph"])
 def test_resumed_is_the_same(lm: sd.LanguageModel, tmp_path: Path, execution: str) -> None:
     def run(out: str | None) -> sd.Simulation:

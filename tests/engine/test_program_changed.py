@@ -122,6 +122,7 @@ def test_tables_are_of_what_the_function_says_now(program: Callable) -> None:
     assert compared(after, staged(sd.tabulate(closure(program, state), lm), lm=None))
 
 
+@pytest.mark.slow
 def test_a_policy_is_read_at_the_call() -> None:
     lm, state = testing.mock_lm(words), SimpleNamespace(option=0)
 

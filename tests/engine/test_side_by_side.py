@@ -27,6 +27,7 @@ def data() -> sd.Simulation:
     return sd.simulate(story, 0, 6, mock_lm(story), worlds=WORLDS, progress=False)
 
 
+@pytest.mark.slow
 def test_sentences_are_those_of_the_run(data: sd.Simulation) -> None:
     frame = data.to_pandas(logp=False)
     for unit in range(len(data)):
@@ -59,6 +60,7 @@ def test_what_is_marked_is_what_differs(data: sd.Simulation) -> None:
         assert found.to_pandas().loc["note"].tolist() == list(found.sentences[1])
 
 
+@pytest.mark.slow
 def test_it_is_short_by_itself_and_whole_in_print() -> None:
     def long(lm: sd.LanguageModel) -> None:
         for i in range(12):

@@ -97,6 +97,7 @@ def test_other_worlds_change_nothing(result: sd.Simulation, lm: sd.LanguageModel
     assert list(alone.log_probs) == ["y"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["staged", "in_graph"])
 def test_a_second_run_is_not_compiled_again(lm: sd.LanguageModel, execution: str) -> None:
     def compiled() -> int:
@@ -132,6 +133,7 @@ def test_the_same_in_other_words_is_not_compiled_again(lm: sd.LanguageModel) -> 
     assert executable.cache_info().misses == before + 3
 
 
+@pytest.mark.slow
 def test_arguments(lm: sd.LanguageModel) -> None:
     shifted = sd.simulate(model, 0, 8, lm, 10.0)
     plain = sd.simulate(model, 0, 8, lm)

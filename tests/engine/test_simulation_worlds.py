@@ -27,6 +27,7 @@ def lm() -> sd.LanguageModel:
     return mock_lm(model)
 
 
+@pytest.mark.slow
 def test_worlds_with_one_text_are_two(lm: sd.LanguageModel) -> None:
     worlds = [{"a": "low, b=go"}, {"a": "low", "b": "go"}, {"a": "0"}, {"a": 0}, {"a": nested({"b": "go"})}]
     data = sd.simulate(model, 0, 3, lm, worlds=worlds)
@@ -58,6 +59,7 @@ def test_one_world_is_listed_once(lm: sd.LanguageModel, worlds: list) -> None:
         sd.simulate(model, 0, 3, lm, worlds=worlds)
 
 
+@pytest.mark.slow
 def test_effects_know_a_world_by_what_it_sets() -> None:
     def two(lm: sd.LanguageModel) -> None:
         t = sd.sample("t", sd.Choice(lm, "Treat {}.", ["no", "yes"]))

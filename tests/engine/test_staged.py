@@ -42,6 +42,7 @@ def agree(a: sd.Simulation, b: sd.Simulation, program: Callable | None = None) -
 
 
 # Shrinking would compile programs for minutes.
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(program=programs(max_sites=5), family=st.sampled_from(["llama", "gpt2"]), place=st.integers(0, 4))
 def test_staged_is_in_graph(tiny_tokenizer: PreTrainedTokenizerFast, program: Program, family: str, place: int) -> None:
@@ -87,6 +88,7 @@ def prefixes(lm: sd.LanguageModel, data: sd.Simulation, program: Program) -> int
     return len(found)
 
 
+@pytest.mark.slow
 def test_each_distinct_token_once(gpt2: sd.LanguageModel) -> None:
     data = sd.simulate(CHAIN, 0, 40, gpt2, worlds=[{"x1": "low"}, {"x1": "high"}])
     # x1 is not asked where it is set, but its options are scored in the factual world of every unit.
@@ -95,6 +97,7 @@ def test_each_distinct_token_once(gpt2: sd.LanguageModel) -> None:
     assert data.stats["reference_tokens"] > 20 * data.stats["tokens"]
 
 
+@pytest.mark.slow
 def test_little_memory_costs_tokens_and_changes_nothing(gpt2: sd.LanguageModel) -> None:
     worlds = [{"x1": "low"}, {"x1": "high"}]
     plenty = sd.simulate(CHAIN, 0, 40, gpt2, worlds=worlds)
@@ -107,6 +110,7 @@ def test_little_memory_costs_tokens_and_changes_nothing(gpt2: sd.LanguageModel) 
         sd.simulate(CHAIN, 0, 40, gpt2, memory=20 * token_bytes(gpt2))
 
 
+@pytest.mark.slow
 def test_the_store_pays_once(gpt2: sd.LanguageModel, lm: sd.LanguageModel, tmp_path: Path) -> None:
     first = sd.simulate(CHAIN, 0, 4, gpt2, store=tmp_path)
     again = sd.simulate(CHAIN, 0, 4, gpt2, store=tmp_path)
@@ -184,6 +188,7 @@ def mixed(lm: sd.LanguageModel) -> None:
     sd.sample("c", sd.Choice(lm, "It is {}.", ["low", "25"], given=[mood, b], bias=jnp.array([0.5, 0.0])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -200,6 +205,7 @@ def test_every_kind_of_program(lm: sd.LanguageModel, options: dict[str, Any]) ->
     assert staged.values["a"].shape[2:] == (3,)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_staged_runs_in_graph(lm: sd.LanguageModel) -> None:
     with pytest.raises(sd.SDSCMError, match="did you mean 'staged'"):
         sd.simulate(CHAIN, 0, 3, lm, execution="stagd")

@@ -48,6 +48,7 @@ def check(lm: sd.LanguageModel) -> None:
     assert np.abs(ages - ages[:1]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gemma2"])
 def test_program(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """Random weights, and windows that are far shorter than the texts."""

@@ -116,6 +116,7 @@ def test_worlds_that_say_the_same_cost_nothing(lm: sd.LanguageModel, plain: sd.S
     assert plain.stats["tokens"] - one.stats["tokens"] < one.stats["tokens"]
 
 
+@pytest.mark.slow
 def test_how_texts_are_batched_changes_none(lm: sd.LanguageModel, plain: sd.Simulation) -> None:
     """Chunks; and a pool that holds a few texts at a time, the others waiting until one ends."""
     chunks = sd.simulate(read, 5, UNITS, lm, worlds=WORLDS[:1], chunk=8)
@@ -128,6 +129,7 @@ def test_how_texts_are_batched_changes_none(lm: sd.LanguageModel, plain: sd.Simu
         sd.simulate(read, 5, UNITS, lm, memory=20 * token_bytes(lm))
 
 
+@pytest.mark.slow
 def test_the_store_pays_texts_once(lm: sd.LanguageModel, plain: sd.Simulation, tmp_path: Path) -> None:
     def run(n: int, key: int = 5) -> sd.Simulation:
         return sd.simulate(read, key, n, lm, worlds=WORLDS[:1], store=tmp_path, chunk=8)
@@ -142,6 +144,7 @@ def test_the_store_pays_texts_once(lm: sd.LanguageModel, plain: sd.Simulation, t
     assert run(8, key=6).stats["tokens"] > 0
 
 
+@pytest.mark.slow
 def test_a_lost_part_is_written_again(lm: sd.LanguageModel, tmp_path: Path) -> None:
     options: Mapping[str, Any] = {"worlds": WORLDS[:1], "out": tmp_path, "chunk": 8}
     whole = sd.simulate(read, 5, 20, lm, **options)

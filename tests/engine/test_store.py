@@ -63,6 +63,7 @@ def test_no_damage_changes_a_number(lm: sd.LanguageModel, tmp_path: Path) -> Non
     assert same(first, again)
 
 
+@pytest.mark.slow
 def test_a_file_of_something_else_is_named(lm: sd.LanguageModel, tmp_path: Path) -> None:
     """Whole files with their checksums: of other options, or of no log-probabilities."""
     first = run(lm, tmp_path / "store")

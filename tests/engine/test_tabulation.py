@@ -167,6 +167,7 @@ def test_little_memory_costs_tokens_and_changes_nothing(
         tables(gpt2, TrieScorer(memory=20 * token_bytes(gpt2)))
 
 
+@pytest.mark.slow
 def test_the_pool_grows(gpt2: sd.LanguageModel) -> None:
     """A site of more tokens than the first pool has is computed once."""
     words, long = [f"{a}{b}" for a in "abcdefgh" for b in "xyz"], "We saw that it was so for a very long time, {}."

@@ -124,6 +124,7 @@ def test_numbers_that_are_held_as_objects_are_no_texts() -> None:
     np.testing.assert_array_equal(data.encoded(), [[1], [2], [3], [5]])
 
 
+@pytest.mark.slow
 def test_data_sets_have_a_text_for_each_world(clinic: Family, embedded: sd.LanguageModel, tmp_path: Path) -> None:
     generate(clinic, tmp_path, datasets=1, units=UNITS, seed=3, progress=False)
     table = pd.read_parquet(tmp_path / "data")

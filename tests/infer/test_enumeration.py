@@ -130,6 +130,7 @@ def test_sites_are_summed_out(lm: sd.LanguageModel, joint: Callable, model: Call
         assert values["weather"].shape == (len(WEATHER), 1, 1)
 
 
+@pytest.mark.slow
 def test_elbo_and_potential(lm: sd.LanguageModel, joint: Callable) -> None:
     """What SVI and NUTS maximise is the same sum."""
     model = two_latent

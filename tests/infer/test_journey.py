@@ -86,6 +86,7 @@ def test_notes_before_an_intervention_stay(lm: sd.LanguageModel) -> None:
         chex.assert_trees_all_equal(replayed.values[name][:, 1], natural.values[name][:, 0])
 
 
+@pytest.mark.slow
 def test_a_loop_is_the_law_of_its_steps(lm: sd.LanguageModel, chain: tuple[np.ndarray, np.ndarray]) -> None:
     """Density, and distribution in every world, against a Markov chain that was multiplied out."""
     start, step = chain
@@ -123,6 +124,7 @@ def test_visits_before_an_intervention_stay(lm: sd.LanguageModel) -> None:
     assert not moved[anyway].any()
 
 
+@pytest.mark.slow
 def test_a_loop_under_interventions(lm: sd.LanguageModel) -> None:
     """Worlds of simulate, the handler and NumPyro's own do agree; consistency in every unit."""
     worlds = [{"first": x} for x in LEVELS] + [{"level": lambda natural: (natural.index + 1) % 3}]

@@ -89,6 +89,7 @@ def test_nuts_on_a_table(
     assert exact["bias"][1] < 0.85
 
 
+@pytest.mark.slow
 def test_a_gibbs_sampler_of_a_latent_site(
     lm: sd.LanguageModel, goes_scores: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.slow
 def test_tables_hold_the_scores_of_every_context(lm: sd.LanguageModel, gpt2: sd.LanguageModel, tmp_path: Path) -> None:
     table = sd.tabulate(story, lm, gpt2)
     assert set(table.names) == {"a", "b", "c", "d"}

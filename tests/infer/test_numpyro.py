@@ -101,6 +101,7 @@ def theirs(lm: sd.LanguageModel, posterior: dict | None, **kwargs: object) -> di
     return run(lm, posterior)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predictive", [ours, theirs], ids=["sdscm", "numpyro"])
 def test_predictive(lm: sd.LanguageModel, scores: tuple, predictive: Callable) -> None:
     prior = jax.tree.map(np.asarray, predictive(lm, None, num_samples=DRAWS))

@@ -52,6 +52,7 @@ def margins(lm: sd.LanguageModel) -> np.ndarray:
     return np.array([np.subtract(*option_log_probs(lm, text, "My friend goes for {}.", PLACE)) for text in context])
 
 
+@pytest.mark.slow
 def test_temperature_and_bias(lm: sd.LanguageModel, margins: np.ndarray) -> None:
     """Two parameters, two frequencies: the fit is exact, and known in closed form."""
     data = observe(0, 300)
@@ -87,6 +88,7 @@ def test_temperature_and_bias(lm: sd.LanguageModel, margins: np.ndarray) -> None
     assert abs(before - by_data) > 0.1
 
 
+@pytest.mark.slow
 def test_an_adapter_moves_effects(lm: sd.LanguageModel) -> None:
     adapter = sd.LowRank(lm, 2, targets=["query", "value", "out"])
     train, held_out = observe(0, 128), observe(1, 512)

@@ -150,6 +150,7 @@ def benchmark(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_any_argument_of_a_benchmark_that_is_changed_is_another_one(
     family: Family, benchmark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +259,7 @@ def test_any_argument_of_an_evaluation_that_is_changed_is_refused_or_as_fresh(
         pd.testing.assert_frame_equal(run("out", **changed), run(f"fresh {number}", **changed))
 
 
+@pytest.mark.slow
 def test_any_other_reading_of_ones_own_tables_is_another_evaluation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +319,7 @@ def other_batches(batch: Batch) -> Iterator[Batch]:
         yield batch._replace(**{name: other})
 
 
+@pytest.mark.slow
 def test_any_field_of_a_batch_that_is_changed_is_another_training(tmp_path: Path) -> None:
     """(What else a training is given: ``models/test_training_runs``.)"""
     rows = [registry._batch(0), registry._batch(1)]

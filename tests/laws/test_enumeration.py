@@ -8,6 +8,7 @@ import itertools
 import chex
 import jax
 import numpy as np
+import pytest
 
 import sdscm_jax as sd
 
@@ -50,6 +51,7 @@ def exact(lm: sd.LanguageModel, intervention: dict[str, str]) -> np.ndarray:
     return total
 
 
+@pytest.mark.slow
 def test_worlds_average_to_interventional_distributions(lm: sd.LanguageModel) -> None:
     worlds = [{"b": "low"}, {"b": "high"}, {"a": "rain", "c": "Bob"}]
     result = sd.simulate(model, jax.random.key(11), UNITS, lm, worlds=worlds, logp=[])

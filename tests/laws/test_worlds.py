@@ -49,6 +49,7 @@ def test_worlds(
     assert (stable(worlds) > 0) == any(parse_coupling(coupling).stable for coupling in below)
 
 
+@pytest.mark.slow
 @given(program=programs(max_sites=5), data=st.data(), seed=st.integers(0, 3))
 @few
 def test_abduction(tiny_tokenizer: PreTrainedTokenizerFast, program: Program, data: st.DataObject, seed: int) -> None:
@@ -80,10 +81,12 @@ def test_listing_options_otherwise_changes_no_value(lm: sd.LanguageModel, progra
 THREE = Program(((), (0,), (0, 1)), (("sun", "rain"), ("low", "high", "home"), ("Bob", "25")), ("It is {}.",) * 3)
 
 
+@pytest.mark.slow
 def test_a_unit_depends_on_nothing_but_its_number(lm: sd.LanguageModel) -> None:
     check_independence(THREE, 1, lm, units=20, chunks=[1, 7, 20])
 
 
+@pytest.mark.slow
 def test_eager_is_staged(lm: sd.LanguageModel) -> None:
     assert check_execution(THREE, 3, lm, units=4, ways=["eager"]) == ("staged", "eager")
 

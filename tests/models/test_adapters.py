@@ -295,6 +295,7 @@ def test_low_rank_kernels(model: sd.LanguageModel) -> None:
     assert {t for t in targets if (after[f"blocks.{t}.kernel"] != before[f"blocks.{t}.kernel"]).any()} == set(targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [None, pytest.param("int8", marks=pytest.mark.slow)])
 def test_low_rank_where_layers_differ(lm: sd.LanguageModel, weights: str | None) -> None:
     """Each kind of layers has a change of its own; what a layer has beside its projections is none of them."""
@@ -349,6 +350,7 @@ def observed(seed: int, units: int) -> tuple[np.ndarray, np.ndarray]:
     return weather, (rng.random(units) > np.array([0.9, 0.2])[weather]).astype(int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fixture", "name"), [("lm", "soft prompt"), ("gpt2", "low rank"), ("lm", "full weights")])
 def test_svi_fits_choices(request: pytest.FixtureRequest, fixture: str, name: str) -> None:
     lm: sd.LanguageModel = request.getfixturevalue(fixture)

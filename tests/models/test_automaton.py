@@ -209,6 +209,7 @@ def stopped(text: bytes, stop: tuple[str, ...]) -> int | None:
     return 1 + max((j for j, s in enumerate(stop) if text.endswith(s.encode())), key=lambda j: (len(stop[j]), -j))
 
 
+@pytest.mark.slow
 @some
 @given(stop=st.lists(st.text("abcé", min_size=1, max_size=5), max_size=4).map(tuple), eos=st.booleans())
 def test_stop_strings(stop: tuple[str, ...], eos: bool) -> None:

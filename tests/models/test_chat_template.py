@@ -70,7 +70,6 @@ LOOKS_AT_BOTH = (
     [
         (R1, Chat(), ("It is low.",), "<think>\nLow.\n</think>\n\nYes"),
         (R1, Chat(), (), "a</think>b"),
-        (QWEN3, Chat(variables={"enable_thinking": False}), ("It is low.",), "<think>\nLow.\n</think>\n\nYes"),
         (QWEN3, Chat(variables={"enable_thinking": False}), ("It is low.",), "\nYes"),
         (turns(user="{{ m.content.strip('\n') }}"), Chat(user="{}"), ("\nIt is low.",), "Yes"),
         (turns(user="{{ m.content.strip('\n') }}"), Chat(user="{}"), ("It is low.", "So\n"), "Yes"),

@@ -18,6 +18,7 @@ from .make_golden import MODELS, random_model
 TEXTS = ["She is 25 years old.", "It is low.", "My friend goes for a run. The weather outside is sunny.", "It"]
 
 
+@pytest.mark.slow
 def test_texts_of_any_length_are_pooled(lm: sd.LanguageModel) -> None:
     mean, last = (lm.embed(TEXTS, pool=pool) for pool in ("mean", "last"))
     assert (mean.shape, mean.dtype) == ((4, lm.config.width), np.float32)

@@ -139,6 +139,7 @@ def test_tokens_of_a_vmap_are_those_of_a_batch() -> None:
     chex.assert_trees_all_close(own(twice, x[0])[0], expected[0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tiled", [True, False])
 def test_gradients(tiled: bool) -> None:
     """Of tokens, scores and parameters: those of the plain formula."""
@@ -188,6 +189,7 @@ def test_groups_and_corrections_choose_and_do_not_share(best: int) -> None:
         chex.assert_trees_all_close(shares[token], (1.7 * scores[expected] / scores[expected].sum()).astype("f4"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt_oss", pytest.param("deepseek_v3", marks=pytest.mark.search)])
 def test_program(family: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """Staged, in graph and by the plain scorer."""
@@ -221,6 +223,7 @@ def test_int8(family: str, tmp_path: Path) -> None:
     chex.assert_trees_all_close(one.logits(tokens), other.logits(tokens), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [None, "int8"])
 def test_what_is_fitted(weights: str | None, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """Experts learn with the rest; beside int8 ones a change of low rank does, of the router too."""

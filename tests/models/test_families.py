@@ -71,6 +71,7 @@ encode_rows = jax.jit(lambda lm, *arguments: lm.decoder.encode_rows(*arguments))
 # -- logits ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_golden_families_are_all_that_golden_has_not() -> None:
     assert {
         *GOLDEN,

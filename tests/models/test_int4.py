@@ -105,6 +105,7 @@ def test_a_layer_is_that_of_its_dequantized_kernel(dtype: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_loaded(directory: Path, small: sd.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels of the layers are rounded, the rest is as it was; piece by piece, and in bfloat16, alike."""
     plain, got = arrays(sd.load_lm(directory)), arrays(small)
@@ -144,6 +145,7 @@ def test_low_rank_adds_what_it_adds_to_floats(small: sd.LanguageModel, tmp_path:
         small.save(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_experts(tmp_path: Path) -> None:
     """Kernels of experts are rounded as the others are."""
     config = tiny_config("mixtral")

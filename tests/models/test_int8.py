@@ -228,6 +228,7 @@ def small(lm: sd.LanguageModel) -> sd.LanguageModel:
     return sd.LanguageModel(nnx.from_flat_state(flat), graph, lm.codec)
 
 
+@pytest.mark.slow
 def test_programs_run_as_with_floats(small: sd.LanguageModel) -> None:
     """Staged, in graph and tabulated."""
     worlds = [{"weather": "low"}]
@@ -250,6 +251,7 @@ def disturbed(adapter: LowRank, seed: int) -> LowRank:
     return adapter.with_params(jax.tree.unflatten(tree, noisy))
 
 
+@pytest.mark.slow
 def test_low_rank_adds_what_it_adds_to_floats(small: sd.LanguageModel) -> None:
     """Once and twice, on the same and on other projections; the integers stay as they are."""
     floats = of_floats(small)
@@ -268,6 +270,7 @@ def test_low_rank_adds_what_it_adds_to_floats(small: sd.LanguageModel) -> None:
         LowRank(sd.random_lm(tiny_config("llama", width=16), small.tokenizer), 2)(small)
 
 
+@pytest.mark.slow
 def test_fitting_beside_int8_weights(small: sd.LanguageModel) -> None:
     row = np.asarray(small.codec.encode("The weather outside is sunny."))[None]
     batch = Batch(row, np.arange(row.shape[1])[None], np.ones_like(row), np.ones(row.shape, np.float32))

@@ -192,6 +192,7 @@ def test_keys_and_all_dtypes_are_kept(tmp_path: Path) -> None:
         kept.latest({"key": jnp.zeros(2)})
 
 
+@pytest.mark.slow
 def test_two_trainings_at_a_time(lm: sd.LanguageModel, tmp_path: Path) -> None:
     def on_step(step: int, loss: float, current: Any) -> None:
         with pytest.raises(ResumeError, match="another process, or another call"):
@@ -201,6 +202,7 @@ def test_two_trainings_at_a_time(lm: sd.LanguageModel, tmp_path: Path) -> None:
     run(lm, tmp_path, steps=1)
 
 
+@pytest.mark.slow
 def test_a_training_on_a_full_disk(lm: sd.LanguageModel, tmp_path: Path) -> None:
     whole = run(lm, tmp_path / "whole")
     need = sum(p.stat().st_size for p in (tmp_path / "whole" / "steps").iterdir())

@@ -64,6 +64,7 @@ def test_targets_are_the_mechanisms(embedded: sd.LanguageModel, writers: list[Do
     assert abs(drawn.mean() - even.mean()) > 20 * error.std() / np.sqrt(len(error))
 
 
+@pytest.mark.slow
 def test_another_training_compiles_nothing(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """Of other weights, by an optimizer that was made anew; one of another rate is compiled, and is another."""
     row = np.arange(8)[None] % 5

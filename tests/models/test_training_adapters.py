@@ -68,6 +68,7 @@ class Scaled(Adapter):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [None, 0.9])
 def test_small_steps_are_kept_in_bfloat16(lm: sd.LanguageModel, average: float | None) -> None:
     """Of 20 steps of 5e-4 bfloat16 keeps none where a weight is 1; all add up to more than it rounds away.
@@ -87,6 +88,7 @@ def test_small_steps_are_kept_in_bfloat16(lm: sd.LanguageModel, average: float |
         assert (before != after)[before >= 1].mean() > 0.5
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_is_that_in_float32(lm: sd.LanguageModel) -> None:
     """Up to the rounding of weights and activations: the loss falls as far by steps that are all too small."""
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), lm)
@@ -131,6 +133,7 @@ def test_loss_behind_a_prompt_is_that_of_real_tokens(request: pytest.FixtureRequ
         np.testing.assert_allclose(own, expected[len(text) - len(own) :], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_soft_prompt_is_trained_alone(lm: sd.LanguageModel) -> None:
     batches = batches_of(lm, 1) * 10
     trained = train_lm(lm, batches, optax.adam(0.05), adapter=sd.SoftPrompt(lm, 3))
@@ -153,6 +156,7 @@ def test_lengths_count_the_prompt(lm: sd.LanguageModel) -> None:
 # -- accumulated gradients, averages --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_larger_batch(lm: sd.LanguageModel) -> None:
     """Steps of three batches, whose weights differ; the last step has one batch only."""
     batches = batches_of(lm, 7)

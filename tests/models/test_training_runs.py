@@ -60,6 +60,7 @@ def files(where: Path) -> dict[str, bytes]:
     return {name: (where / name).read_bytes() for name in ("run.json", "losses.csv")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adapter", "all weights, of bfloat16"])
 def test_killed_and_resumed_is_never_killed(lm: sd.LanguageModel, tmp_path: Path, kind: str) -> None:
     """Killed twice, between saves; weights, losses and their files."""

@@ -199,6 +199,7 @@ def test_fitted_mechanisms_are_those_of_the_table(embedded: sd.LanguageModel) ->
     assert abs(share - (FRAME.go == "for a run").mean()) < 4 * 0.5 / 20 + 0.05
 
 
+@pytest.mark.slow
 def test_a_fit_that_has_not_converged(lm: sd.LanguageModel) -> None:
     """It says how far it is, and where it is farthest; whatever the wordings."""
     weights = np.where(FRAME.weather == "cold", 0.5, 2.0)

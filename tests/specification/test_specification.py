@@ -94,11 +94,13 @@ def search(strategy: Any, ways: tuple[str, ...], programs: int, number: int) -> 
         raise Disagreement(f"{why}\n{case!r}\nkept as {path}; commit it") from error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [pytest.param(i, marks=[pytest.mark.search] * (i > 2)) for i in range(10)])
 def test_programs(number: int) -> None:
     search(cases(sites=2 + number % 2, units=3), QUICK, 10, 7 * number)
 
 
+@pytest.mark.slow
 def test_programs_with_evidence() -> None:
     search(observed_cases(sites=2), OBSERVED, 4, 99)
 

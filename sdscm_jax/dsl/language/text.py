@@ -148,6 +148,9 @@ class Text(Mechanism):
         if pattern is not None and stop is not None:
             raise OptionError(f"{where}: a pattern says where the text ends; leave out stop")
         stops = _stops(stop, self.template.suffix, where)
+        if isinstance(lm.codec, ChatCodec):
+            parts = () if pattern is None else (pattern,) if isinstance(pattern, str) else tuple(map(str, pattern))
+            lm.codec.refuse_thought((self.template.prefix, self.template.suffix, *stops, *parts))
         prefix = self.template.prefix
         spaces = prefix[len(prefix.rstrip()) :]
         lead = spaces if prefix.strip() else lm.codec.lead(not self.texts)

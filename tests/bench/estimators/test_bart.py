@@ -74,6 +74,7 @@ def test_where_covariates_decide_the_treatment_intervals_say_that_its_effect_is_
     assert upper - lower > 1, "0.25 with overlap; both 0 and all of the difference of 1.5 are possible"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: Bart(FEW), lambda: Bcf(FEW_BCF)], ids=["bart", "bcf"])
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 def test_recovers_a_linear_effect_on_any_scale(make: object, scale: float) -> None:
@@ -139,6 +140,7 @@ def test_individual_effects_are_less_certain_than_expected_ones() -> None:
     np.testing.assert_array_equal(individual.interval(x, 0.95), (lower, upper), err_msg="asked twice")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: Bart(FEW), lambda: BartIte(FEW), lambda: Bcf(FEW_BCF)])
 def test_same_key_same_bytes(make: object) -> None:
     x, t, y, _ = linear(1)
@@ -159,6 +161,7 @@ def test_bart_and_bart_ite_share_a_fit_of_the_same_data_only() -> None:
     assert one._fitted.data.x.any(), "a fit keeps copies"
 
 
+@pytest.mark.slow
 def test_one_compilation_for_data_sets_of_about_one_shape() -> None:
     before = bart.sample._cache_size(), bcf.sample._cache_size()
     for p in (2, 5):
@@ -169,6 +172,7 @@ def test_one_compilation_for_data_sets_of_about_one_shape() -> None:
     assert all(b - a <= 1 for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 def test_padded_units_count_for_nothing() -> None:
     x, t, y, effect = linear(0, n=N - 10)
     model = Bart(FEW).fit(jax.random.key(0), x, t, y)
@@ -177,6 +181,7 @@ def test_padded_units_count_for_nothing() -> None:
     assert model._fitted.effect.shape == (120, N - 10)
 
 
+@pytest.mark.slow
 def test_no_covariates() -> None:
     _, t, _, _ = linear(0)
     y = 2.0 * t + 0.1 * np.random.default_rng(0).normal(size=N)

@@ -214,6 +214,7 @@ def test_an_edited_estimator_is_run_again(benchmark: Path, place: Path, tmp_path
         edit(place, change[0], change[2], change[1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_an_unknown_estimator_is_run_each_time(
     benchmark: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -40,6 +40,7 @@ def seen(estimator: ReadsTexts, data: Dataset) -> np.ndarray:
     return np.column_stack([data.encoded(), estimator.columns_of(data.texts())])
 
 
+@pytest.mark.slow
 def test_texts_adjust_for_what_they_tell() -> None:
     """Naive is further off than text-adjusted, and that further than who sees the confounder; 50 data sets."""
     off: dict[str, list[float]] = {"naive": [], "text": [], "oracle": []}

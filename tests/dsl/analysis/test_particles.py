@@ -84,6 +84,7 @@ def seen(lm: sd.LanguageModel, request: pytest.FixtureRequest) -> sd.Simulation:
     return sd.simulate(ward, 1, 1, lm, evidence={"judge": "out"}, **how)
 
 
+@pytest.mark.slow
 def test_the_posterior_is_that_of_enumeration(seen: sd.Simulation, table: Any) -> None:
     cases, chances = table
     assert (seen.values["judge"][:, 0] == 1).all()
@@ -95,6 +96,7 @@ def test_the_posterior_is_that_of_enumeration(seen: sd.Simulation, table: Any) -
     assert 2 <= seen.stats["ess_least"] <= seen.stats["ess_mean"] <= seen.stats["particles"]
 
 
+@pytest.mark.slow
 def test_counterfactuals_are_those_of_rejection_sampling(lm: sd.LanguageModel, seen: sd.Simulation, table: Any) -> None:
     cases, _ = table
     units = sd.simulate(ward, 2, 4000, lm, worlds=[{"topic": "sun"}], logp=[])
@@ -130,6 +132,7 @@ def test_handlers_find_the_same_unit(lm: sd.LanguageModel) -> None:
     assert [int(x) for x in both(key, lm)] == [first.values["judge"][0, 1]] * 2
 
 
+@pytest.mark.slow
 def test_how_likely_the_evidence_was(lm: sd.LanguageModel, table: Any) -> None:
     found = jax.jit(
         lambda key, lm: jax.vmap(lambda key: abduct(ward, {"judge": "out"}, key, particles=64).posterior(lm)[1:])(key)
@@ -141,6 +144,7 @@ def test_how_likely_the_evidence_was(lm: sd.LanguageModel, table: Any) -> None:
     assert error < 0.02
 
 
+@pytest.mark.slow
 def test_evidence_that_no_particle_explains(lm: sd.LanguageModel) -> None:
     def hopeless(lm: sd.LanguageModel) -> None:
         note = sd.sample("note", sd.Text(lm, "We saw{}!", max_tokens=4))

@@ -69,6 +69,7 @@ def test_what_is_redrawn_does_not_depend_on_the_worlds_beside(of_mediation: sd.L
         np.testing.assert_array_equal(m[:, -1], m[:, 1])
 
 
+@pytest.mark.slow
 def test_a_soft_intervention_changes_the_value_that_is_redrawn(of_mediation: sd.LanguageModel) -> None:
     same = {"t": "yes", "m": lambda m: m.index}
     model = couple(mediation, "independent")
@@ -178,6 +179,7 @@ def test_members_of_a_plate_have_their_own_law() -> None:
         density(lambda x: x[::-1], [1, 1])
 
 
+@pytest.mark.slow
 def test_samplers(of_trial: sd.LanguageModel) -> None:
     def model(lm: sd.LanguageModel) -> None:
         numpyro.sample("w", dist.Normal(0.0, 1.0))

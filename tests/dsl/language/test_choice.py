@@ -167,6 +167,7 @@ def test_temperature_and_normalisation(lm: sd.LanguageModel) -> None:
     assert np.asarray(sd.Choice(lm, *LEVEL, scoring="uniform").probs) == pytest.approx([1 / 3] * 3, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_parents_of_any_shape_broadcast(lm: sd.LanguageModel) -> None:
     a = sd.Choice(lm, *WEATHER).phrase(jnp.arange(3)[:, None])
     middle = sd.Choice(lm, *LEVEL, given=[a])

@@ -109,6 +109,7 @@ def test_scores_are_those_of_full_forwards(style: str, name: str) -> None:
     chex.assert_trees_all_close(found["again"], found["level"], atol=5e-4)
 
 
+@pytest.mark.slow
 def test_staged_and_tabulated() -> None:
     lm = talking("llama3", "after", "Be brief.")
     worlds = [{"weather": "rainy"}]
@@ -200,6 +201,7 @@ def test_tokens_of_free_text(style: str, template: str) -> None:
             assert whole == truth(lm.tokenizer, lm.chat, texts, said(LEVEL, 0))
 
 
+@pytest.mark.slow
 def test_drawn_text_has_the_probability_of_its_tokens() -> None:
     lm = talking("chatml")
     note = sd.Text(lm, "{}.", max_tokens=6, given=["It is low."])
@@ -300,3 +302,26 @@ def test_errors() -> None:
         # The template does not follow the given texts, so there is no boundary to warn of.
         warnings.simplefilter("error")
         sd.Choice(lm, "s {}.", ["low", "high"], given=["It"])
+
+
+def test_a_reasoning_within_the_tags_is_no_text_of_an_answer() -> None:
+    """A chat's answers stand behind a closed thought: a text with its tags would be a second one."""
+    made = tokenizer("qwen3")
+    for chat in (Chat(variables={"enable_thinking": False}), Chat(thought=""), Chat(thought="It is low.")):
+        lm = replace(make_tiny_lm(made), codec=ChatCodec(made, chat))
+        for site in (
+            lambda lm: sd.Text(lm, "<think>{}</think>", max_tokens=4),
+            lambda lm: sd.Text(lm, "<think>{}", max_tokens=4),
+            lambda lm: sd.Text(lm, "{}</think>", max_tokens=4),
+            lambda lm: sd.Text(lm, "{}", stop="</think>", max_tokens=4),
+            lambda lm: sd.Text(lm, "{}", stop=[".", "\n</think>"], max_tokens=4),
+            lambda lm: sd.Text(lm, "{}", pattern=["<think>a", "b"], max_tokens=9),
+            lambda lm: sd.Choice(lm, "<think>It is {}.</think>", ["low", "high"]),
+        ):
+            with pytest.raises(sd.TemplateError, match=r"think>' in it.*no site.*Chat\(thought=\.\.\.\)"):
+                site(lm)
+        # The remedy: words of the answer, that the next site is given.
+        reason = sd.Text(lm, "It is so, as {}.", max_tokens=4)
+        sd.Choice(lm, *LEVEL, given=[reason.phrase(jnp.full(4, -1))])
+    # Where no thought is written, they are words as any.
+    sd.Text(talking("chatml"), "<think>{}</think>", max_tokens=4)

@@ -36,6 +36,7 @@ def echo(lm: sd.LanguageModel) -> Any:
     return sd.sample("y", sd.Choice(lm, "and then {}.", ["sun", "rain"], given=[word, x]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [plans, echo])
 def test_strings_where_others_have_phrases(model: Model) -> None:
     lm = testing.mock_lm(model)

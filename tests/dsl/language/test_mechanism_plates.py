@@ -39,6 +39,7 @@ def test_what_is_read_moves_no_noise(key: jax.Array, coupling: str) -> None:
     assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_nor_that_of_a_text() -> None:
     # So warm that the tokens hang on the noise alone.
     one, other = (sd.handlers.exogenous(model, KEYS[0])(reads, text=True) for reads in (True, False))

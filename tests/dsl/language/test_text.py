@@ -72,6 +72,7 @@ def token_by_token(lm: sd.LanguageModel, tokens: np.ndarray, context: str, **cut
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [{}, {"top_k": 4}, {"top_p": 0.8}], ids=["whole", "top_k", "top_p"])
 def test_log_prob_is_that_of_what_is_sampled(embedded: sd.LanguageModel, cut: dict) -> None:
     key, static = jax.random.key(0), tuple(cut.items())
@@ -106,6 +107,7 @@ def test_impossible_tokens_have_no_probability(embedded: sd.LanguageModel) -> No
         assert np.isfinite(tumor_log_prob(embedded, jnp.asarray(good[None])))
 
 
+@pytest.mark.slow
 def test_texts_end_where_they_should(embedded: sd.LanguageModel) -> None:
     text = sd.Text(embedded, "{}.", given=["A 55-year-old woman arrives at the oncology clinic."], max_tokens=24)
     sample = jax.jit(lambda lm, key: text.replace(lm=lm).sample(key, (200,)))
@@ -131,6 +133,7 @@ def journey(lm: sd.LanguageModel) -> sd.Phrase:
     )
 
 
+@pytest.mark.slow
 def test_a_text_is_read_as_it_was_written(embedded: sd.LanguageModel) -> None:
     """Scores after texts of different lengths, against the whole text scored at once."""
     lm = embedded
@@ -153,6 +156,7 @@ def test_a_text_is_read_as_it_was_written(embedded: sd.LanguageModel) -> None:
         np.testing.assert_allclose(result.log_probs["drug"][i, 0], expected, atol=5e-4)
 
 
+@pytest.mark.slow
 def test_counterfactual_texts(embedded: sd.LanguageModel) -> None:
     levels = ["25", "55", "75"]
     result = sd.simulate(journey, 3, 60, embedded, worlds=[{"age": a} for a in levels])
@@ -195,6 +199,7 @@ def test_abduced_texts_are_replayed(embedded: sd.LanguageModel) -> None:
     assert by_handlers(key, embedded).text == table["drug|do(age=25)"][3]
 
 
+@pytest.mark.slow
 def test_texts_in_worlds(embedded: sd.LanguageModel) -> None:
     told = "She has no other illness"
     result = sd.simulate(journey, 1, 4, embedded, worlds=[{"note": told}, {"note": [told, "She is well", told, told]}])
@@ -207,6 +212,7 @@ def test_texts_in_worlds(embedded: sd.LanguageModel) -> None:
     chex.assert_trees_all_equal(np.asarray(drugs), result.values["drug"][:, 1])
 
 
+@pytest.mark.slow
 def test_constrained_text(embedded: sd.LanguageModel) -> None:
     needs("outlines_core")
 
@@ -277,6 +283,7 @@ def test_text_after_dice(lm: sd.LanguageModel) -> None:
     assert batch.log_prob(tokens).shape == (5, 3)
 
 
+@pytest.mark.slow
 def test_notes_in_a_loop(lm: sd.LanguageModel) -> None:
     def visits(lm: sd.LanguageModel) -> None:
         def visit(last: sd.Phrase, _: None) -> tuple[sd.Phrase, None]:

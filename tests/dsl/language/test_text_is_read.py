@@ -19,6 +19,7 @@ TEMPLATES: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("template", "given", "options"), TEMPLATES)
 def test_a_text_says_what_is_read(template: str, given: tuple[str, ...], options: dict[str, Any]) -> None:
     lm = sd.load_lm()

@@ -62,6 +62,7 @@ def test_marginals_are_equal_and_couplings_differ(lm: sd.LanguageModel, coupling
         assert factual == 1.0
 
 
+@pytest.mark.slow
 def test_independent_worlds_of_one_intervention_agree(lm: sd.LanguageModel) -> None:
     model = couple(throw, "independent")
     together = sd.simulate(model, 1, 200, lm, worlds=[{"loaded": "no"}, {"loaded": "yes"}], logp=[])
@@ -116,6 +117,7 @@ def place(cell: Cell) -> np.ndarray:
     return np.where(cell.above, 1 - distance, distance)
 
 
+@pytest.mark.slow
 def test_moments_of_truncated_gumbels() -> None:
     logits = jnp.log(jnp.asarray(P, jnp.float32))
     keys = jax.random.split(jax.random.key(0), DRAWS)
@@ -173,6 +175,7 @@ def test_pairs_of_float32_hold_48_bits() -> None:
     assert (np.asarray(less(double(jnp.float32(0)), small)) == (exact(small) > 0)).all()
 
 
+@pytest.mark.slow
 def test_an_unlikely_option_in_the_middle_has_its_cell() -> None:
     """Float32 numbers around 1/2 lie 6e-8 apart; the cell of an option of 1e-9 is there all the same."""
     logits = jnp.log(jnp.array([0.5, 1e-9, 0.5]))

@@ -236,6 +236,7 @@ def test_a_count_is_in_the_cells_that_its_own_cell_meets(family: str) -> None:
         np.testing.assert_allclose(found, share, atol=4 * 0.5 / np.sqrt(draws))
 
 
+@pytest.mark.slow
 def test_members_of_a_plate_that_do_not_change_keep_their_bits() -> None:
     law = {"LogNormal": dist.LogNormal, "Normal": dist.Normal}
 

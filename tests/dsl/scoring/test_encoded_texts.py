@@ -70,6 +70,7 @@ def alive() -> list[weakref.ref]:
     return [weakref.ref(texts) for texts in list(encoded_texts._ALIVE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [exogenous, numpyro.handlers.seed])
 def test_what_is_encoded_goes_with_its_run(lm: sd.LanguageModel, run: Callable) -> None:
     def spied(lm: sd.LanguageModel) -> sd.Phrase:

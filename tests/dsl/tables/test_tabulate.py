@@ -114,6 +114,7 @@ def test_log_probabilities_of_what_is_replaced(lm: sd.LanguageModel) -> None:
     assert len(set(scorer.asked)) == len(scorer.asked) == 1 + 3 + 12
 
 
+@pytest.mark.slow
 def test_contexts_that_were_asked_for(lm: sd.LanguageModel) -> None:
     """Those of a simulation, in all its worlds, are the joint values of the parents; in them nothing changes."""
     full = sd.tabulate(story, lm, scorer=Counting())
@@ -146,6 +147,7 @@ def test_contexts_that_were_asked_for(lm: sd.LanguageModel) -> None:
             sd.tabulate(story, lm, contexts=contexts, scorer=Counting())
 
 
+@pytest.mark.slow
 def test_contexts_inside_a_loop(lm: sd.LanguageModel) -> None:
     def loop(lm: sd.LanguageModel) -> None:
         first = sd.sample("first", sd.Choice(lm, "It is {}.", SKY))

@@ -47,6 +47,7 @@ def test_a_student_who_had_done_more_homework(scale: float) -> None:
     np.testing.assert_allclose(found, 1.9, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_is_refused_in_every_spelling() -> None:
     def model() -> None:
         t = numpyro.sample("t", dist.Bernoulli(0.5))
@@ -131,6 +132,7 @@ def test_evidence_in_a_nested_world() -> None:
         np.testing.assert_allclose(found, 0.5 + m - 0.7, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_truth_values_are_evidence() -> None:
     def model(lm: sd.LanguageModel) -> None:
         x = sd.sample("x", sd.Choice(lm, "It is {}.", ["no", "yes"]))

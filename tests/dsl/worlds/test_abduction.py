@@ -48,6 +48,7 @@ def test_evidence_is_replayed_and_what_it_does_not_reach_stays(lm: sd.LanguageMo
         assert kept.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["independent", pytest.param("hindsight(0.5)", marks=pytest.mark.slow), "maximal"])
 def test_evidence_of_an_intervened_world_is_of_that_world(lm: sd.LanguageModel, coupling: str) -> None:
     """What that world draws anew is what was seen in it; only other worlds draw it anew again."""
@@ -69,6 +70,7 @@ def test_evidence_of_an_intervened_world_is_of_that_world(lm: sd.LanguageModel, 
     assert twin(lm).text == "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["gumbel", "inverse_cdf"])
 def test_averaged_over_evidence_abduction_is_simulation(lm: sd.LanguageModel, coupling: str) -> None:
     """Abducing what was simulated gives the joint distribution of worlds that simulating gives."""
@@ -86,6 +88,7 @@ def test_averaged_over_evidence_abduction_is_simulation(lm: sd.LanguageModel, co
         np.testing.assert_allclose(tables[0], tables[1], atol=4 * np.sqrt(2) * 0.5 / np.sqrt(units))
 
 
+@pytest.mark.slow
 def test_unobserved_causes_are_drawn_from_their_posterior(lm: sd.LanguageModel) -> None:
     draws = 8000
     result = sd.simulate(chain, 0, 1, lm, evidence={"c": "yes"}, draws=draws, logp=[])
@@ -137,6 +140,7 @@ def test_continuous_causes_are_inferred_by_nuts(lm: sd.LanguageModel) -> None:
     assert (result.values["c"][:, 0] == 1).all()
 
 
+@pytest.mark.slow
 def test_numbers_keep_their_quantile(lm: sd.LanguageModel) -> None:
     def model(lm: sd.LanguageModel) -> jax.Array:
         a = sd.sample("a", die(lm, A, ("low", "high")))
@@ -163,6 +167,7 @@ def test_numbers_keep_their_quantile(lm: sd.LanguageModel) -> None:
     assert do(abduct(opaque, seen, 0), {"a": "low"})(lm) is None
 
 
+@pytest.mark.slow
 def test_handlers_agree(lm: sd.LanguageModel) -> None:
     evidence = {"a": "low", "b": "snow", "c": "yes"}
     key = jax.random.key(4)

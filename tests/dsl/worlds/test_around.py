@@ -91,6 +91,7 @@ def test_abducted_units_are_not_inferred_again(mock: sd.LanguageModel) -> None:
             run()
 
 
+@pytest.mark.slow
 def test_what_is_summed_out_is_refused(mock: sd.LanguageModel) -> None:
     pytest.importorskip("funsor")
     from numpyro.contrib.funsor import config_enumerate, enum

@@ -65,6 +65,7 @@ def heat_moments(weight: Callable[[np.ndarray], np.ndarray]) -> tuple[float, flo
 # -- samples of parameters --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predictive", [sd.Predictive, partial(Predictive, parallel=True)])
 def test_posterior_samples_reach_every_world(mock: sd.LanguageModel, predictive: Any) -> None:
     heats = jnp.full(DRAWS, 10.0)
@@ -98,6 +99,7 @@ def test_a_site_that_is_set_answers_with_its_own_noise(mock: sd.LanguageModel) -
     close(found[LOW], low / high)
 
 
+@pytest.mark.slow
 def test_latent_causes_are_inferred_given_both(mock: sd.LanguageModel) -> None:
     """The level is neither observed nor sampled: it is drawn given the drug *and* the temperature."""
     heat = 3.0
@@ -162,6 +164,7 @@ def test_nuts_finds_the_posterior(mock: sd.LanguageModel, how: str) -> None:
     assert (found[LOW] == 0).all()
 
 
+@pytest.mark.slow
 def test_sites_are_summed_out(mock: sd.LanguageModel) -> None:
     pytest.importorskip("funsor")
     from numpyro.contrib.funsor import config_enumerate
@@ -212,6 +215,7 @@ def tuned(lm: sd.LanguageModel) -> None:
     numpyro.deterministic("heat", heat)
 
 
+@pytest.mark.slow
 def test_svi_steps_are_those_of_the_model(mock: sd.LanguageModel) -> None:
     seen = {"level": jnp.array([1, 0, 0])}
     results = []
@@ -245,6 +249,7 @@ def test_parameters_are_those_of_the_fit(mock: sd.LanguageModel) -> None:
     close(other[:, 2], (high - low) / (1 - low))
 
 
+@pytest.mark.slow
 def test_plates_may_stand_around(mock: sd.LanguageModel) -> None:
     def model(lm: sd.LanguageModel, drug: Any = None) -> sd.Phrase:
         heat = numpyro.sample("heat", dist.LogNormal(0.0, 0.5))
@@ -294,6 +299,7 @@ def test_couplings_and_noise_sites_around_hold_in_every_world(mock: sd.LanguageM
             draw(model)
 
 
+@pytest.mark.slow
 def test_a_guide_is_heard_in_every_world(mock: sd.LanguageModel) -> None:
     model = counterfactual(nh.condition(clinic, {"level": 1, "drug": 0}), {"level": "low"})
     guide = AutoDelta(model)
@@ -311,6 +317,7 @@ def test_a_guide_is_heard_in_every_world(mock: sd.LanguageModel) -> None:
 # -- what cannot be passed through -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_to_other_worlds_is_refused(mock: sd.LanguageModel) -> None:
     twins = counterfactual(clinic, {"level": "high"})
     for outer in (do(twins, {"heat": 1.0}), nh.do(twins, {"heat": 1.0})):

@@ -42,6 +42,7 @@ def test_policies_read_earlier_phrases(lm: sd.LanguageModel) -> None:
         exogenous(do(mediation, {"m": lambda natural: jnp.zeros(3, int)}), 0)(lm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["gumbel", "inverse_cdf"])
 def test_nested_interventions_are_natural_effects(lm: sd.LanguageModel, coupling: str) -> None:
     units = 20_000

@@ -78,6 +78,7 @@ def agree(model: Callable, world: dict[str, Any], *args: Any) -> dict[str, np.nd
     return first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("site", "value", "becomes"),
     [
@@ -96,6 +97,7 @@ def test_a_number_has_the_shape_and_dtype_of_the_site(site: str, value: Any, bec
     assert found[site].dtype == (np.int32 if site in ("count", "twice") else np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("site", "value"),
     [
@@ -122,6 +124,7 @@ def test_options_in_a_plate(said: sd.LanguageModel, value: Any) -> None:
         assert (found["level"] != found["level"][:, :1]).any()
 
 
+@pytest.mark.slow
 def test_a_value_for_each_step() -> None:
     one = agree(steps, {"x": 2})
     assert one["total"].tolist() == [12] * UNITS
@@ -162,6 +165,7 @@ def test_what_does_not_fit_is_refused_by_each_spelling(site: str, value: Any, me
         assert f"site {site!r}" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_no_option_is_refused_or_found(said: sd.LanguageModel) -> None:
     for value in (3, -1, 1.0, dist.Categorical(jnp.ones(4) / 4), dist.Poisson(1.0), lambda level: level.index * 0.5):
         for spelled in ({"do": {"level": value}}, {"worlds": [{"level": value}]}):

@@ -32,6 +32,7 @@ def run(program: Callable, seed: int, *args: object) -> dict[str, int]:
     return {name: int(site["value"]) for name, site in trace.items()}
 
 
+@pytest.mark.slow
 def test_all_edges_and_none(table: sd.Tabulated) -> None:
     edges = sd.graph(table).edges
     for seed in SEEDS:
@@ -69,6 +70,7 @@ def test_no_language_model_is_asked(table: sd.Tabulated, tmp_path: Path) -> None
     assert found == expected
 
 
+@pytest.mark.slow
 def test_language_model_in_two_worlds(embedded: sd.LanguageModel) -> None:
     def model(lm: sd.LanguageModel) -> None:
         degree = sd.Choice(lm, "The highest degree listed is a {}.", [hiring.LOW, hiring.HIGH], scoring="uniform")

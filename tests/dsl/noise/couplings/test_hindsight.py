@@ -104,6 +104,7 @@ def check(found: list, expected: dict) -> None:
     assert stats.chisquare(seen, wanted).pvalue > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "coupling",
     [*(pytest.param(x, marks=pytest.mark.slow) for x in ("gumbel", "independent")), "maximal", "hindsight(0.6)"],
@@ -135,6 +136,7 @@ def read(lm: sd.LanguageModel) -> sd.Phrase:
     return sd.sample("back", sd.Choice(lm, "She is {}.", ["home", "out"], given=[note], scoring="mean"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["maximal", "hindsight(0.6)"])
 def test_staged_and_in_graph_write_the_same(lm: sd.LanguageModel, coupling: str) -> None:
     staged, graph = (
@@ -168,6 +170,7 @@ def test_every_way_to_run_them_is_one(lm: sd.LanguageModel, coupling: str, tmp_p
     assert under(key, lm) == staged.values["back"][5, 2]
 
 
+@pytest.mark.slow
 def test_a_share_of_all_is_gumbel_and_none_independent(lm: sd.LanguageModel) -> None:
     """Byte for byte; and what is shared at a share is shared at every larger one."""
     shares = ("independent", "hindsight(0)", "hindsight(0.5)", "hindsight(1)", "gumbel")
@@ -221,6 +224,7 @@ def test_evidence_is_kept_as_far_as_noise_is_shared(lm: sd.LanguageModel) -> Non
     np.testing.assert_allclose(np.bincount(found[:, 1], minlength=3) / 8000, law, atol=4 * 0.5 / np.sqrt(8000))
 
 
+@pytest.mark.slow
 def test_a_note_that_was_read_is_what_others_are_beside(lm: sd.LanguageModel, laws: dict) -> None:
     """An observed text, the maximal coupling: the law of another world's, given it."""
     before = next(before for sky, before in laws if sky == "sun" and len(before) == 1)

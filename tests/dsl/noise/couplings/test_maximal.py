@@ -53,6 +53,7 @@ def test_each_world_agrees_with_the_factual_one_as_often_as_laws_allow(data: sd.
     assert np.minimum(probs[:, 0], probs[:, 2]).sum(-1).mean() < 0.9
 
 
+@pytest.mark.slow
 def test_exact_and_averaged_effects_are_those_of_the_units(lm: sd.LanguageModel, data: sd.Simulation) -> None:
     exact, sampled = effects.exact(chain, lm), effects.sampled(chain, 3, 4000, lm)
     for a, b in ((0, 1), (1, 2), (2, 3)):
@@ -71,6 +72,7 @@ def test_every_way_to_run_it_is_one(lm: sd.LanguageModel) -> None:
     assert testing.check_consistency(chain, 3, lm, units=24, sites=["t"]) == 24
 
 
+@pytest.mark.slow
 def test_worlds_do_not_hang_on_what_is_evaluated_beside_them(lm: sd.LanguageModel) -> None:
     together = sd.simulate(chain, 4, 50, lm, worlds=WORLDS, logp=[]).values["y"]
     alone = sd.simulate(chain, 4, 50, lm, worlds=WORLDS[1:2], logp=[]).values["y"]
@@ -106,6 +108,7 @@ def _moved(p: np.ndarray, q: np.ndarray, option: int) -> np.ndarray:
     return stays * np.eye(len(p))[option] + (1 - stays) * more / more.sum()
 
 
+@pytest.mark.slow
 def test_order_does_not_matter_and_an_option_beside_may() -> None:
     """Law 7b: the order of options changes no world's value; an option that is added changes ratios of probabilities,
     so it may change another world's value without winning, as the class says."""
