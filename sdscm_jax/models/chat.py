@@ -286,9 +286,9 @@ class ChatCodec(Codec):
         ):
             if tag in text:
                 raise TemplateError(
-                    f"{text!r} has {tag!r} in it, but an answer stands behind a thought that is closed already, and what "
-                    "a model writes within its thought is no site. Write the reasoning as a Text in plain words, without "
-                    "the tags, and give it to the next site; or say a fixed thought: Chat(thought=...)"
+                    f"{text!r} has {tag!r} in it, but an answer stands behind a thought that is closed already, and "
+                    "what a model writes within its thought is no site. Write the reasoning as a Text in plain words, "
+                    "without the tags, and give it to the next site; or say a fixed thought: Chat(thought=...)"
                 )
 
     def _refuse_special(self, text: str, error: type[Exception] = TemplateError) -> None:

@@ -1,4 +1,4 @@
-"""A clinical note that tells of a hidden confounder: how ill a patient is; the mechanisms are plausible, not medical advice."""
+"""A clinical note that tells of a hidden confounder; the mechanisms are plausible, not medical advice."""
 
 from __future__ import annotations
 

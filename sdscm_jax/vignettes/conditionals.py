@@ -1,4 +1,4 @@
-"""What a vignette says of each sentence that a text shows, given the sentences shown before it: exact, by elimination."""
+"""What a vignette says of each sentence of a text, given those shown before it: exact, by elimination."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ def text_variable(
         bases: per slot, the logits of its phrases.
         effects: ``parent -> option of the parent -> per slot, logits to add``.
 
-    >>> note = text_variable("note", "{} and {}", (("warm", "hot"), ("dry", "wet")), ("It is {}.",), ((0, 0), (0, 1)), {})
+    >>> slots, bases = (("warm", "hot"), ("dry", "wet")), ((0, 0), (0, 1))
+    >>> note = text_variable("note", "{} and {}", slots, ("It is {}.",), bases, {})
     >>> note.options
     ('warm and dry', 'warm and wet', 'hot and dry', 'hot and wet')
     >>> note.base
@@ -47,6 +48,7 @@ def text_variable(
         wordings,
         summed(bases),
         {parent: {option: summed(logits) for option, logits in table.items()} for parent, table in effects.items()},
+        written=True,
     )
 
 
