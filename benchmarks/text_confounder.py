@@ -5,8 +5,9 @@
 
 The family ``clinical_note`` on the embedded language model: how ill a patient is moves drug and recovery, and is
 hidden. The note is free text that the language model writes after that sentence; how far it tells of it is written
-down (``sdscm_jax/vignettes/clinical_note.py``). Estimators are shown all but the severity and do not read the note (naive),
-or read it (its hidden states, by estimators whose names begin with ``text_``), or are shown the severity too (oracle).
+down (``sdscm_jax/vignettes/clinical_note.py``). Estimators are shown all but the severity and do not read the note
+(naive), or read it (its hidden states, by estimators whose names begin with ``text_``), or are shown the severity too
+(oracle).
 """
 
 from __future__ import annotations
