@@ -10,11 +10,22 @@ from ..dsl.scoring.contexts import all_contexts
 from ..dsl.scoring.scorings.registry import parse_scoring
 from ..effects.factors import Factor, Network
 from ..errors import AuditError
-from ..vignettes import Vignette
+from ..vignettes import SHIPPED, Vignette
 from .measure import EFFECTS, measure
 from .roles import roles_of
 from .spec import AuditSpec
 from .wordings import option_choices
+
+
+def vignette_of(spec: AuditSpec) -> Vignette | None:
+    """The vignette whose variables an audit's are, among those that the embedded language model has read.
+
+    >>> from sdscm_jax.audit.spec import audit_spec
+    >>> vignette_of(audit_spec("hiring")).name, vignette_of(audit_spec("loan"))
+    ('hiring', None)
+    """
+    names = {spec.attribute, *(v.name for v in spec.variables)}
+    return next((vignette for vignette in SHIPPED if names <= {v.name for v in vignette.variables}), None)
 
 
 def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
