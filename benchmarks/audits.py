@@ -65,11 +65,12 @@ def page(report: dict[str, Any]) -> str:
     made = report["provenance"]
     parts = [
         f"# Audits of a first name\n\n`{made['command']}`, {made['cores']} CPU cores, {made['date']}. Effects "
-        'of a Black-sounding instead of a white-sounding first name on the probability of "offer the job" (of "take '
-        'the student in", where a letter that the model writes mediates); 95 % intervals over ten repetitions that share '
-        "no sentence and, where names are drawn, no name. The embedded language model has read four names, which are then "
-        "fixed; the others are asked about twenty pairs. The truth is that of the mechanisms which its text was drawn "
-        "from: it learned these within 0.004 a probability, so that an interval for what it does need not contain it.\n"
+        'of a Black-sounding instead of a white-sounding first name on the probability of "offer the job" (of '
+        '"take the student in", where a letter that the model writes mediates); 95 % intervals over ten '
+        "repetitions that share no sentence and, where names are drawn, no name. The embedded language model "
+        "has read four names, which are then fixed; the others are asked about twenty pairs. The truth is "
+        "that of the mechanisms which its text was drawn from: it learned these within 0.004 a probability, "
+        "so that an interval for what it does need not contain it.\n"
     ]
     for name, found in report["audits"].items():
         parts.append(
