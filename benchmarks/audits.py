@@ -24,6 +24,8 @@ RESULTS = Path(__file__).parent / "results"
 AUDITS = {
     "embedded": ["hiring"],
     "embedded, other wordings": ["hiring", "--seed", "1", "--pairs", "0"],
+    "embedded, two sentences left out": ["hiring", "--without", "degree,references", "--pairs", "0"],
+    "embedded, by way of a letter": ["reference_letter", "--pairs", "0", "--no-text"],
     "stories260K": ["hiring", "--lm", "lms/stories260K", "--scoring", "mean,pmi"],
     "babyllama-tok105": [
         "hiring", "--lm", "lms/babyllama-tok105", "--scoring", "mean,pmi", "--no-text", "--without",
@@ -62,12 +64,13 @@ def page(report: dict[str, Any]) -> str:
     """The results as Markdown."""
     made = report["provenance"]
     parts = [
-        f"# Audits of a hiring decision\n\n`{made['command']}`, {made['cores']} CPU cores, {made['date']}. Effects of "
-        'a Black-sounding instead of a white-sounding first name on the probability of "offer the job"; 95 % intervals '
-        "over ten repetitions that share no sentence and, where names are drawn, no name. The embedded language model "
-        "has read four names, which are then fixed; the others are asked about twenty pairs. The truth is that of the "
-        "mechanisms which its text was drawn from: it learned a little less than that (0.004), so that an interval for "
-        "what it does need not contain it.\n"
+        f"# Audits of a first name\n\n`{made['command']}`, {made['cores']} CPU cores, {made['date']}. Effects "
+        'of a Black-sounding instead of a white-sounding first name on the probability of "offer the job" (of '
+        '"take the student in", where a letter that the model writes mediates); 95 % intervals over ten '
+        "repetitions that share no sentence and, where names are drawn, no name. The embedded language model "
+        "has read four names, which are then fixed; the others are asked about twenty pairs. The truth is "
+        "that of the mechanisms which its text was drawn from: it learned these within 0.004 a probability, "
+        "so that an interval for what it does need not contain it.\n"
     ]
     for name, found in report["audits"].items():
         parts.append(

@@ -217,7 +217,7 @@ def audit_spec(name_or_path: str | Path) -> AuditSpec:
     >>> audit_spec("hirring")
     Traceback (most recent call last):
     sdscm_jax.errors.AuditError: 'hirring' is neither an audit nor a file; did you mean 'hiring'? (known: 'hiring', \
-'hiring_gender', 'triage', 'headline', 'loan')
+'hiring_gender', 'triage', 'headline', 'loan', 'reference_letter')
     """
     if isinstance(name_or_path, str) and name_or_path in AUDITS:
         return AuditSpec.read(_SPECS / f"{name_or_path}.yaml")

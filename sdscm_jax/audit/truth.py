@@ -10,11 +10,22 @@ from ..dsl.scoring.contexts import all_contexts
 from ..dsl.scoring.scorings.registry import parse_scoring
 from ..effects.factors import Factor, Network
 from ..errors import AuditError
-from ..vignettes import Vignette
+from ..vignettes import SHIPPED, Vignette
 from .measure import EFFECTS, measure
 from .roles import roles_of
 from .spec import AuditSpec
 from .wordings import option_choices
+
+
+def vignette_of(spec: AuditSpec) -> Vignette | None:
+    """The vignette whose variables an audit's are, among those that the embedded language model has read.
+
+    >>> from sdscm_jax.audit.spec import audit_spec
+    >>> vignette_of(audit_spec("hiring")).name, vignette_of(audit_spec("loan"))
+    ('hiring', None)
+    """
+    names = {spec.attribute, *(v.name for v in spec.variables)}
+    return next((vignette for vignette in SHIPPED if names <= {v.name for v in vignette.variables}), None)
 
 
 def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
@@ -42,7 +53,8 @@ def truth_of(spec: AuditSpec, vignette: Vignette) -> pd.DataFrame | None:
         return None
     for variable in spec.variables:
         missing = set(known[variable.name].parents) - set(variable.parents)
-        if variable.options != known[variable.name].options or missing:
+        own, written = known[variable.name], variable.written is not None
+        if own.written != written or (variable.options != own.options and not written) or missing:
             return None
     rows = []
     for proxy in spec.proxies:
@@ -64,7 +76,9 @@ def _network(spec: AuditSpec, vignette: Vignette, phrases: dict[str, str]) -> Ne
     numbers = [vignette[spec.attribute].options.index(phrases[level]) for level in spec.levels]
     size = len(spec.levels)
     factors = [Factor(spec.attribute, (), np.full(size, 1 / size), tuple(spec.levels))]
-    sizes = {spec.attribute: size, **{v.name: len(v.options) for v in spec.variables}}
+    # A text is one of those that the vignette knows.
+    options = {v.name: vignette[v.name].options for v in spec.variables}
+    sizes = {spec.attribute: size, **{name: len(texts) for name, texts in options.items()}}
     for variable in spec.variables:
         contexts = all_contexts([sizes[name] for name in variable.parents])
         values = np.zeros((len(contexts), len(vignette.variables)), np.int64)
@@ -72,6 +86,6 @@ def _network(spec: AuditSpec, vignette: Vignette, phrases: dict[str, str]) -> Ne
             own = contexts[:, column]
             values[:, vignette.index(name)] = np.array(numbers)[own] if name == spec.attribute else own
         table = vignette.probabilities(variable.name, values)
-        shape = (*(sizes[name] for name in variable.parents), len(variable.options))
-        factors.append(Factor(variable.name, variable.parents, table.reshape(shape), variable.options))
+        shape = (*(sizes[name] for name in variable.parents), sizes[variable.name])
+        factors.append(Factor(variable.name, variable.parents, table.reshape(shape), options[variable.name]))
     return Network(tuple(factors))

@@ -55,8 +55,8 @@ def audit(
     from .. import checks
     from ..audit import audit as run_audit
     from ..audit import audit_cost, audit_plan, write_audit
+    from ..audit.truth import vignette_of
     from ..dsl.scoring.scorings.registry import parse_scoring
-    from ..vignettes import hiring
 
     with one_line_errors(2):
         wordings = checks.count(wordings, "--wordings", AuditError, least=2)
@@ -74,9 +74,9 @@ def audit(
         asked = _changed(_spec(spec), scoring, without, no_text)
         asked = replace(asked, scorings=asked.scorings[:1]) if quick else asked
         # The text that the embedded language model was trained on came from these mechanisms.
-        embedded = all(source == "embedded" for source in lm or asked.lms)
+        read = vignette_of(asked) if all(source == "embedded" for source in lm or asked.lms) else None
         if plan:
-            asked = asked.known_to(hiring) if embedded else asked
+            asked = asked if read is None else asked.known_to(read)
             design = audit_plan(asked, wordings=wordings, option_wordings=option_wordings, level=level, margin=margin)
             _print_plan(design)
             cost = audit_cost(
@@ -98,7 +98,7 @@ def audit(
             draws=draws,
             out=out,
             progress=progress(),
-            truth=hiring if embedded else None,
+            truth=read,
         )
         write_audit(out, result)
     answer(

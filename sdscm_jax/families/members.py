@@ -180,14 +180,15 @@ class Family(Shown, Declaration):
     @classmethod
     def from_vignette(cls, vignette: Vignette) -> Family:
         """The family of a vignette's sentences; what a variable is given is what the embedded
-        model was trained to be shown (see ``Vignette.given_all``)."""
+        model was trained to be shown (see ``Vignette.given_all``). Its texts are free text."""
         variables: list[FamilyVariable] = []
         for v in vignette.variables:
             earlier = tuple(e.name for e in variables)
             parents = earlier if vignette.given_all else tuple(p for p in earlier if p in v.parents)
             templates = tuple(Template.parse(w) for w in v.wordings)
             uniform = not vignette.given_all and v.name == "name2"
-            variables.append(FamilyVariable(v.name, v.options, templates, parents, v.exogenous, uniform))
+            options, written = ((), Written()) if v.written else (v.options, None)
+            variables.append(FamilyVariable(v.name, options, templates, parents, v.exogenous, uniform, written))
         return cls(vignette.name, tuple(variables), vignette.treatment, vignette.outcome, vignette.hidden)
 
     @classmethod

@@ -31,7 +31,7 @@ def family(name_or_path: str | Path) -> Family:
     >>> family("schol")
     Traceback (most recent call last):
     sdscm_jax.errors.FamilyError: 'schol' is neither a family nor a file; did you mean 'school'? (known: 'oncology', \
-'hiring', 'confounder', 'collider', 'court', 'school')
+'hiring', 'confounder', 'collider', 'clinical_note', 'reference_letter', 'court', 'school')
     """
     if isinstance(name_or_path, str) and name_or_path in _SHIPPED:
         return _SHIPPED[name_or_path]()
@@ -94,6 +94,31 @@ def _collider() -> Family:
     )
 
 
+def _clinical_note() -> Family:
+    return replace(
+        Family.from_vignette(vignettes.clinical_note),
+        outcome_option="is well again",
+        licence=_LICENCE,
+        description="A note that the language model writes tells how ill a patient is, which moves drug and recovery.",
+    )
+
+
+def _reference_letter() -> Family:
+    """The vignette with one of two names at random: its own student is background that nothing may set."""
+    family, name = Family.from_vignette(vignettes.reference_letter), vignettes.reference_letter.treatment
+    names = ("Emily", "Lakisha")
+    grades = replace(family["grades"], parents=())
+    student = replace(family[name], options=names, exogenous=False, uniform=True)
+    return replace(
+        family,
+        variables=(student, grades, *family.variables[2:]),
+        arms=names,
+        outcome_option="take the student in",
+        licence=_LICENCE,
+        description="A name reaches an admission by way of a letter that the language model writes, and past it.",
+    )
+
+
 def _court() -> Family:
     return Family.from_json(_DATA / "court.json")
 
@@ -103,5 +128,9 @@ def _school() -> Family:
 
 
 _SHIPPED: Mapping[str, Callable[[], Family]] = dict(
-    zip(FAMILIES, (_oncology, _hiring, _confounder, _collider, _court, _school), strict=True)
+    zip(
+        FAMILIES,
+        (_oncology, _hiring, _confounder, _collider, _clinical_note, _reference_letter, _court, _school),
+        strict=True,
+    )
 )

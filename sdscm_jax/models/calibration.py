@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..vignettes import Vignette
+from ..vignettes.conditionals import Conditionals
 from .language_model import LanguageModel
 from .options import option_tokens
 
@@ -23,7 +24,13 @@ def _row_scores(lm: LanguageModel, tokens: jax.Array, scored: jax.Array) -> jax.
 
 
 def conditional_probabilities(
-    lm: LanguageModel, vignette: Vignette, name: str, values: np.ndarray, wordings: np.ndarray, batch: int = 64
+    lm: LanguageModel,
+    vignette: Vignette,
+    name: str,
+    values: np.ndarray,
+    wordings: np.ndarray,
+    shown: np.ndarray | None = None,
+    batch: int = 64,
 ) -> np.ndarray:
     """P(option | the sentences shown before) of one variable under the language model.
 
@@ -33,6 +40,8 @@ def conditional_probabilities(
         name: the variable.
         values: int ``[n, variables]``, option indices of the units.
         wordings: int ``[n, variables]``, which wording tells each variable.
+        shown: bool ``[n, variables]``, which of the earlier sentences a unit's text shows; by default those that the
+            vignette shows: all or the parents.
         batch: rows that go through the model at once.
 
     Returns:
@@ -40,13 +49,15 @@ def conditional_probabilities(
     """
     j, codec = vignette.index(name), lm.codec
     variable = vignette.variables[j]
-    before = range(j) if vignette.given_all else [vignette.index(p) for p in variable.parents]
+    if shown is None:
+        shown = np.zeros((len(values), len(vignette.variables)), bool)
+        shown[:, list(range(j)) if vignette.given_all else [vignette.index(p) for p in variable.parents]] = True
     rows: list[list[int]] = []
     starts: list[int] = []
-    for value, wording in zip(values, wordings, strict=True):
+    for value, wording, told in zip(values, wordings, shown, strict=True):
         context = " ".join(
             vignette.variables[i].wordings[wording[i]].format(vignette.variables[i].options[value[i]])
-            for i in sorted(before)
+            for i in np.flatnonzero(told[:j])
         )
         prefix, suffix = variable.wordings[wording[j]].split("{}")
         blank = option_tokens(codec, prefix, variable.options, suffix, with_suffix=True, first=not context)
@@ -72,10 +83,20 @@ def conditional_probabilities(
     return weights / weights.sum(1, keepdims=True)
 
 
-def calibration(lm: LanguageModel, vignette: Vignette, units: int, seed: int) -> dict[str, float]:
+def calibration(
+    lm: LanguageModel, vignette: Vignette, units: int, seed: int, *, left_out: bool = False
+) -> dict[str, float]:
     """Mean absolute difference between the model's and the vignette's conditional probabilities.
 
     Units and wordings are drawn from ``seed``; the mean is over units and options.
+
+    Args:
+        lm: the language model; its tokenizer must begin texts with BOS.
+        vignette: the vignette.
+        units: how many to draw for each variable.
+        seed: of units and wordings.
+        left_out: True where texts leave sentences out: half of the units show a variable's parents only, half show each
+            earlier sentence with a probability that is uniform itself. What is left out is summed over in the truth.
 
     Returns:
         variable name -> mean absolute difference.
@@ -88,12 +109,20 @@ def calibration(lm: LanguageModel, vignette: Vignette, units: int, seed: int) ->
     rng = np.random.default_rng(seed)
     values = vignette.sample(rng, units)
     wordings = rng.integers([len(v.wordings) for v in vignette.variables], size=values.shape)
-    return {
-        v.name: float(
-            np.abs(
-                conditional_probabilities(lm, vignette, v.name, values, wordings)
-                - vignette.probabilities(v.name, values)
-            ).mean()
-        )
-        for v in vignette.variables
-    }
+    conditionals = Conditionals(vignette)
+    found = {}
+    for j, v in enumerate(vignette.variables):
+        shown, truth = None, vignette.probabilities(v.name, values)
+        if left_out:
+            shown = rng.random(values.shape) < rng.random((units, 1))
+            parents = [vignette.index(p) for p in v.parents]
+            shown[::2] = np.isin(np.arange(len(vignette.variables)), parents)
+            truth = np.concatenate(
+                [
+                    conditionals(value[None], (*np.flatnonzero(told[:j]).tolist(), j))[-1]
+                    for value, told in zip(values, shown, strict=True)
+                ]
+            )
+        difference = conditional_probabilities(lm, vignette, v.name, values, wordings, shown) - truth
+        found[v.name] = float(np.abs(difference).mean())
+    return found

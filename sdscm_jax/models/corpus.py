@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..vignettes import Vignette
+from ..vignettes.conditionals import Conditionals
 from .codec import Codec
 from .training import Batch
 from .training_sentences import sentences_of
@@ -52,61 +53,71 @@ def write_texts(vignettes: tuple[Vignette, ...], units: int, seed: int) -> Itera
 class DocumentWriter:
     """Draws units of one vignette and writes them as tokens.
 
-    The option that a sentence tells is drawn from a known distribution given the unit's earlier
-    values, so the expected loss over that draw is known too: it is what a document's targets hold.
+    The option that a sentence tells is drawn from a known distribution given the sentences that the
+    text shows before it, so the expected loss over that draw is known too: it is what a document's
+    targets hold.
 
     Args:
         vignette: the ground truth.
         codec: the tokenizer; it must begin texts with BOS.
         wording_weight: weight of a token outside the options; the options' tokens weigh 1, since
             they carry the mechanisms and the wording is chosen by a fair die.
-        drop: share of the texts in which each sentence is left out with probability one half, so
-            that the model also knows what to say when it is shown some of the parents only.
+        drop: share of the texts that leave sentences out, so that the model also knows what to say
+            when it is shown some of the parents only: half of them show each sentence with a
+            probability that is uniform itself, half a sentence with its parents.
         width: number of candidates A per token in the documents.
     """
 
     def __init__(self, vignette: Vignette, codec: Codec, wording_weight: float, drop: float, width: int):
         self.vignette, self.codec, self.drop, self.width = vignette, codec, drop, width
         self.wording_weight = wording_weight
+        self.conditionals = Conditionals(vignette)
         self.pieces = {
             (j, first): [sentences_of(codec, w, v.options, first=first, width=width) for w in v.wordings]
             for j, v in enumerate(vignette.variables)
             for first in (True, False)
         }
 
-    def _shown(self, rng: np.random.Generator) -> np.ndarray:
+    def _shown(self, rng: np.random.Generator) -> tuple[int, ...]:
         """Which variables a text tells, in causal order."""
         variables = self.vignette.variables
-        if self.vignette.given_all:
-            keep = rng.random(len(variables)) < 0.5 if rng.random() < self.drop else np.ones(len(variables), bool)
-            return np.flatnonzero(keep) if keep.any() else np.arange(len(variables))
+        among = rng.random()
+        if among < self.drop / 2:
+            keep = np.flatnonzero(rng.random(len(variables)) < rng.random())
+            return tuple(keep.tolist()) or (int(rng.integers(len(variables))),)
+        if self.vignette.given_all and among > self.drop:
+            return tuple(range(len(variables)))
         # A variable with its parents; those that have some more often, since roots have little to learn.
         odds = np.array([4.0 if v.parents else 1.0 for v in variables])
-        target = rng.choice(len(variables), p=odds / odds.sum())
-        return np.sort([target, *(self.vignette.index(p) for p in variables[target].parents)])
+        target = int(rng.choice(len(variables), p=odds / odds.sum()))
+        return tuple(sorted([target, *(self.vignette.index(p) for p in variables[target].parents)]))
 
     def documents(self, rng: np.random.Generator, units: int) -> Iterator[Document]:
         """``units`` texts."""
         values = self.vignette.sample(rng, units)
-        probs = [self.vignette.probabilities(v.name, values).astype(np.float32) for v in self.vignette.variables]
+        showing: dict[tuple[int, ...], list[int]] = {}
+        for unit in range(units):
+            showing.setdefault(self._shown(rng), []).append(unit)
         begin = np.zeros((len(self.codec.begin), self.width), np.int32)
         assert len(begin)
         begin[:, 0] = self.codec.begin
-        for unit in range(units):
-            pieces, targets = [], [np.eye(1, self.width, dtype=np.float32).repeat(len(begin), 0)]
-            weights = [np.zeros(len(begin), np.float32)]
-            for position, j in enumerate(self._shown(rng)):
-                wordings = self.pieces[int(j), position == 0]
-                piece = wordings[rng.integers(len(wordings))][values[unit, j]]
-                pieces.append(piece)
-                targets.append(piece.target_probs(probs[j][unit]))
-                weights.append(np.where(piece.open, np.float32(1), np.float32(self.wording_weight)))
-            yield Document(
-                np.concatenate([begin[:, 0], *(p.tokens for p in pieces)]),
-                np.concatenate(weights),
-                np.concatenate([begin, *(p.candidates for p in pieces)]),
-                np.concatenate(targets),
-            )
+        for shown, them in showing.items():
+            probs = self.conditionals(values[them], shown)
+            for row, unit in enumerate(them):
+                pieces, targets = [], [np.eye(1, self.width, dtype=np.float32).repeat(len(begin), 0)]
+                weights = [np.zeros(len(begin), np.float32)]
+                for position, j in enumerate(shown):
+                    wordings = self.pieces[j, position == 0]
+                    piece = wordings[rng.integers(len(wordings))][values[unit, j]]
+                    pieces.append(piece)
+                    targets.append(piece.target_probs(probs[position][row]))
+                    weights.append(np.where(piece.open, np.float32(1), np.float32(self.wording_weight)))
+                yield Document(
+                    np.concatenate([begin[:, 0], *(p.tokens for p in pieces)]),
+                    np.concatenate(weights),
+                    np.concatenate([begin, *(p.candidates for p in pieces)]),
+                    np.concatenate(targets),
+                )
 
 
 def packed_batches(

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from ..vignettes import collider, confounder, hiring, oncology
+from ..vignettes import SHIPPED
 
 
 @cache
 def embedded_words() -> frozenset[str]:
     """The words of the texts that the embedded language model was trained on."""
-    variables = [v for vignette in (oncology, hiring, confounder, collider) for v in vignette.variables]
+    variables = [v for vignette in SHIPPED for v in vignette.variables]
     return frozenset(word for v in variables for word in words((*v.wordings, *v.options)))
 
 

@@ -21,8 +21,8 @@ def token_bytes(codec: Codec, vocab_size: int) -> tuple[bytes | None, ...]:
 
     >>> from sdscm_jax.models.language_model import load_lm
     >>> codec = load_lm().codec
-    >>> pieces = token_bytes(codec, 1200)
-    >>> b"".join(pieces[token] for token in codec.encode("A café.")).decode(), pieces[0], pieces[1199]
+    >>> pieces = token_bytes(codec, 1400)
+    >>> b"".join(pieces[token] for token in codec.encode("A café.")).decode(), pieces[0], pieces[1399]
     ('A café.', None, None)
     """
     tokenizer = codec.tokenizer

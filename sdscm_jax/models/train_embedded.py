@@ -33,7 +33,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from ..durable import put_text
-from ..vignettes import collider, confounder, hiring, oncology
+from ..vignettes import SHIPPED
 from .calibration import calibration
 from .checkpoint import save_parameters
 from .corpus import DocumentWriter, packed_batches, write_texts
@@ -42,7 +42,6 @@ from .language_model import LanguageModel, random_lm
 from .saved_checkpoint import save_checkpoint
 from .training import train_lm
 
-VIGNETTES = (oncology, hiring, confounder, collider)
 HELD_OUT_SEED = 20_000_001
 
 
@@ -50,18 +49,19 @@ HELD_OUT_SEED = 20_000_001
 class Settings:
     """Everything that determines the weights."""
 
-    vocab_size: int = 1280
+    vocab_size: int = 1600
     width: int = 128
     layers: int = 4
     heads: int = 4
     mlp_width: int = 384
     max_positions: int = 512
-    shares: tuple[float, ...] = (0.40, 0.20, 0.20, 0.20)
+    shares: tuple[float, ...] = (0.40, 0.16, 0.11, 0.11, 0.11, 0.11)
     wording_weight: float = 0.1
-    drop: float = 0.1
+    drop: float = 0.4
+    candidates: int = 8
     rows: int = 8
     length: int = 224
-    steps: int = 2500
+    steps: int = 4500
     muon_rate: float = 0.015
     adam_rate: float = 3e-3
     warmup: int = 200
@@ -80,7 +80,7 @@ def train_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(write_texts(VIGNETTES, 4000, settings.seed), trainer)
+    tokenizer.train_from_iterator(write_texts(SHIPPED, 4000, settings.seed), trainer)
     begin = tokenizer.token_to_id("<|begin|>")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<|begin|> $A", pair="<|begin|> $A $B", special_tokens=[("<|begin|>", begin)]
@@ -111,11 +111,10 @@ def as_stored(lm: LanguageModel) -> LanguageModel:
     return replace(lm, params=params)
 
 
-def measure(lm: LanguageModel, units: int) -> dict[str, float]:
+def measure(lm: LanguageModel, units: int, *, left_out: bool = False) -> dict[str, float]:
     """Mean absolute difference of each vignette on held-out units."""
-    return {
-        v.name: float(np.mean(list(calibration(as_stored(lm), v, units, HELD_OUT_SEED).values()))) for v in VIGNETTES
-    }
+    errors = {v.name: calibration(as_stored(lm), v, units, HELD_OUT_SEED, left_out=left_out) for v in SHIPPED}
+    return {name: float(np.mean(list(found.values()))) for name, found in errors.items()}
 
 
 def make_optimizer(settings: Settings) -> optax.GradientTransformation:
@@ -156,8 +155,9 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
         architectures=["LlamaForCausalLM"],
     )
     lm = random_lm(read_config(config), tokenizer, settings.seed)
-    width = max(len(variable.options) for v in VIGNETTES for variable in v.variables)
-    writers = [DocumentWriter(v, lm.codec, settings.wording_weight, settings.drop, width) for v in VIGNETTES]
+    writers = [
+        DocumentWriter(v, lm.codec, settings.wording_weight, settings.drop, settings.candidates) for v in SHIPPED
+    ]
     batches = packed_batches(
         writers, list(settings.shares), settings.rows, settings.length, settings.steps, settings.seed + 1
     )
@@ -166,7 +166,15 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
     out.mkdir(parents=True, exist_ok=True)
     with (out / "training.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["step", "tokens", "loss", "seconds", *(f"error_{v.name}" for v in VIGNETTES)])
+        table.writerow(
+            [
+                "step",
+                "tokens",
+                "loss",
+                "seconds",
+                *(f"{kind}_{v.name}" for kind in ("error", "left_out") for v in SHIPPED),
+            ]
+        )
 
         def on_step(step: int, loss: float, current: Callable[[], LanguageModel]) -> None:
             losses.append(loss)
@@ -175,7 +183,8 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
             errors: list[str] = []
             if step % 500 == 0:
                 write_model(out, current(), config)
-                errors = [f"{e:.4f}" for e in measure(current(), 24).values()]
+                both = (measure(current(), 24), measure(current(), 24, left_out=True))
+                errors = [f"{e:.4f}" for found in both for e in found.values()]
             tokens = step * settings.rows * settings.length
             row = [step, tokens, f"{np.mean(losses):.4f}", f"{time.time() - started:.0f}", *errors]
             losses.clear()
@@ -185,7 +194,12 @@ def train(out: Path, settings: Settings, say: Callable[[str], object] = print) -
 
         lm = train_lm(lm, batches, make_optimizer(settings), average=settings.average, on_step=on_step)
     write_model(out, lm, config)
-    final = {"settings": asdict(settings), "mean_absolute_difference": measure(lm, 200), "units": 200}
+    final = {
+        "settings": asdict(settings),
+        "units": 200,
+        "mean_absolute_difference": measure(lm, 200),
+        "mean_absolute_difference_left_out": measure(lm, 200, left_out=True),
+    }
     put_text(out / "training.json", json.dumps(final, indent=1) + "\n")
     say(json.dumps(final["mean_absolute_difference"]))
     return lm

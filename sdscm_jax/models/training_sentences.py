@@ -45,7 +45,7 @@ def sentences_of(codec: Codec, template: str, options: tuple[str, ...], *, first
         template: text with one blank ``{}``.
         options: the K texts that may fill it.
         first: True where the sentence begins the text, False where a space and it follow others.
-        width: the number A of candidates, at least K.
+        width: the number A of candidates: no place of the sentence has more tokens that could stand there.
 
     Raises:
         OptionError: two options have the same tokens.
@@ -70,6 +70,8 @@ def sentences_of(codec: Codec, template: str, options: tuple[str, ...], *, first
         for i, token in enumerate(row):
             agree = [k for k, other in enumerate(blank.rows) if other[:i] == row[:i] and len(other) > i]
             nexts = list(dict.fromkeys([token, *(blank.rows[k][i] for k in agree)]))
+            if len(nexts) > width:
+                raise ValueError(f"{template!r}: {len(nexts)} tokens can stand in one place, {width} are kept")
             candidates[start + i, : len(nexts)] = nexts
             shares[start + i] = 0.0
             for k in agree:

@@ -28,6 +28,7 @@ class Variable:
         effects: ``parent -> option of the parent -> K logits to add``. Options of a parent that
             are left out add nothing.
         exogenous: True for a root of the model's background that may not be intervened on.
+        written: True where the options are texts of several phrases, which a program may let a language model write.
 
     >>> rain = Variable("rain", ("yes", "no"), ("Will it rain: {}.",), base=(0.0, 0.0))
     >>> rain.parents
@@ -40,6 +41,7 @@ class Variable:
     base: Logits
     effects: Mapping[str, Mapping[str, Logits]] = field(default_factory=dict)
     exogenous: bool = False
+    written: bool = False
 
     @property
     def parents(self) -> tuple[str, ...]:

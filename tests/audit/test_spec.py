@@ -365,6 +365,10 @@ def test_graphs_of_the_ready_audits(name: str, embedded: sd.LanguageModel) -> No
 # -- the ready audits ----------------------------------------------------------------------------
 
 
+# What stands for free text.
+WRITTEN = ("is one of many",)
+
+
 def sentences(spec: AuditSpec) -> list[list[str]]:
     """Every sentence of an audit: those of the attribute, of each proxy, then those of each variable."""
     of_attribute = [
@@ -376,7 +380,7 @@ def sentences(spec: AuditSpec) -> list[list[str]]:
     of_variables = [
         [
             template.fill(option)
-            for template, texts in product(v.templates, spec.option_wordings.get(v.name, (v.options,)))
+            for template, texts in product(v.templates, spec.option_wordings.get(v.name, (v.options or WRITTEN,)))
             for option in texts
         ]
         for v in spec.variables
@@ -414,8 +418,9 @@ def test_ready_audits_are_complete(name: str) -> None:
     assert all(len(texts) >= 10 for texts in spec.option_wordings.values())
     assert all((spec.title, spec.can_show, spec.cannot_show, spec.source, spec.licence == "Apache-2.0"))
     assert spec.question.endswith("?")
-    assert spec.legitimate
     assert spec.not_legitimate
+    # Where the mediator is a text there is no other.
+    assert spec.legitimate or all(spec.variable(name).written for name in spec.mediators)
     assert spec.text is not None
     # What comes before the outcome is what its sentence is given.
     assert spec.variables[-1].name == spec.outcome
@@ -428,6 +433,7 @@ def test_ready_audits_fit_the_embedded_model(name: str, embedded: sd.LanguageMod
     longest = sum(max(len(embedded.codec.encode(" " + s)) for s in group) for group in sentences(spec))
     assert spec.text is not None
     longest += len(embedded.codec.encode(spec.text.template)) + spec.text.max_tokens
+    longest += sum(v.written.max_tokens for v in spec.variables if v.written is not None)
     assert longest < embedded.config.max_positions
 
 

@@ -54,7 +54,7 @@ def test_witness(table: sd.Tabulated) -> None:
     through = [("degree", "test"), ("degree", "experience"), ("experience", "test"), ("test", "interview")]
     program = along(table, LOW, HIGH, through)
     differ = 0
-    for seed in SEEDS:
+    for seed in range(40):
         low, high = (run(do(table, world), seed) for world in (LOW, HIGH))
         wanted = run(do(table, {**LOW, "experience": low["experience"], "test": high["test"]}), seed)
         assert run(program, seed) == {**wanted, "degree": 1, "experience": high["experience"]}
