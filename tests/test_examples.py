@@ -108,6 +108,7 @@ def test_breast_cancer(
     assert (tmp_path / "breast_cancer.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_stories_have_no_effect(lm_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = load_example("confounder_collider").main(["--lm", str(lm_directory), "--units", "40"])
     assert list(found) == ["confounder", "confounder by hand", "collider"]

@@ -103,6 +103,7 @@ def test_couplings(lm: sd.LanguageModel, coupling: str) -> None:
     assert staged.to_pandas(logp=False)["note"].tolist() == NOTES
 
 
+@pytest.mark.slow
 def test_a_share_of_noise_is_kept_as_in_graph(lm: sd.LanguageModel) -> None:
     """In graph too; one coupling of the slow tests, with less beside it."""
 
@@ -266,6 +267,7 @@ def test_a_language_model_that_says_nothing(lm: sd.LanguageModel) -> None:
         sd.simulate(model, 0, 2, broken, execution="staged", evidence={"note": " ok"})
 
 
+@pytest.mark.slow
 def test_noise_given_a_text_is_that_of_units_that_wrote_it(lm: sd.LanguageModel) -> None:
     """Counterfactuals of an observed text are those of the units of a large run that happened to write it."""
 

@@ -99,6 +99,7 @@ def test_training_in_bfloat16_is_that_in_float32(lm: sd.LanguageModel) -> None:
     assert fallen[1] == pytest.approx(fallen[0], rel=0.1)
 
 
+@pytest.mark.slow
 def test_low_rank_changes_its_targets_alone(lm: sd.LanguageModel) -> None:
     adapter = sd.LowRank(lm, 2, targets=["value", "down"])
     before = lm.fingerprint()

@@ -117,7 +117,15 @@ def test_many_programs_with_evidence(number: int) -> None:
     search(observed_cases(sites=2 + number % 2), OBSERVED, 10, number)
 
 
-@pytest.mark.parametrize("path", sorted(KEPT.glob("*.txt")), ids=lambda path: path.stem)
+# Those that take longest.
+LONG = ("maximal_in_plates", "nested_in_a_plate")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else []) for path in sorted(KEPT.glob("*.txt"))],
+    ids=lambda path: path.stem,
+)
 def test_kept(path: Path) -> None:
     ways, case = read(path)
     for way in ways:

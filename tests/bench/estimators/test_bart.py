@@ -110,7 +110,11 @@ def test_the_walked_trees_give_the_difference_of_whole_forests() -> None:
     np.testing.assert_allclose(np.where(t == 1, arms[1], arms[0]), fit.fitted, atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [lambda: Bart(FEW), lambda: Bcf(FEW_BCF)], ids=["bart", "bcf"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Bart(FEW), pytest.param(lambda: Bcf(FEW_BCF), marks=pytest.mark.slow)],
+    ids=["bart", "bcf"],
+)
 def test_other_units_of_the_same_covariates_have_the_same_effects(make: object) -> None:
     x, t, y, _ = linear(0)
     model = make().fit(jax.random.key(0), x, t, y)  # type: ignore[operator]
