@@ -66,7 +66,7 @@ def spec() -> AuditSpec:
 def found(embedded: sd.LanguageModel, spec: AuditSpec) -> dict[str, Found]:
     """Audits of one that was taught to favour, and of the same one after it was taught not to."""
     all_found, lm = {}, embedded
-    for name, vignette, steps in (("favours", short(FAVOUR), 250), ("fair", short({}), 150)):
+    for name, vignette, steps in (("favours", short(FAVOUR), 160), ("fair", short({}), 100)):
         lm = taught(lm, vignette, steps)
         result = audit(spec, {name: lm}, wordings=5, option_wordings=1, pairs=0, truth=vignette)
         assert result.truth is not None

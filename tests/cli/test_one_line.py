@@ -183,8 +183,10 @@ def test_the_locale_does_not_matter(tmp_path: Path) -> None:
 def test_ctrl_c_of_a_running_command(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["generate", "school", "--out", str(out), "--datasets", "500", "--units", "50", "--jobs", "1"]
+    # Whoever runs the tests in the background may have it ignored.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     running = subprocess.Popen(
-        [sys.executable, "-c", "from sdscm_jax.cli import app; app()", *arguments], stderr=subprocess.PIPE
+        [sys.executable, "-c", f"{heard}; from sdscm_jax.cli import app; app()", *arguments], stderr=subprocess.PIPE
     )
     try:
         for _ in range(600):

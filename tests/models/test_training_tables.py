@@ -186,7 +186,7 @@ def test_fitted_mechanisms_are_those_of_the_table(embedded: sd.LanguageModel) ->
     """All weights are trained, and the fitted program is asked in three ways."""
     member = FAMILY.member(0)
     before = compare_table(embedded, member, FRAME)
-    fitted = fit_table(embedded, member, FRAME, optax.adam(3e-3), steps=50, rows=2)
+    fitted = fit_table(embedded, member, FRAME, optax.adam(3e-3), steps=120, rows=2)
     after = compare_table(fitted, member, FRAME)
     assert (before.table - before.lm).abs().mean() > 0.15
     assert (after.table - after.lm).abs().mean() < 0.05

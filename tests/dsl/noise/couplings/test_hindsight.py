@@ -148,8 +148,10 @@ def test_staged_and_in_graph_write_the_same(lm: sd.LanguageModel, coupling: str)
     np.testing.assert_array_equal(notes, graph.values["note"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("coupling", ["maximal", "hindsight(0.6)"])
+@pytest.mark.parametrize(
+    "coupling",
+    [pytest.param("maximal", marks=pytest.mark.search), pytest.param("hindsight(0.6)", marks=pytest.mark.slow)],
+)
 def test_every_way_to_run_them_is_one(lm: sd.LanguageModel, coupling: str, tmp_path: Path) -> None:
     """In graph, chunks, a small pool, a store, a run that goes on, and handlers; plates, and what reads a text."""
     model, run = couple(read, coupling), partial(sd.simulate, worlds=WORLDS)
