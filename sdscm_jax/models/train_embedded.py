@@ -4,7 +4,8 @@
 
 writes ``config.json``, ``model.safetensors`` (bfloat16), the tokenizer, ``training.csv`` (step,
 tokens seen, loss, seconds, and from time to time the mean absolute difference between the model's
-conditional probabilities and the vignettes', with all sentences and with some left out) and ``training.json`` (settings and final figures).
+conditional probabilities and the vignettes', with all sentences and with some left out) and
+``training.json`` (settings and final figures).
 The same settings, seed and machine give the same weights. It can be stopped at any time: the
 weights written last stay.
 """
