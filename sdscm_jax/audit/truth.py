@@ -18,13 +18,13 @@ from .wordings import option_choices
 
 
 def vignette_of(spec: AuditSpec) -> Vignette | None:
-    """The vignette whose variables an audit's are, among those that the embedded language model has read.
+    """The vignette that has an audit's attribute and outcome, among those that the embedded language model has read.
 
     >>> from sdscm_jax.audit.spec import audit_spec
     >>> vignette_of(audit_spec("hiring")).name, vignette_of(audit_spec("loan"))
     ('hiring', None)
     """
-    names = {spec.attribute, *(v.name for v in spec.variables)}
+    names = {spec.attribute, spec.outcome}
     return next((vignette for vignette in SHIPPED if names <= {v.name for v in vignette.variables}), None)
 
 

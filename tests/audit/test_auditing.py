@@ -1,6 +1,7 @@
 """Audits from a specification to files, on language models that answer at once."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,16 @@ from sdscm_jax import effects
 from sdscm_jax.audit import wording_effects
 from sdscm_jax.audit.fits_model import check_context
 from sdscm_jax.audit.report.spoken import span
-from sdscm_jax.audit.truth import truth_of
+from sdscm_jax.audit.truth import truth_of, vignette_of
 from sdscm_jax.audit.wording_effects import tables_of
 from sdscm_jax.audit.wordings import draw_wordings
 from sdscm_jax.cli import app
 from sdscm_jax.engine.tabulation import TrieScorer
 from sdscm_jax.errors import AuditError
+from sdscm_jax.families import FamilyVariable
+from sdscm_jax.page.spoken_numbers import signed
 from sdscm_jax.testing import mock_lm
-from sdscm_jax.vignettes import hiring
+from sdscm_jax.vignettes import hiring, reference_letter
 from tests.conftest import make_tiny_lm
 
 CONTENT = {
@@ -183,6 +186,35 @@ def test_every_template_is_asked_as_often(spec: sa.AuditSpec) -> None:
     assert len({w.templates for w in draw_wordings(spec, 100, 1, 0)}) == 3
 
 
+def test_the_truth_by_way_of_a_letter() -> None:
+    """Summed over all letters and grades by hand, for the names that the vignette knows."""
+    v, spec = reference_letter, sa.audit_spec("reference_letter").known_to(reference_letter)
+    found = truth_of(spec, v).set_index("effect")["value"]
+    cells = np.array(list(product(*(range(len(x.options)) for x in v.variables[:3]))))
+    grades = v.probabilities("grades", cells)[np.arange(len(cells)), cells[:, 1]]
+
+    def admitted(name: int, of_letter: int) -> float:
+        """P(admission) of one name, whose letter is written as another's."""
+        own = cells[cells[:, 0] == name]
+        letters = v.probabilities("letter", np.c_[np.full(len(own), of_letter), own[:, 1:]])
+        weight = grades[cells[:, 0] == name] * letters[np.arange(len(own)), own[:, 2]]
+        return float(weight @ v.probabilities("admission", own)[:, 1])
+
+    pairs = ((0, 2), (1, 3))  # Emily and Lakisha, Greg and Jamal
+    total = np.mean([admitted(b, b) - admitted(a, a) for a, b in pairs])
+    direct = np.mean([admitted(b, a) - admitted(a, a) for a, b in pairs])
+    assert (found["total"], found["direct"]) == (pytest.approx(total), pytest.approx(direct))
+    assert total < direct < -0.05
+
+
+def test_which_vignette_an_audit_is_of() -> None:
+    hiring_spec = sa.audit_spec("hiring")
+    mood = FamilyVariable("mood", ("good", "bad"), hiring_spec.variables[0].templates)
+    assert vignette_of(replace(hiring_spec, variables=(mood, *hiring_spec.variables))) is hiring
+    assert vignette_of(sa.audit_spec("reference_letter")) is reference_letter
+    assert vignette_of(sa.audit_spec("triage")) is None
+
+
 def test_the_truth_of_the_vignette() -> None:
     # Of names that its texts do not have, nothing is known.
     assert truth_of(sa.audit_spec("hiring"), hiring) is None
@@ -286,7 +318,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert {"report.html", "report.md", "effects.csv", "cells.csv", "asked.csv", "spec.yaml"} <= written
     table = pd.read_csv(tmp_path / "report" / "effects.csv").set_index("effect")
-    assert f"{abs(table.loc['total', 'value']):.3f}" in ran.output
+    assert signed(table.loc["total", "value"]) in ran.output
     # The specification that was written is the one that was asked.
     ran = CliRunner().invoke(app, ["audit", "report/spec.yaml", *arguments[2:]])
     assert ran.exit_code == 0, ran.output

@@ -323,5 +323,10 @@ def test_a_reasoning_within_the_tags_is_no_text_of_an_answer() -> None:
         # The remedy: words of the answer, that the next site is given.
         reason = sd.Text(lm, "It is so, as {}.", max_tokens=4)
         sd.Choice(lm, *LEVEL, given=[reason.phrase(jnp.full(4, -1))])
+    # So it is of a whole conversation.
+    with pytest.raises(sd.TemplateError, match="no site"):
+        ChatCodec(made, Chat(variables={"enable_thinking": False})).transcript(
+            "It is low.", "<think>\nLow.\n</think>\n\nYes"
+        )
     # Where no thought is written, they are words as any.
     sd.Text(talking("chatml"), "<think>{}</think>", max_tokens=4)
